@@ -1,0 +1,31 @@
+//! The VexFS core: a filesystem in which a file's embeddings belong to the file.
+//!
+//! It is a function of an image and of calls: no clock, randomness, threads, locks or globals; the host
+//! brings them. So one core serves the FUSE daemon, the kernel module, fsck and the crash simulator.
+//!
+//! The layers import only downwards (a test holds them to it):
+//!
+//! ```text
+//! operations  control  make  check        what a host calls
+//! tree                                    the one copy-on-write B+tree
+//! transaction volume commit space         the only writer of metadata; free space
+//! device buddy                            the host's disk; the block allocator
+//! format                                  the records on disk, docs/FORMAT.md in code
+//! error checksum memory numbers
+//! ```
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::float_arithmetic)
+)]
+
+extern crate alloc;
+
+pub mod buddy;
+pub mod checksum;
+pub mod device;
+pub mod error;
+pub mod memory;
+pub mod numbers;
