@@ -27,5 +27,7 @@ pub mod buddy;
 pub mod checksum;
 pub mod device;
 pub mod error;
+pub mod format;
 pub mod memory;
 pub mod numbers;
+pub mod operations;

@@ -1,0 +1,37 @@
+//! The record of a collection.
+
+use core::mem::size_of;
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of a model's name at most.
+pub const COLLECTION_MODEL_MAX: usize = 255;
+
+/// What a collection holds; the model's name follows.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct CollectionRecord {
+    /// Dimensions; 0 until the first vector (or `user.vexfs.dim`) fixes it.
+    pub dimensions: U32,
+    /// Bytes from one row to the next: a multiple of 64; 0 as long as `dimensions` is.
+    pub stride: U32,
+    /// `Element`.
+    pub element: U16,
+    /// `Codec`.
+    pub codec: U16,
+    /// `Metric`.
+    pub metric: U16,
+    /// Bytes of the model's name.
+    pub model_len: U16,
+    /// Highest row in use + 1; 0 if none is.
+    pub rows: U64,
+    /// Rows in use.
+    pub live: U64,
+    /// Raised by every change of a row.
+    pub changes: U64,
+    /// Reserved, zero.
+    pub reserved: [u8; 24],
+}
+
+const _: () = assert!(size_of::<CollectionRecord>() == 64);

@@ -1,0 +1,90 @@
+//! The records on disk: `docs/FORMAT.md` in code, a file per structure.
+//!
+//! Every struct here is little-endian, has alignment 1 and no padding, and its size is asserted at compile
+//! time. This layer turns bytes into records and back; it does no I/O and knows no policy.
+
+mod collection;
+mod directory;
+mod extent;
+mod inode;
+mod key;
+mod node;
+mod space;
+mod superblock;
+mod vector;
+mod xattr;
+
+pub use collection::{COLLECTION_MODEL_MAX, CollectionRecord};
+pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
+pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
+pub use inode::{InodeFlags, InodeRecord, TimeRecord};
+pub use key::{Key, Kind};
+pub use node::{
+    Expected, LEVEL_MAX, NODE_HEADER, NODE_MAGIC, Node, NodeHeader, NodeWriter, Pointer, PointerRecord, SLOT,
+    Slot, value_max,
+};
+pub use space::{SpaceEntry, SpaceLayout};
+pub use superblock::{
+    Compatible, Incompatible, Layout, ReadOnlyCompatible, SLOT_SPACING, SUPERBLOCK, SUPERBLOCK_MAGIC,
+    Superblock, VERSION, slot_offsets,
+};
+pub use vector::{
+    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RowRecord, VECTOR_MAGIC, VectorHeader,
+    VectorRecord,
+};
+pub use xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrRecord};
+
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use crate::error::{Error, Result};
+use crate::numbers::{CollectionId, Ino};
+
+/// The root directory.
+pub const ROOT: Ino = Ino(1);
+/// `/.vexfs`, the control directory.
+pub const CONTROL: Ino = Ino(2);
+/// `/.vexfs/collections`.
+pub const COLLECTIONS: Ino = Ino(3);
+/// The pseudo-inode that holds the orphan records.
+pub const ORPHANS: Ino = Ino(32);
+/// The first inode number of an ordinary file.
+pub const FIRST_INODE: Ino = Ino(64);
+/// Inode numbers from here on belong to collections: `COLLECTION_INODES + 64 * id + part`.
+pub const COLLECTION_INODES: u64 = 1 << 48;
+/// Inode numbers a collection takes.
+pub const COLLECTION_PARTS: u64 = 64;
+/// Inline bytes of a file or a symbolic link, in one record, at most; also bounded by [`value_max`].
+pub const INLINE_MAX: usize = 768;
+
+/// The directory inode of a collection.
+pub const fn collection_directory(id: CollectionId) -> Ino {
+    Ino(COLLECTION_INODES + id.0 as u64 * COLLECTION_PARTS)
+}
+
+/// The inode of a collection's matrix: part 1 of its 64.
+pub const fn collection_matrix(id: CollectionId) -> Ino {
+    Ino(collection_directory(id).0 + 1)
+}
+
+/// The collection and the part that an inode number stands for.
+pub fn collection_part(inode: Ino) -> Option<(CollectionId, u64)> {
+    let number = inode.0.checked_sub(COLLECTION_INODES)?;
+    let id = u32::try_from(number / COLLECTION_PARTS).ok()?;
+    Some((CollectionId(id), number % COLLECTION_PARTS))
+}
+
+/// The record at the head of `bytes`; `what` and `block` name it in the error.
+pub fn parse<'a, T>(bytes: &'a [u8], what: &'static str, block: u64) -> Result<(&'a T, &'a [u8])>
+where
+    T: FromBytes + Immutable + KnownLayout + zerocopy::Unaligned,
+{
+    T::ref_from_prefix(bytes).map_err(|_| Error::corrupt(what, block, "record too short"))
+}
+
+/// The record that `bytes` are, no more and no less.
+pub fn parse_exact<'a, T>(bytes: &'a [u8], what: &'static str, block: u64) -> Result<&'a T>
+where
+    T: FromBytes + Immutable + KnownLayout + zerocopy::Unaligned,
+{
+    T::ref_from_bytes(bytes).map_err(|_| Error::corrupt(what, block, "record of a wrong length"))
+}
