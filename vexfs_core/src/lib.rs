@@ -25,9 +25,14 @@ extern crate alloc;
 
 pub mod buddy;
 pub mod checksum;
+pub mod commit;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod make;
 pub mod memory;
 pub mod numbers;
-pub mod operations;
+pub mod space;
+pub mod transaction;
+pub mod tree;
+pub mod volume;

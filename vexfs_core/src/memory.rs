@@ -93,6 +93,17 @@ impl Block {
         #[cfg(no_global_oom_handling)]
         return Arc::try_new(bytes).map(Self).map_err(|_| Error::NoMemory);
     }
+
+    /// The bytes, to change: copied first if they are shared.
+    pub fn make_mut(&mut self) -> Result<&mut [u8]> {
+        if Arc::get_mut(&mut self.0).is_none() {
+            *self = Self::new(copy(&self.0)?)?;
+        }
+        match Arc::get_mut(&mut self.0) {
+            Some(bytes) => Ok(bytes),
+            None => Err(Error::NoMemory),
+        }
+    }
 }
 
 impl Deref for Block {

@@ -238,6 +238,11 @@ impl<'a> Node<'a> {
         NodeHeader::ref_from_prefix(self.bytes).map(|(header, _)| header.generation.get()).unwrap_or(0)
     }
 
+    /// The level in the header; 0 is a leaf.
+    pub fn level(&self) -> u32 {
+        NodeHeader::ref_from_prefix(self.bytes).map(|(header, _)| u32::from(header.level)).unwrap_or(0)
+    }
+
     /// The key at `index`.
     pub fn key(&self, index: usize) -> Option<Key> {
         self.slots.get(index).map(Slot::key)
@@ -364,7 +369,8 @@ impl<'a> NodeWriter<'a> {
         self.bytes.copy_within(heap..start, heap + len);
         self.bytes[heap..heap + len].fill(0);
         for slot in self.slots() {
-            if usize::from(slot.value.get()) < start {
+            // An empty value may lie at the same place.
+            if usize::from(slot.value.get()) <= start {
                 slot.value = U16::new(slot.value.get() + len as u16);
             }
         }

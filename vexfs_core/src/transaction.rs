@@ -1,0 +1,308 @@
+//! The only writer of metadata: whole or not at all.
+//!
+//! A transaction works on its own copies of the nodes it changes; the volume sees them when it is committed.
+//! Dropping one gives its blocks back and leaves no trace. It reserves its worst case before it starts, so that it
+//! does not run out of space halfway.
+
+use alloc::vec::Vec;
+
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{Expected, Layout, Node, NodeWriter, Pointer};
+use crate::memory::{self, Block, Map};
+use crate::numbers::{Run, Time};
+use crate::volume::{Counters, Event, NodeRef, Nodes, Volume};
+
+/// What a transaction may need.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Records put or removed.
+    pub records: u64,
+    /// Blocks of file data.
+    pub blocks: u64,
+    /// May use the reserve: for what frees space.
+    pub frees: bool,
+}
+
+impl Budget {
+    /// `records` records and no data.
+    pub const fn records(records: u64) -> Self {
+        Self { records, blocks: 0, frees: false }
+    }
+
+    /// `records` records of something that frees space.
+    pub const fn freeing(records: u64) -> Self {
+        Self { records, blocks: 0, frees: true }
+    }
+
+    /// With `blocks` blocks of data.
+    pub const fn with_blocks(self, blocks: u64) -> Self {
+        Self { blocks, ..self }
+    }
+}
+
+/// A change of a volume in the making.
+pub struct Transaction<'v, H: BlockDevice + Data> {
+    pub(crate) volume: &'v mut Volume<H>,
+    /// When it happens, for the inodes' times.
+    pub(crate) now: Time,
+    pub(crate) root: Pointer,
+    pub(crate) root_level: u32,
+    pub(crate) counters: Counters,
+    /// Own copies of changed nodes, by block.
+    nodes: Map<Vec<u8>>,
+    /// Blocks taken, nodes and data.
+    taken: Vec<Run>,
+    /// Blocks of older generations that are no longer needed.
+    freed: Vec<Run>,
+    /// Nodes of the open generation that are no longer needed.
+    dropped: Vec<u64>,
+    events: Vec<Event>,
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Blocks of tree nodes that changing `records` records can take at most.
+    pub(crate) fn tree_worst(&self, records: u64) -> u64 {
+        let path = u64::from(self.root_level) + 1;
+        let apart = records.saturating_mul(2 * path + 1);
+        // However many records: each node is copied once a generation, and each record splits a node at most.
+        let together = self.counters.tree_blocks.saturating_add(records.saturating_mul(2)).saturating_add(16);
+        apart.min(together) + 2
+    }
+
+    /// Starts a transaction, after making sure that its worst case fits.
+    ///
+    /// # Errors
+    /// `ReadOnly`; `NoSpace`, with the blocks that a commit would bring.
+    pub fn begin(&mut self, budget: Budget, now: Time) -> Result<Transaction<'_, H>> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let reserve = if budget.frees { 0 } else { self.space.reserve() };
+        let wanted = self.tree_worst(budget.records).saturating_add(budget.blocks).saturating_add(reserve);
+        if self.space.ready() < wanted {
+            return Err(Error::NoSpace { pending: self.space.pending() });
+        }
+        let (root, root_level, counters) = (self.root, self.root_level, self.counters);
+        Ok(Transaction {
+            volume: self,
+            now,
+            root,
+            root_level,
+            counters,
+            nodes: Map::new(),
+            taken: Vec::new(),
+            freed: Vec::new(),
+            dropped: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Runs `change` in a transaction and commits it if it succeeds.
+    pub(crate) fn transact<R>(
+        &mut self,
+        budget: Budget,
+        now: Time,
+        change: impl FnOnce(&mut Transaction<'_, H>) -> Result<R>,
+    ) -> Result<R> {
+        let mut transaction = self.begin(budget, now)?;
+        let result = change(&mut transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+}
+
+impl<H: BlockDevice + Data> Transaction<'_, H> {
+    /// Makes the change part of the volume; durable with the next commit of the volume.
+    pub fn commit(mut self) -> Result<()> {
+        // Everything that can fail comes first.
+        self.volume.dirty.reserve(self.nodes.len())?;
+        self.volume.space.reserve_pending(self.freed.len())?;
+        memory::reserve(&mut self.volume.events, self.events.len())?;
+        let mut blocks = Vec::new();
+        memory::reserve(&mut blocks, self.nodes.len())?;
+        for (block, bytes) in self.nodes.drain() {
+            memory::append(&mut blocks, (block, Block::new(bytes)?));
+        }
+        for (block, bytes) in blocks {
+            self.volume.dirty.put(block, bytes);
+        }
+        let mut whole = true;
+        for run in core::mem::take(&mut self.taken) {
+            whole &= self.volume.space.mark(run, true);
+        }
+        for block in core::mem::take(&mut self.dropped) {
+            self.volume.dirty.remove(block);
+            if self.volume.space.mark(Run::new(block, 1), false) {
+                self.volume.space.give_back(Run::new(block, 1));
+            }
+        }
+        for run in core::mem::take(&mut self.freed) {
+            if self.volume.space.mark(run, false) {
+                self.volume.space.free_later(run);
+            } else {
+                whole = false;
+            }
+        }
+        // The same block twice in a damaged tree: keep it from spreading.
+        self.volume.read_only |= !whole;
+        for event in core::mem::take(&mut self.events) {
+            memory::append(&mut self.volume.events, event);
+        }
+        self.volume.root = self.root;
+        self.volume.root_level = self.root_level;
+        self.volume.counters = self.counters;
+        self.volume.changed = true;
+        Ok(())
+    }
+
+    /// The generation that this change will be part of.
+    pub fn generation(&self) -> u64 {
+        self.volume.generation
+    }
+
+    /// Tells the host that `len` bytes of a pseudo-file changed.
+    pub fn event(&mut self, event: Event) -> Result<()> {
+        memory::push(&mut self.events, event)
+    }
+
+    /// Takes up to `count` contiguous blocks for data, at `goal` if they are free there.
+    pub fn take(&mut self, count: u64, goal: u64) -> Result<Run> {
+        memory::reserve(&mut self.taken, 1)?;
+        let pending = self.volume.space.pending();
+        let run = self.volume.space.take(count, goal).ok_or(Error::NoSpace { pending })?;
+        memory::append(&mut self.taken, run);
+        Ok(run)
+    }
+
+    /// Takes `2^order` aligned blocks for data.
+    pub fn take_aligned(&mut self, order: u32, goal: u64) -> Result<Option<Run>> {
+        memory::reserve(&mut self.taken, 1)?;
+        let run = self.volume.space.take_aligned(order, goal);
+        if let Some(run) = run {
+            memory::append(&mut self.taken, run);
+        }
+        Ok(run)
+    }
+
+    /// Frees blocks of data; they are reused once that is durable.
+    ///
+    /// # Errors
+    /// `Corrupt`, if the map does not have all of them in use.
+    pub fn free(&mut self, run: Run) -> Result<()> {
+        if run.count == 0 {
+            return Ok(());
+        }
+        if !self.volume.layout.covers(run.start.0, run.count) {
+            return Err(Error::corrupt("extent at block", run.start.0, "outside the volume"));
+        }
+        if self.volume.space.count_used(run) != run.count {
+            return Err(Error::corrupt("extent at block", run.start.0, "refers to free blocks"));
+        }
+        memory::push(&mut self.freed, run)
+    }
+
+    /// Takes over blocks that a write plan held: they become part of this transaction.
+    pub(crate) fn adopt(&mut self, runs: &[Run]) -> Result<()> {
+        memory::extend(&mut self.taken, runs)
+    }
+
+    /// Hands over the blocks taken so far, to be held outside a transaction.
+    pub(crate) fn detach(&mut self) -> Vec<Run> {
+        core::mem::take(&mut self.taken)
+    }
+
+    /// The node at `block`, which is a copy of this transaction's own.
+    pub(crate) fn own(&self, block: u64) -> Node<'_> {
+        Node::new(self.nodes.get(block).map_or(&[], |bytes| bytes))
+    }
+
+    /// The node at `block`, to change.
+    pub(crate) fn own_mut(&mut self, block: u64) -> Result<NodeWriter<'_>> {
+        let found = self.nodes.get_mut(block).ok_or(Error::corrupt("tree node", block, "not writable"))?;
+        Ok(NodeWriter::new(found))
+    }
+
+    /// Puts other bytes at the place of an own node.
+    pub(crate) fn replace_own(&mut self, block: u64, bytes: Vec<u8>) {
+        if let Some(own) = self.nodes.get_mut(block) {
+            *own = bytes;
+        }
+    }
+
+    /// Makes the node this transaction's own: copied, and moved to a new block unless it is of the open generation.
+    /// Gives its block.
+    pub(crate) fn writable(&mut self, expected: &Expected) -> Result<u64> {
+        let Pointer { block, generation, .. } = expected.pointer;
+        if generation == self.volume.generation && self.nodes.contains(block) {
+            return Ok(block);
+        }
+        let mut bytes = memory::copy(&self.volume.shared_node(expected)?)?;
+        let mut place = block;
+        if generation != self.volume.generation {
+            place = self.take_node()?;
+            memory::push(&mut self.freed, Run::new(block, 1))?;
+            NodeWriter::new(&mut bytes).settle(self.volume.generation, place);
+        }
+        self.nodes.insert(place, bytes)?;
+        Ok(place)
+    }
+
+    /// A new empty node.
+    pub(crate) fn new_node(&mut self, level: u32) -> Result<u64> {
+        let mut bytes = memory::zeroed(self.volume.layout.block_size as usize)?;
+        let block = self.take_node()?;
+        NodeWriter::init(&mut bytes, level, self.volume.generation, block);
+        self.nodes.insert(block, bytes)?;
+        self.counters.tree_blocks += 1;
+        Ok(block)
+    }
+
+    /// Frees a node.
+    pub(crate) fn drop_node(&mut self, pointer: Pointer) -> Result<()> {
+        self.counters.tree_blocks = self.counters.tree_blocks.saturating_sub(1);
+        if pointer.generation == self.volume.generation {
+            self.nodes.remove(pointer.block);
+            memory::push(&mut self.dropped, pointer.block)
+        } else {
+            memory::push(&mut self.freed, Run::new(pointer.block, 1))
+        }
+    }
+
+    fn take_node(&mut self) -> Result<u64> {
+        let run = self.take(1, self.volume.node_goal)?;
+        self.volume.node_goal = run.end();
+        Ok(run.start.0)
+    }
+}
+
+impl<H: BlockDevice + Data> Drop for Transaction<'_, H> {
+    fn drop(&mut self) {
+        for run in core::mem::take(&mut self.taken) {
+            self.volume.space.give_back(run);
+        }
+    }
+}
+
+impl<H: BlockDevice + Data> Nodes for Transaction<'_, H> {
+    fn root(&self) -> (Pointer, u32) {
+        (self.root, self.root_level)
+    }
+
+    fn node(&self, expected: &Expected) -> Result<NodeRef<'_>> {
+        if expected.pointer.generation == self.volume.generation {
+            if let Some(bytes) = self.nodes.get(expected.pointer.block) {
+                return Ok(NodeRef::Bytes(bytes));
+            }
+        }
+        self.volume.node(expected)
+    }
+
+    fn hash_seed(&self) -> &[u8; 16] {
+        self.volume.hash_seed()
+    }
+
+    fn geometry(&self) -> &Layout {
+        &self.volume.layout
+    }
+}

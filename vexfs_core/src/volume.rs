@@ -1,0 +1,378 @@
+//! A mounted volume: `&self` reads, `&mut self` writes, so that the host's lock is obvious.
+//!
+//! The state of a volume is a tree. Nodes changed since the last commit are in `dirty`, those of a commit on its
+//! way in `sealed`, all others on the device. Only a [`crate::transaction::Transaction`] changes any of it.
+
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+use crate::device::{Address, BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{
+    Expected, FIRST_INODE, Incompatible, Key, LEVEL_MAX, Layout, Node, Pointer, ReadOnlyCompatible,
+    SUPERBLOCK, Superblock, slot_offsets,
+};
+use crate::memory::{self, Block, Map};
+use crate::numbers::Ino;
+use crate::space::Space;
+
+/// How a collection may come to be by setting a first vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Implicit {
+    /// Never.
+    Off,
+    /// For this uid (and root).
+    Owner(u32),
+    /// For anyone.
+    Any,
+}
+
+/// Options of a mount.
+#[derive(Clone, Copy, Debug)]
+pub struct MountOptions {
+    /// Change nothing.
+    pub read_only: bool,
+    /// Who may create a collection by setting a first vector.
+    pub implicit: Implicit,
+    /// List `.vexfs` in the root directory.
+    pub list_control: bool,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self { read_only: false, implicit: Implicit::Any, list_control: false }
+    }
+}
+
+/// What changed under the host's caches: it invalidates `len` bytes of the pseudo-file at `offset`, and its attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// A pseudo-file or directory of the control directory.
+    pub inode: Ino,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes; 0 = only the attributes changed.
+    pub len: u64,
+}
+
+/// Numbers of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks for data and tree (what the free-space map covers).
+    pub blocks: u64,
+    /// Blocks free now.
+    pub free: u64,
+    /// Blocks free for new data: less a reserve that lets files be deleted on a full volume.
+    pub available: u64,
+    /// Blocks that come free with the next commit.
+    pub pending: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Blocks of tree nodes.
+    pub tree_blocks: u64,
+    /// The generation being gathered; the last durable one is below it.
+    pub generation: u64,
+    /// Bytes of metadata that wait for a commit.
+    pub dirty_bytes: u64,
+}
+
+/// Counters that a transaction may raise; they go to the superblock.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// Blocks of tree nodes.
+    pub tree_blocks: u64,
+    /// Inodes of files.
+    pub inode_count: u64,
+    /// The next inode number.
+    pub next_inode: u64,
+    /// The next vector id.
+    pub next_vector: u64,
+    /// The next collection number.
+    pub next_collection: u32,
+}
+
+/// A mounted volume.
+#[derive(Debug)]
+pub struct Volume<H> {
+    pub(crate) host: H,
+    pub(crate) layout: Layout,
+    pub(crate) options: MountOptions,
+    /// The last durable one.
+    pub(crate) superblock: Superblock,
+    /// The generation being gathered.
+    pub(crate) generation: u64,
+    pub(crate) root: Pointer,
+    pub(crate) root_level: u32,
+    pub(crate) counters: Counters,
+    pub(crate) space: Space,
+    /// Nodes of the open generation, by block.
+    pub(crate) dirty: Map<Block>,
+    /// Nodes of the generation on its way to the device.
+    pub(crate) sealed: Map<Block>,
+    pub(crate) sealing: bool,
+    pub(crate) changed: bool,
+    pub(crate) read_only: bool,
+    pub(crate) events: Vec<Event>,
+    /// Where the next tree node, and the next file without neighbours, should go.
+    pub(crate) node_goal: u64,
+    pub(crate) data_goal: u64,
+    /// Where `tidy` goes on.
+    pub(crate) tidy: crate::numbers::Ino,
+    damaged_slots: [bool; 4],
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Mounts the volume on `host`: takes the newest generation of which a whole superblock is found.
+    ///
+    /// # Errors
+    /// `NotVexfs`, `SuperblocksDamaged`, `Version`, `Incompatible`, `Truncated`, or damage of the free-space map.
+    pub fn mount(host: H, options: MountOptions) -> Result<Self> {
+        let (superblock, damaged_slots) = find_superblock(&host)?;
+        let layout = superblock.layout()?;
+        if layout.size() > host.size() {
+            return Err(Error::Truncated { expected: layout.size(), got: host.size() });
+        }
+        let unknown = superblock.incompatible.get() & !Incompatible::all().bits();
+        if unknown != 0 {
+            return Err(Error::Incompatible(unknown));
+        }
+        let unknown_writable = superblock.read_only_compatible.get() & !ReadOnlyCompatible::all().bits();
+        let root_level = superblock.root_level.get();
+        let root = Pointer::from(superblock.root);
+        if root_level >= LEVEL_MAX || !layout.covers(root.block, 1) {
+            return Err(Error::corrupt("superblock", 0, "impossible tree root"));
+        }
+        let space = Space::load(&host, &layout, superblock.space)?;
+        if space.free() != superblock.free_blocks.get() {
+            return Err(Error::corrupt("superblock", 0, "free blocks differ from the free-space map"));
+        }
+        if superblock.generation.get() >= u64::MAX / 2 {
+            return Err(Error::corrupt("superblock", 0, "impossible generation"));
+        }
+        let mut volume = Self::assemble(host, layout, superblock, space, options, damaged_slots);
+        volume.read_only |= unknown_writable != 0;
+        Ok(volume)
+    }
+
+    // A volume as `superblock` tells it, nothing changed yet.
+    pub(crate) fn assemble(
+        host: H,
+        layout: Layout,
+        superblock: Superblock,
+        space: Space,
+        options: MountOptions,
+        damaged_slots: [bool; 4],
+    ) -> Self {
+        Self {
+            host,
+            layout,
+            options,
+            generation: superblock.generation.get() + 1,
+            root: Pointer::from(superblock.root),
+            root_level: superblock.root_level.get(),
+            counters: Counters {
+                tree_blocks: superblock.tree_blocks.get(),
+                inode_count: superblock.inode_count.get(),
+                next_inode: superblock.next_inode.get().max(FIRST_INODE.0),
+                next_vector: superblock.next_vector.get(),
+                next_collection: superblock.next_collection.get(),
+            },
+            space,
+            dirty: Map::new(),
+            sealed: Map::new(),
+            sealing: false,
+            changed: false,
+            read_only: options.read_only,
+            events: Vec::new(),
+            node_goal: layout.data_start,
+            data_goal: layout.data_start,
+            tidy: Ino(0),
+            damaged_slots,
+            superblock,
+        }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// Where things lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The last durable superblock.
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Which of the four superblock slots were found damaged at mount; the next commits write them anew.
+    pub fn damaged_slots(&self) -> [bool; 4] {
+        self.damaged_slots
+    }
+
+    /// Numbers of the volume.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            block_size: self.layout.block_size,
+            blocks: self.layout.data_blocks,
+            free: self.space.free(),
+            available: self.space.free().saturating_sub(self.space.reserve()),
+            pending: self.space.pending(),
+            inodes: self.counters.inode_count,
+            tree_blocks: self.counters.tree_blocks,
+            generation: self.generation,
+            dirty_bytes: self.dirty.len() as u64 * u64::from(self.layout.block_size),
+        }
+    }
+
+    /// True if something waits for a commit.
+    pub fn is_dirty(&self) -> bool {
+        self.changed || self.sealing
+    }
+
+    /// Turns the volume read-only until it is mounted anew, as after a failed write.
+    pub fn set_read_only(&mut self) {
+        self.read_only = true;
+    }
+
+    /// True if nothing can be changed.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Changes options at a remount; a volume that turned read-only by a failure stays so.
+    pub fn set_options(&mut self, options: MountOptions) {
+        self.read_only = options.read_only || (self.read_only && !self.options.read_only);
+        self.options = options;
+    }
+
+    /// Takes what changed under the host's caches since the last call.
+    ///
+    /// The host invalidates it after it released its lock, before it answers the caller.
+    pub fn events(&mut self) -> Vec<Event> {
+        core::mem::take(&mut self.events)
+    }
+}
+
+/// Something that holds a tree: a volume, or a transaction on it.
+pub trait Nodes {
+    /// The root and its level.
+    fn root(&self) -> (Pointer, u32);
+
+    /// The node that `expected` describes.
+    fn node(&self, expected: &Expected) -> Result<NodeRef<'_>>;
+
+    /// The key of the name hashes.
+    fn hash_seed(&self) -> &[u8; 16];
+
+    /// Where things lie.
+    fn geometry(&self) -> &Layout;
+}
+
+/// The bytes of a node, borrowed or shared.
+pub enum NodeRef<'a> {
+    /// Of the transaction at hand.
+    Bytes(&'a [u8]),
+    /// Of the volume or the device.
+    Shared(Block),
+}
+
+impl Deref for NodeRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Shared(block) => block,
+        }
+    }
+}
+
+impl<H: BlockDevice + Data> Nodes for Volume<H> {
+    fn root(&self) -> (Pointer, u32) {
+        (self.root, self.root_level)
+    }
+
+    fn node(&self, expected: &Expected) -> Result<NodeRef<'_>> {
+        self.shared_node(expected).map(NodeRef::Shared)
+    }
+
+    fn hash_seed(&self) -> &[u8; 16] {
+        &self.superblock.hash_seed
+    }
+
+    fn geometry(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    pub(crate) fn shared_node(&self, expected: &Expected) -> Result<Block> {
+        let Pointer { block, generation, checksum } = expected.pointer;
+        if generation == self.generation {
+            let found = self.dirty.get(block).cloned();
+            return found.ok_or(Error::corrupt("tree node", block, "of a generation that was never written"));
+        }
+        if let Some(node) = self.sealed.get(block) {
+            if Node::new(node).generation() == generation {
+                return Ok(node.clone());
+            }
+        }
+        if !self.layout.covers(block, 1) {
+            return Err(Error::corrupt("tree node", block, "outside the volume"));
+        }
+        if generation > self.superblock.generation.get() {
+            return Err(Error::corrupt("tree node", block, "of a generation that was never written"));
+        }
+        let len = self.layout.block_size as usize;
+        let offset = block * u64::from(self.layout.block_size);
+        self.host
+            .metadata(Address { offset, len, generation, checksum }, &|bytes| Node::check(bytes, expected))
+    }
+}
+
+impl Expected {
+    /// The root of a tree.
+    pub const fn root((pointer, level): (Pointer, u32)) -> Self {
+        Self { pointer, level, low: Key::MIN, high: Key::MAX }
+    }
+}
+
+// Finds the newest whole superblock among the four slots.
+fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
+    let mut best: Option<Superblock> = None;
+    let mut damaged = [false; 4];
+    let mut refusal = None;
+    // Slots 2 and 3 lie at the volume's end, which is the device's unless the front ones say otherwise.
+    for slot in 0..4u32 {
+        let size = best.map_or(device.size(), |found| {
+            found.block_count.get().saturating_mul(u64::from(found.block_size.get())).min(device.size())
+        });
+        let offset = slot_offsets(size)[slot as usize];
+        let mut bytes = memory::zeroed(SUPERBLOCK)?;
+        if offset.checked_add(SUPERBLOCK as u64).is_none_or(|end| end > device.size()) {
+            continue;
+        }
+        device.read(offset, &mut bytes)?;
+        match Superblock::parse(&bytes, slot) {
+            Ok(Some(found)) => {
+                if best.is_none_or(|best| found.generation.get() > best.generation.get()) {
+                    best = Some(found);
+                }
+            }
+            Ok(None) => {}
+            Err(Error::Corrupt(_)) => damaged[slot as usize] = true,
+            Err(error) => refusal = Some(error),
+        }
+    }
+    match (best, refusal) {
+        (Some(best), _) => Ok((best, damaged)),
+        (None, Some(refusal)) => Err(refusal),
+        (None, None) if damaged.contains(&true) => Err(Error::SuperblocksDamaged),
+        (None, None) => Err(Error::NotVexfs),
+    }
+}
