@@ -175,9 +175,9 @@ impl Buddy {
         let mut at = goal;
         for _ in 0..self.orders[order as usize].count.min(TRIES) {
             let buddy = self.nearest(order, at)?;
-            let before = self.free_before(buddy, count);
-            let got = before + self.free_from(buddy, count - before);
-            let start = buddy - before;
+            // From the start of the gap, so that what is left of it stays in one piece.
+            let start = buddy - self.free_before(buddy);
+            let got = self.free_from(start, count);
             if best.is_none_or(|(_, longest)| got > longest) {
                 best = Some((start, got));
             }
@@ -203,16 +203,16 @@ impl Buddy {
         limit.min(end - start)
     }
 
-    // How many blocks before `end`, where a free buddy begins, are free one after another, at most `limit`.
-    fn free_before(&self, end: u64, limit: u64) -> u64 {
+    // How many blocks before `end`, where a free buddy begins, are free one after another.
+    fn free_before(&self, end: u64) -> u64 {
         let mut start = end;
-        while 0 < start && end - start < limit {
+        while start > 0 {
             match self.orders_at(start).find(|&order| self.orders[order as usize].has((start >> order) - 1)) {
                 Some(order) => start -= 1 << order,
                 None => break,
             }
         }
-        limit.min(end - start)
+        end - start
     }
 
     // The orders of the buddies that can begin or end at a block.
@@ -522,22 +522,24 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_goal_and_then_the_smallest_order() {
+    fn follows_the_goal_then_fills_gaps_then_splits_the_smallest() {
         let (mut buddy, _) = all_free(1 << 12);
         assert_eq!(buddy.take(10, 100), Some((100, 10)));
         // The goal is free: the run stops at what is taken.
         assert_eq!(buddy.take(64, 90), Some((90, 10)));
-        // The goal is taken: 90..110 cut 64..128 into 64..88, 88..90, 110..112, 112..128.
+        // Taken is 90..110; 88..90, 110..112 and 112..128 are buddies.
         assert_eq!(buddy.take(2, 95), Some((110, 2)));
-        assert_eq!(buddy.take(9, 95), Some((112, 9)));
-        assert_eq!(buddy.take_aligned(4, 65), Some(64));
+        // The buddy 80..88 is too small, but the gap around it goes from 0 to 90.
+        assert_eq!(buddy.take(9, 95), Some((0, 9)));
+        assert_eq!(buddy.take(16, 95), Some((112, 16)));
+        // No buddy of 32 but the one at 32: nothing is split.
+        assert_eq!(buddy.take(32, 95), Some((32, 32)));
+        assert_eq!(buddy.take_aligned(4, 65), Some(16));
         assert_eq!(buddy.take_aligned(12, 0), None);
         assert!(!buddy.take_exact(80, 20) && buddy.take_exact(80, 10));
-        assert_eq!(buddy.next_free(64), Some((121, 4096 - 121)));
-        assert_eq!(
-            (buddy.take(0, 0), buddy.is_free(4096, 1), buddy.is_free(u64::MAX, 2)),
-            (None, false, false)
-        );
+        assert_eq!((buddy.next_free(70), buddy.next_free(80)), (Some((70, 10)), Some((128, 4096 - 128))));
+        assert_eq!((buddy.take(0, 0), buddy.is_free(4096, 0)), (None, true));
+        assert!(!buddy.is_free(4096, 1) && !buddy.is_free(u64::MAX, 2));
     }
 
     #[test]
@@ -549,12 +551,9 @@ mod tests {
         assert_eq!(buddy.next_free(1), Some((1, blocks - 1)));
         assert!(buddy.take_exact(1, 1));
         let got = (3 << ORDER_MAX) + 5;
-        assert_eq!(buddy.take(got, 1), Some((1 << ORDER_MAX, got)));
-        // The largest buddies left are two of half the size; behind the last block the search wraps.
-        let half = 1 << (ORDER_MAX - 1);
-        assert_eq!(buddy.take(u64::MAX, blocks), Some((half, half)));
-        assert_eq!(buddy.take(u64::MAX, blocks), Some(((4 << ORDER_MAX) + half, half + 77)));
-        assert_eq!(buddy.free(), 2 * half - 6);
+        assert_eq!(buddy.take(got, 1), Some((2, got)));
+        assert_eq!(buddy.take(u64::MAX, blocks), Some((got + 2, blocks - got - 2)));
+        assert_eq!((buddy.take(u64::MAX, u64::MAX), buddy.free()), (Some((0, 1)), 0));
     }
 
     #[test]

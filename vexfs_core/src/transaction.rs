@@ -202,14 +202,20 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         memory::push(&mut self.freed, run)
     }
 
-    /// Takes over blocks that a write plan held: they become part of this transaction.
-    pub(crate) fn adopt(&mut self, runs: &[Run]) -> Result<()> {
-        memory::extend(&mut self.taken, runs)
+    /// Takes over the blocks that a write plan held: they become part of this transaction.
+    pub(crate) fn adopt(&mut self, links: &[(u64, Run)]) -> Result<()> {
+        memory::reserve(&mut self.taken, links.len())?;
+        for (_, run) in links {
+            memory::append(&mut self.taken, *run);
+        }
+        Ok(())
     }
 
-    /// Hands over the blocks taken so far, to be held outside a transaction.
-    pub(crate) fn detach(&mut self) -> Vec<Run> {
-        core::mem::take(&mut self.taken)
+    /// Hands over the blocks of a write plan, to be held outside a transaction; gives how many runs those were.
+    pub(crate) fn detach_data(&mut self, links: &[(u64, Run)]) -> usize {
+        let before = self.taken.len();
+        self.taken.retain(|run| !links.iter().any(|(_, link)| link == run));
+        before - self.taken.len()
     }
 
     /// The node at `block`, which is a copy of this transaction's own.
@@ -270,9 +276,8 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
     }
 
     fn take_node(&mut self) -> Result<u64> {
-        let run = self.take(1, self.volume.node_goal)?;
-        self.volume.node_goal = run.end();
-        Ok(run.start.0)
+        // Always from the front: measured, a goal that moves on splits the free space (docs/DESIGN.md).
+        Ok(self.take(1, 0)?.start.0)
     }
 }
 

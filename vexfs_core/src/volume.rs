@@ -13,7 +13,7 @@ use crate::format::{
     SUPERBLOCK, Superblock, slot_offsets,
 };
 use crate::memory::{self, Block, Map};
-use crate::numbers::Ino;
+use crate::numbers::{CollectionId, Ino};
 use crate::space::Space;
 
 /// How a collection may come to be by setting a first vector.
@@ -115,11 +115,11 @@ pub struct Volume<H> {
     pub(crate) changed: bool,
     pub(crate) read_only: bool,
     pub(crate) events: Vec<Event>,
-    /// Where the next tree node, and the next file without neighbours, should go.
-    pub(crate) node_goal: u64,
-    pub(crate) data_goal: u64,
-    /// Where `tidy` goes on.
-    pub(crate) tidy: crate::numbers::Ino,
+    /// Orphans that a crash left, once they were looked for.
+    pub(crate) waiting: Vec<Ino>,
+    pub(crate) waiting_loaded: bool,
+    /// Collections that may have rows to be blanked.
+    pub(crate) blanks: Vec<CollectionId>,
     damaged_slots: [bool; 4],
 }
 
@@ -186,9 +186,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             changed: false,
             read_only: options.read_only,
             events: Vec::new(),
-            node_goal: layout.data_start,
-            data_goal: layout.data_start,
-            tidy: Ino(0),
+            waiting: Vec::new(),
+            waiting_loaded: false,
+            blanks: Vec::new(),
             damaged_slots,
             superblock,
         }

@@ -72,12 +72,12 @@ fn age(fill_percent: u64) -> Result<(), String> {
             volumes[turn].run(&operations)?;
         }
         if round > 0 && round % ROUNDS_PER_AGE == 0 && AGES.contains(&(round / ROUNDS_PER_AGE)) {
-            let first_fit = std::mem::take(&mut volumes[0].times);
+            let first_fit = volumes[0].times.clone();
             for volume in &mut volumes {
-                let times = std::mem::take(&mut volume.times);
-                let times = if times.is_empty() { &first_fit } else { &times };
-                let ratio =
-                    median(times.iter().zip(&first_fit).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()));
+                let ratios =
+                    volume.times.iter().zip(&first_fit).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64());
+                let ratio = median(ratios);
+                volume.times.clear();
                 volume.print(fill_percent, round / ROUNDS_PER_AGE, ratio, &load)?;
             }
         }

@@ -5,6 +5,8 @@ use core::mem::size_of;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::inode::TimeRecord;
+
 /// Bytes of a model's name at most.
 pub const COLLECTION_MODEL_MAX: usize = 255;
 
@@ -30,8 +32,12 @@ pub struct CollectionRecord {
     pub live: U64,
     /// Raised by every change of a row.
     pub changes: U64,
+    /// Rows from here on were never given out, or given back at the end.
+    pub frontier: U64,
+    /// When a row last changed.
+    pub modified: TimeRecord,
     /// Reserved, zero.
-    pub reserved: [u8; 24],
+    pub reserved: U32,
 }
 
 const _: () = assert!(size_of::<CollectionRecord>() == 64);

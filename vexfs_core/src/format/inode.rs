@@ -38,6 +38,8 @@ bitflags! {
     pub struct InodeFlags: u32 {
         /// The bytes are in `Inline` records; there is no extent.
         const INLINE = 1;
+        /// Extents past the end are still to be freed; nothing may grow the file before.
+        const TRUNCATING = 2;
     }
 }
 

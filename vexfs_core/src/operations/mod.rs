@@ -1,7 +1,26 @@
-//! What a host calls.
+//! What a host calls: files, directories, attributes, vectors.
+//!
+//! Each operation is one transaction, or several where it says so. It checks what it is given and what it reads;
+//! permission bits are the host's to check, but for what this says itself (who may put a vector into a collection).
 
-mod stub;
+mod allocate;
+mod collection;
+mod directory;
+mod extents;
+mod file;
+mod inode;
+mod names;
+mod orphan;
+mod rename;
+mod truncate;
 mod types;
+mod vector;
+mod vector_name;
+mod write;
+mod xattr;
 
-pub use stub::*;
 pub use types::*;
+
+pub(crate) use collection::{Loaded as LoadedCollection, fill_blank, load as load_collection};
+pub(crate) use extents::each as each_extent;
+pub(crate) use inode::{attributes_of, load as load_inode};

@@ -211,21 +211,14 @@ pub struct WritePlan {
     /// them, so that the raised content version is durable first (already raised by `write_begin`).
     pub commit_first: bool,
     pub(crate) inline: bool,
+    /// Some of the blocks were part of the file before.
+    pub(crate) in_place: bool,
+    /// Blocks promised for the tree nodes of `write_end`.
+    pub(crate) promised: u64,
     /// File block index, device run: to be linked as written extents.
     pub(crate) links: Vec<(u64, Run)>,
     /// File block index and count of unwritten blocks that become written.
     pub(crate) conversions: Vec<(u64, u64)>,
-}
-
-/// What changed under the host's caches: it invalidates `len` bytes of the pseudo-file at `offset`, and its attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// A pseudo-file or directory of the control directory.
-    pub inode: Ino,
-    /// First byte.
-    pub offset: u64,
-    /// Bytes; 0 = only the attributes changed.
-    pub len: u64,
 }
 
 /// Settings of a new collection.
@@ -292,29 +285,6 @@ pub struct FileVector {
     pub version: u64,
 }
 
-/// Numbers of a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Statistics {
-    /// Bytes of a block.
-    pub block_size: u32,
-    /// Blocks for data and tree (what the free-space map covers).
-    pub blocks: u64,
-    /// Blocks free now.
-    pub free: u64,
-    /// Blocks free for new data: less a reserve that lets files be deleted on a full volume.
-    pub available: u64,
-    /// Blocks that come free with the next commit.
-    pub pending: u64,
-    /// Inodes in use.
-    pub inodes: u64,
-    /// Blocks of tree nodes.
-    pub tree_blocks: u64,
-    /// The generation being gathered; the last durable one is below it.
-    pub generation: u64,
-    /// Bytes of metadata that wait for a commit.
-    pub dirty_bytes: u64,
-}
-
 /// What the host adds to the control directory's computed files.
 pub trait Report {
     /// Appends the host's metrics in Prometheus text format.
@@ -323,15 +293,4 @@ pub trait Report {
     fn log(&self, text: &mut dyn core::fmt::Write) -> core::fmt::Result;
     /// Members of `status.json`'s object, each beginning with a comma: `,"cache_bytes":1234`.
     fn status(&self, text: &mut dyn core::fmt::Write) -> core::fmt::Result;
-}
-
-/// How a collection may come to be by setting a first vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Implicit {
-    /// Never.
-    Off,
-    /// For this uid (and root).
-    Owner(u32),
-    /// For anyone.
-    Any,
 }

@@ -154,7 +154,8 @@ fn run(block_size: u32, seed: u64, steps: u32, size: usize) {
     assert_eq!(contents(&volume), model);
     loop {
         let mut tx = volume.begin(Budget::freeing(100), Time::default()).unwrap();
-        let removed = tree::remove_range(&mut tx, Key { inode: 100, kind: 0, offset: 0 }, Key::MAX, 100).unwrap();
+        let removed =
+            tree::remove_range(&mut tx, Key { inode: 100, kind: 0, offset: 0 }, Key::MAX, 100).unwrap();
         tx.commit().unwrap();
         if removed == 0 {
             break;

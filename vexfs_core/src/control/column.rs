@@ -1,0 +1,180 @@
+//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`.
+//!
+//! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row. The matrix's bytes are on the
+//! device; the other columns are rendered from the rows' records.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use super::{HEADERS, MATRIX, VALID};
+use crate::device::{BlockDevice, Data, Place};
+use crate::error::{Error, Result};
+use crate::format::{
+    Key, Kind, MATRIX_DATA, RowRecord, collection_directory, collection_matrix, collection_part, parse_exact,
+};
+use crate::memory::{self, Text};
+use crate::numbers::Ino;
+use crate::operations::{LoadedCollection as Loaded, ReadPlan, each_extent, fill_blank, load_collection};
+use crate::tree;
+use crate::volume::{Nodes, Volume};
+use zerocopy::IntoBytes;
+
+const HEADER: usize = MATRIX_DATA as usize;
+/// numpy's dtype of a `VectorHeader`.
+const HEADER_DTYPE: &str = "[('magic', '<u4'), ('version', '<u4'), ('vector_id', '<u8'), ('file_inode', '<u8'), \
+    ('data_type', '<u2'), ('compression', '<u2'), ('dimensions', '<u4'), ('original_size', '<u4'), \
+    ('compressed_size', '<u4'), ('created_timestamp', '<u8'), ('modified_timestamp', '<u8'), \
+    ('checksum', '<u4'), ('flags', '<u4')]";
+
+/// Begins a read of a column: rendered bytes go into the buffer, the matrix's own into the plan.
+pub(crate) fn read_column<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<ReadPlan> {
+    let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
+    let loaded = load_collection(volume, id)?;
+    let size = volume.attributes(inode)?.size;
+    let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+    let buffer = &mut buffer[..len];
+    let mut head = 0;
+    if offset < MATRIX_DATA && len > 0 {
+        let header = npy_header(&loaded, part)?;
+        let from = offset as usize;
+        head = len.min(HEADER - from);
+        buffer[..head].copy_from_slice(&header[from..from + head]);
+    }
+    let at = offset + head as u64;
+    let rest = &mut buffer[head..];
+    let pieces = match part {
+        MATRIX => matrix(volume, &loaded, at, rest, head)?,
+        HEADERS => {
+            rows(volume, &loaded, 64, at, rest, &mut |record, to| {
+                to.copy_from_slice(record.header.as_bytes())
+            })?;
+            Vec::new()
+        }
+        VALID => {
+            rows(volume, &loaded, 1, at, rest, &mut |_, to| to.fill(1))?;
+            Vec::new()
+        }
+        _ => return Err(Error::Invalid("not a column")),
+    };
+    Ok(ReadPlan { len, pieces })
+}
+
+// Bytes of the matrix from `offset` on; `base` is where `buffer` lies in the caller's.
+fn matrix<N: Nodes>(
+    nodes: &N,
+    loaded: &Loaded,
+    offset: u64,
+    buffer: &mut [u8],
+    base: usize,
+) -> Result<Vec<(core::ops::Range<usize>, Place)>> {
+    let inode = collection_matrix(loaded.id);
+    let block_size = u64::from(nodes.geometry().block_size);
+    let end = offset + buffer.len() as u64;
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    each_extent(nodes, inode, offset / block_size, end.div_ceil(block_size), &mut |extent| {
+        if extent.unwritten {
+            return Ok(true);
+        }
+        let start = (extent.at * block_size).max(offset);
+        let stop = (extent.end() * block_size).min(end);
+        let range = (start - offset) as usize..(stop - offset) as usize;
+        dead(loaded, offset + done as u64, &mut buffer[done..range.start])?;
+        done = range.end;
+        let device = extent.run.start.0 * block_size + (start - extent.at * block_size);
+        let place = Place { inode, offset: start, device };
+        memory::push(&mut pieces, (range.start + base..range.end + base, place))?;
+        Ok(true)
+    })?;
+    dead(loaded, offset + done as u64, &mut buffer[done..])?;
+    Ok(pieces)
+}
+
+// What a hole of the matrix shows: dead rows up to the last one in use, zeros behind it.
+fn dead(loaded: &Loaded, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    buffer.fill(0);
+    let stride = u64::from(loaded.record.stride.get());
+    let len = loaded.vector_len() as u64;
+    let last = loaded.record.rows.get();
+    let end = offset + buffer.len() as u64;
+    if stride == 0 || len == 0 || offset < MATRIX_DATA {
+        return Ok(());
+    }
+    let element = loaded.element()?;
+    let mut row = (offset - MATRIX_DATA) / stride;
+    while row < last && MATRIX_DATA + row * stride < end {
+        let start = MATRIX_DATA + row * stride;
+        let (from, to) = (start.max(offset), (start + len).min(end));
+        if from < to {
+            // Elements are a power of two and rows are aligned to 64, so a page never cuts one.
+            let phase = (from - start) % u64::from(element.width());
+            debug_assert_eq!(phase, 0);
+            fill_blank(element, &mut buffer[(from - offset) as usize..(to - offset) as usize]);
+        }
+        row += 1;
+    }
+    Ok(())
+}
+
+// Renders the entries of live rows, `width` bytes each, into zeros.
+fn rows<N: Nodes>(
+    nodes: &N,
+    loaded: &Loaded,
+    width: u64,
+    offset: u64,
+    buffer: &mut [u8],
+    render: &mut dyn FnMut(&RowRecord, &mut [u8]),
+) -> Result<()> {
+    buffer.fill(0);
+    if buffer.is_empty() {
+        return Ok(());
+    }
+    let start = offset - MATRIX_DATA;
+    let end = start + buffer.len() as u64;
+    let directory = collection_directory(loaded.id);
+    let (from, to) =
+        (Key::new(directory, Kind::Row, start / width), Key::new(directory, Kind::Row, end.div_ceil(width)));
+    let mut entry = [0u8; 64];
+    tree::scan(nodes, from, to, &mut |key, value| {
+        let record: &RowRecord = parse_exact(value, "row of collection", directory.0)?;
+        let entry = &mut entry[..width as usize];
+        render(record, entry);
+        let at = key.offset * width;
+        let (from, to) = (at.max(start), (at + width).min(end));
+        buffer[(from - start) as usize..(to - start) as usize]
+            .copy_from_slice(&entry[(from - at) as usize..(to - at) as usize]);
+        Ok(true)
+    })
+}
+
+// numpy's header, format 1.0: magic, version, length, a Python dictionary padded with spaces, a newline.
+fn npy_header(loaded: &Loaded, part: u64) -> Result<Vec<u8>> {
+    let mut text = Text::new();
+    text.raw(b"\x93NUMPY\x01\x00")?;
+    text.raw(&((HEADER - 10) as u16).to_le_bytes())?;
+    let rows = loaded.record.rows.get();
+    let width = loaded.element()?.width();
+    let columns = loaded.record.stride.get() / width;
+    let written = match part {
+        MATRIX => write!(
+            text,
+            "{{'descr': '{}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}",
+            loaded.element()?.dtype()
+        ),
+        HEADERS => {
+            write!(text, "{{'descr': {HEADER_DTYPE}, 'fortran_order': False, 'shape': ({rows},), }}")
+        }
+        _ => write!(text, "{{'descr': '|b1', 'fortran_order': False, 'shape': ({rows},), }}"),
+    };
+    written.map_err(|_| Error::NoMemory)?;
+    let mut bytes = text.into_bytes();
+    let padding = memory::filled(HEADER - 1 - bytes.len(), b' ')?;
+    memory::extend(&mut bytes, &padding)?;
+    memory::push(&mut bytes, b'\n')?;
+    Ok(bytes)
+}

@@ -1,0 +1,261 @@
+//! `/.vexfs`, the control directory: its inode numbers, attributes, entries and contents, for both hosts.
+//!
+//! The bytes of a pseudo-file depend on the volume alone, never on who asks: a view per caller would leak through
+//! the page cache. Nothing here is stored; the collections' directories and records are.
+
+mod column;
+mod render;
+
+pub(crate) use column::read_column;
+
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{
+    COLLECTION_INODES, COLLECTIONS, CONTROL, FileKind, InodeRecord, MATRIX_DATA, ROOT, collection_directory,
+    collection_part,
+};
+use crate::numbers::{CollectionId, Ino};
+use crate::operations::{Attributes, Changes, Entry, attributes_of, load_collection, load_inode};
+use crate::volume::{Event, Nodes, Volume};
+
+/// Name of the control directory in the root.
+pub const NAME: &[u8] = b".vexfs";
+/// `README`.
+pub const README: Ino = Ino(4);
+/// `status.json`.
+pub const STATUS: Ino = Ino(5);
+/// `metrics`.
+pub const METRICS: Ino = Ino(6);
+/// `log`.
+pub const LOG: Ino = Ino(7);
+/// Part of a collection's inodes: `vectors.npy`.
+pub const MATRIX: u64 = 1;
+/// `headers.npy`.
+pub const HEADERS: u64 = 2;
+/// `valid.npy`.
+pub const VALID: u64 = 3;
+/// `schema.json`.
+pub const SCHEMA: u64 = 4;
+
+const FILES: [(&[u8], Ino, u32); 4] = [
+    (b"README", README, 0o444),
+    (b"status.json", STATUS, 0o444),
+    (b"metrics", METRICS, 0o444),
+    (b"log", LOG, 0o600),
+];
+const PARTS: [(&[u8], u64); 4] =
+    [(b"schema.json", SCHEMA), (b"vectors.npy", MATRIX), (b"headers.npy", HEADERS), (b"valid.npy", VALID)];
+/// Readdir cookies of fixed entries begin here.
+const FIRST_COOKIE: u64 = 3;
+const WRITE: u32 = 0o222;
+const EXECUTE: u32 = 0o111;
+
+/// What a pseudo-file is to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pseudo {
+    /// A directory.
+    Directory,
+    /// Computed when it is opened, of size 0, never cached: [`Volume::render`].
+    Computed,
+    /// A column that can be mapped: [`Volume::read_begin`]; the host caches it and heeds [`Volume::events`].
+    Column,
+}
+
+/// True if `inode` belongs to the control directory.
+pub fn is_control(inode: Ino) -> bool {
+    (CONTROL.0..32).contains(&inode.0) || inode.0 >= COLLECTION_INODES
+}
+
+/// What kind of pseudo-file `inode` is; `None` for an ordinary inode.
+pub fn pseudo(inode: Ino) -> Option<Pseudo> {
+    match inode {
+        CONTROL | COLLECTIONS => Some(Pseudo::Directory),
+        README | STATUS | METRICS | LOG => Some(Pseudo::Computed),
+        _ => match collection_part(inode)?.1 {
+            0 => Some(Pseudo::Directory),
+            SCHEMA => Some(Pseudo::Computed),
+            MATRIX | HEADERS | VALID => Some(Pseudo::Column),
+            _ => None,
+        },
+    }
+}
+
+/// True if entries of `directory` are records in the tree.
+pub(crate) fn has_entries(directory: Ino) -> bool {
+    directory == COLLECTIONS || !is_control(directory)
+}
+
+/// Fails for what belongs to the control directory.
+pub(crate) fn check_writable(inode: Ino) -> Result<()> {
+    if is_control(inode) {
+        return Err(Error::NotPermitted("the control directory holds only what VexFS puts there"));
+    }
+    Ok(())
+}
+
+/// Fails unless the attributes may be changed: of a collection's directory all but the size.
+pub(crate) fn check_changeable<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    inode: Ino,
+    changes: &Changes,
+) -> Result<()> {
+    if !is_control(inode) {
+        return Ok(());
+    }
+    if changes.size.is_some() || !matches!(pseudo(inode), Some(Pseudo::Directory)) || inode == CONTROL {
+        return check_writable(inode);
+    }
+    if let Some((id, _)) = collection_part(inode) {
+        load_collection(volume, id)?;
+        for (_, part) in PARTS {
+            let event = Event { inode: Ino(inode.0 + part), offset: 0, len: 0 };
+            crate::memory::push(&mut volume.events, event)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory that holds a control directory; `None` for ordinary ones.
+pub(crate) fn parent(directory: Ino) -> Option<Ino> {
+    match directory {
+        CONTROL => Some(ROOT),
+        COLLECTIONS => Some(CONTROL),
+        _ => (pseudo(directory) == Some(Pseudo::Directory)).then_some(COLLECTIONS),
+    }
+}
+
+/// The attributes of what has no inode record of its own; `None` for all else.
+pub(crate) fn attributes<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+) -> Result<Option<Attributes>> {
+    if !is_control(inode) || inode == COLLECTIONS {
+        return Ok(None);
+    }
+    if inode == CONTROL {
+        return fixed(volume, inode, FileKind::Directory, 0o555).map(Some);
+    }
+    if let Some((_, _, permissions)) = FILES.iter().find(|file| file.1 == inode) {
+        return fixed(volume, inode, FileKind::Regular, *permissions).map(Some);
+    }
+    match (collection_part(inode), pseudo(inode)) {
+        (Some((id, 0)), _) => {
+            load_collection(volume, id)?;
+            Ok(None)
+        }
+        (Some((id, part)), Some(kind)) => part_attributes(volume, id, part, kind).map(Some),
+        _ => Err(Error::NotFound),
+    }
+}
+
+/// The fixed entry `name` of a control directory; `None` if its entries are records, or it is no such directory.
+pub(crate) fn lookup<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    directory: Ino,
+    name: &[u8],
+) -> Result<Option<Attributes>> {
+    if directory == ROOT && name == NAME {
+        return attributes(volume, CONTROL);
+    }
+    let inode = if directory == CONTROL {
+        let files = FILES.iter().map(|file| (file.0, file.1));
+        files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
+    } else if let Some((id, 0)) = collection_part(directory) {
+        load_collection(volume, id)?;
+        PARTS.iter().find(|part| part.0 == name).map(|part| Ino(directory.0 + part.1))
+    } else {
+        return Ok(None);
+    };
+    volume.attributes(inode.ok_or(Error::NotFound)?).map(Some)
+}
+
+/// Gives the fixed entries of a directory; true if the caller goes on with records of the tree.
+pub(crate) fn read_directory<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    directory: Ino,
+    cookie: u64,
+    each: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result<bool> {
+    let mut at = FIRST_COOKIE;
+    let mut give = |name: &[u8], inode: Ino, kind: FileKind| {
+        let wanted = at > cookie;
+        let entry = Entry { inode, kind, name, cookie: at };
+        at += 1;
+        !wanted || each(entry)
+    };
+    if directory == ROOT && volume.options.list_control {
+        // The lowest place in a directory, which no name's hash can have but one in 2^47.
+        return Ok(cookie >= FIRST_COOKIE || give(NAME, CONTROL, FileKind::Directory));
+    }
+    if directory == CONTROL {
+        let more = FILES.iter().all(|(name, inode, _)| give(name, *inode, FileKind::Regular));
+        let _ = more && give(b"collections", COLLECTIONS, FileKind::Directory);
+        return Ok(false);
+    }
+    if let Some((id, part)) = collection_part(directory) {
+        load_collection(volume, id)?;
+        if part != 0 {
+            return Err(Error::NotDirectory);
+        }
+        let _ = PARTS.iter().all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn fixed<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+    kind: FileKind,
+    permissions: u32,
+) -> Result<Attributes> {
+    let created = volume.superblock.created.into();
+    Ok(Attributes {
+        inode,
+        kind,
+        permissions,
+        uid: 0,
+        gid: 0,
+        links: if kind == FileKind::Directory { 3 } else { 1 },
+        size: 0,
+        sectors: 0,
+        accessed: created,
+        modified: created,
+        changed: created,
+        created,
+        device: 0,
+        version: 0,
+    })
+}
+
+// A collection's file shows its directory's mode, without execution; nobody writes it.
+fn part_attributes<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    id: CollectionId,
+    part: u64,
+    kind: Pseudo,
+) -> Result<Attributes> {
+    let loaded = load_collection(volume, id)?;
+    let directory = load_inode(volume, collection_directory(id))?;
+    let matrix: InodeRecord = load_inode(volume, Ino(collection_directory(id).0 + MATRIX))?;
+    let shown = attributes_of(Ino(collection_directory(id).0 + part), &directory, volume.layout.block_size)?;
+    let capacity = loaded.capacity(volume)?;
+    let size = match (kind, part) {
+        (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),
+        (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
+        (Pseudo::Column, _) => MATRIX_DATA + capacity,
+        _ => 0,
+    };
+    let block_sectors = u64::from(volume.geometry().block_size) / 512;
+    Ok(Attributes {
+        kind: FileKind::Regular,
+        permissions: shown.permissions & !(WRITE | EXECUTE) & 0o777,
+        links: 1,
+        size,
+        sectors: if part == MATRIX { matrix.blocks.get() * block_sectors } else { 0 },
+        modified: loaded.record.modified.into(),
+        changed: loaded.record.modified.into(),
+        version: loaded.record.changes.get(),
+        ..shown
+    })
+}

@@ -1,0 +1,159 @@
+//! The computed files of the control directory: `README`, `status.json`, `metrics`, `log`, `schema.json`.
+
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use super::{LOG, METRICS, README, SCHEMA, STATUS};
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{Codec, MATRIX_DATA, collection_part};
+use crate::memory::Text;
+use crate::numbers::{CollectionId, Ino};
+use crate::operations::Report;
+use crate::volume::Volume;
+
+const README_TEXT: &str = "\
+This is the control directory of a VexFS volume. It is not listed in the root, so a copy of the volume
+takes files and vectors and nothing else.
+
+  status.json           the state of the volume
+  metrics               counters, in Prometheus text format
+  log                   what was refused lately, and why
+  collections/<name>/   one directory a collection; mkdir creates, rmdir removes an empty one, mv renames
+    schema.json         dimension, element, metric, model, rows, live
+    vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
+    headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
+    valid.npy           True where a row is in use
+
+A vector is an attribute of its file:
+
+  setfattr -n user.vector.NAME -v 0s$(base64 -w0 vector.f32) FILE
+  python3 -c 'import os,numpy; os.setxattr(\"FILE\", \"user.vector.NAME\", numpy.zeros(384,\"<f4\").tobytes())'
+
+and every collection is a matrix that numpy maps:
+
+  m = numpy.load(\"collections/NAME/vectors.npy\", mmap_mode=\"r\")
+  valid = numpy.load(\"collections/NAME/valid.npy\", mmap_mode=\"r\")
+";
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// The content of a computed file of the control directory, as of now.
+    pub fn render(&self, inode: Ino, report: &dyn Report) -> Result<Vec<u8>> {
+        let mut text = Text::new();
+        let written = match inode {
+            README => text.write_str(README_TEXT),
+            STATUS => self.status(&mut text, report),
+            METRICS => self.metrics(&mut text, report),
+            LOG => report.log(&mut text),
+            _ => match collection_part(inode) {
+                Some((id, SCHEMA)) => {
+                    self.schema(&mut text, id)?;
+                    Ok(())
+                }
+                _ => return Err(Error::NotFound),
+            },
+        };
+        written.map_err(|_| Error::NoMemory)?;
+        Ok(text.into_bytes())
+    }
+
+    fn status(&self, text: &mut Text, report: &dyn Report) -> fmt::Result {
+        let numbers = self.statistics();
+        text.write_str("{\"uuid\":\"")?;
+        for (index, byte) in self.superblock.uuid.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                text.write_str("-")?;
+            }
+            write!(text, "{byte:02x}")?;
+        }
+        text.write_str("\",\"label\":")?;
+        let label = &self.superblock.label;
+        let len = label.iter().position(|byte| *byte == 0).unwrap_or(label.len());
+        json_string(text, &label[..len])?;
+        write!(
+            text,
+            ",\"version\":{},\"read_only\":{},\"block_size\":{},\"blocks\":{},\"free_blocks\":{},\
+             \"pending_blocks\":{},\"tree_blocks\":{},\"inodes\":{},\"durable_generation\":{},\"dirty_bytes\":{}",
+            self.superblock.version.get(),
+            self.read_only,
+            numbers.block_size,
+            numbers.blocks,
+            numbers.free,
+            numbers.pending,
+            numbers.tree_blocks,
+            numbers.inodes,
+            self.superblock.generation.get(),
+            numbers.dirty_bytes,
+        )?;
+        report.status(text)?;
+        text.write_str("}\n")
+    }
+
+    fn metrics(&self, text: &mut Text, report: &dyn Report) -> fmt::Result {
+        let numbers = self.statistics();
+        let gauges: [(&str, &str, u64); 9] = [
+            ("block_size_bytes", "bytes of a block", u64::from(numbers.block_size)),
+            ("blocks", "blocks for data and tree", numbers.blocks),
+            ("free_blocks", "blocks free", numbers.free),
+            ("pending_blocks", "blocks that come free with the next commit", numbers.pending),
+            ("tree_blocks", "blocks of tree nodes", numbers.tree_blocks),
+            ("inodes", "inodes in use", numbers.inodes),
+            ("dirty_bytes", "metadata that waits for a commit", numbers.dirty_bytes),
+            ("durable_generation", "the last durable commit", self.superblock.generation.get()),
+            ("read_only", "1 if nothing can be changed", u64::from(self.read_only)),
+        ];
+        for (name, help, value) in gauges {
+            write!(text, "# HELP vexfs_{name} {help}\n# TYPE vexfs_{name} gauge\nvexfs_{name} {value}\n")?;
+        }
+        report.metrics(text)
+    }
+
+    fn schema(&self, text: &mut Text, id: CollectionId) -> Result<()> {
+        let collection = self.collection(id)?;
+        let name = self.collection_name(id)?;
+        let mut write = || -> fmt::Result {
+            text.write_str("{\"name\":")?;
+            json_string(text, &name)?;
+            write!(
+                text,
+                ",\"dimension\":{},\"element\":\"{}\",\"codec\":\"{}\",\"metric\":\"{}\",\"model\":",
+                collection.dimensions,
+                collection.element.name(),
+                Codec::None.name(),
+                collection.metric.name(),
+            )?;
+            json_string(text, &collection.model)?;
+            writeln!(
+                text,
+                ",\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
+                 \"stride_bytes\":{},\"data_offset\":{}}}",
+                collection.rows,
+                collection.live,
+                collection.changes,
+                collection.element.dtype(),
+                collection.vector_len(),
+                collection.stride,
+                MATRIX_DATA,
+            )
+        };
+        write().map_err(|_| Error::NoMemory)
+    }
+}
+
+// A JSON string; bytes that are no UTF-8 become U+FFFD.
+fn json_string(text: &mut Text, bytes: &[u8]) -> fmt::Result {
+    text.write_str("\"")?;
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '"' | '\\' => write!(text, "\\{character}")?,
+                control if u32::from(control) < 0x20 => write!(text, "\\u{:04x}", u32::from(control))?,
+                other => write!(text, "{other}")?,
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            text.write_str("\u{fffd}")?;
+        }
+    }
+    text.write_str("\"")
+}

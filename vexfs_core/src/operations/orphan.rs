@@ -1,0 +1,225 @@
+//! Inodes without a name, and other work that is done in steps: freeing big files, blanking freed rows.
+//!
+//! Whatever is begun here is on the orphan list in the same transaction, so that the next mount finishes it.
+
+use alloc::vec::Vec;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U32;
+
+use super::{collection, extents, inode};
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{
+    COLLECTIONS, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part, parse_exact,
+};
+use crate::memory;
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::transaction::{Budget, Transaction};
+use crate::tree;
+use crate::volume::{Nodes, Volume};
+
+/// Records that one transaction frees at most.
+pub(crate) const STEP: u64 = 64;
+
+/// Puts `inode` on the list.
+pub(crate) fn add<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    kind: OrphanKind,
+) -> Result<()> {
+    let record = OrphanRecord { kind: U32::new(kind as u32), reserved: U32::ZERO };
+    tree::put(tx, Key::new(ORPHANS, Kind::Orphan, inode.0), record.as_bytes())
+}
+
+/// Takes `inode` off the list; false if it was not there.
+pub(crate) fn forget<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino) -> Result<bool> {
+    tree::remove(tx, Key::new(ORPHANS, Kind::Orphan, inode.0))
+}
+
+/// What becomes of an inode whose last link went: freed at once if it is small and nobody has it open.
+pub(crate) fn bury<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino, open: bool) -> Result<()> {
+    if open || !free_step(tx, inode, STEP)? {
+        return add(tx, inode, OrphanKind::Delete);
+    }
+    finish(tx, inode)
+}
+
+/// The kind of an entry of the list.
+pub(crate) fn kind_of<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<OrphanKind>> {
+    let found = tree::find(nodes, Key::new(ORPHANS, Kind::Orphan, inode.0), |value| {
+        let record: &OrphanRecord = parse_exact(value, "orphan list at inode", inode.0)?;
+        record.kind().ok_or(Error::corrupt("orphan list at inode", inode.0, "unknown kind"))
+    })?;
+    Ok(found)
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// After the last close of an inode: frees it if it has no name, in as many transactions as that takes.
+    pub fn release(&mut self, inode: Ino, now: Time) -> Result<()> {
+        if kind_of(self, inode)? != Some(OrphanKind::Delete) {
+            return Ok(());
+        }
+        while !self.reap(inode, now)? {}
+        Ok(())
+    }
+
+    /// One bounded step of the work that waits: orphans that a crash left, and rows to be blanked after their commit.
+    ///
+    /// True if there may be more to do now.
+    pub fn tidy(&mut self, now: Time) -> Result<bool> {
+        if self.read_only {
+            return Ok(false);
+        }
+        self.load_waiting()?;
+        if let Some(orphan) = self.waiting.last().copied() {
+            if self.reap(orphan, now)? {
+                self.waiting.pop();
+            }
+            return Ok(true);
+        }
+        for index in 0..self.blanks.len() {
+            let id = self.blanks[index];
+            let (any, rest) = self.blank_rows(id, now)?;
+            if !rest {
+                self.blanks.swap_remove(index);
+                return Ok(true);
+            }
+            if any {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes what a crash left to do; on the first call after mount, when nobody has anything open.
+    pub(crate) fn load_waiting(&mut self) -> Result<()> {
+        if self.waiting_loaded {
+            return Ok(());
+        }
+        let mut waiting = Vec::new();
+        tree::scan(
+            self,
+            Key::new(ORPHANS, Kind::Orphan, 0),
+            Key::last(ORPHANS, Kind::Orphan),
+            &mut |key, _| {
+                memory::push(&mut waiting, Ino(key.offset))?;
+                Ok(true)
+            },
+        )?;
+        let mut blanks = Vec::new();
+        let (from, to) = (Key::new(COLLECTIONS, Kind::Dirent, 0), Key::last(COLLECTIONS, Kind::Dirent));
+        tree::scan(self, from, to, &mut |_, value| {
+            let (record, _) = super::directory::decode(COLLECTIONS, value)?;
+            if let Some((id, 0)) = collection_part(Ino(record.inode.get())) {
+                memory::push(&mut blanks, id)?;
+            }
+            Ok(true)
+        })?;
+        (self.waiting, self.blanks, self.waiting_loaded) = (waiting, blanks, true);
+        Ok(())
+    }
+
+    /// Notes that a collection has rows to be blanked.
+    pub(crate) fn note_blanks(&mut self, id: CollectionId) -> Result<()> {
+        if !self.blanks.contains(&id) {
+            memory::push(&mut self.blanks, id)?;
+        }
+        Ok(())
+    }
+
+    // One step of an orphan; true if it is done.
+    fn reap(&mut self, inode: Ino, now: Time) -> Result<bool> {
+        let Some(kind) = kind_of(self, inode)? else { return Ok(true) };
+        if kind == OrphanKind::Truncate {
+            return self.truncate_step(inode, now);
+        }
+        self.transact(Budget::freeing(STEP + 8), now, |tx| {
+            let mut freed = free_step(tx, inode, STEP)?;
+            if kind == OrphanKind::Collection {
+                let matrix = Ino(inode.0 + 1);
+                freed = freed && free_step(tx, matrix, STEP)?;
+                if freed {
+                    tree::remove(tx, Key::new(matrix, Kind::Inode, 0))?;
+                    tree::remove(tx, Key::new(inode, Kind::Inode, 0))?;
+                    forget(tx, inode)?;
+                }
+            } else if freed {
+                forget(tx, inode)?;
+                finish(tx, inode)?;
+            }
+            Ok(freed)
+        })
+    }
+
+    /// One step of freeing what lies past the end of a file; true if that is done.
+    pub(crate) fn truncate_step(&mut self, inode: Ino, now: Time) -> Result<bool> {
+        let block_size = u64::from(self.layout.block_size);
+        self.transact(Budget::freeing(2 * STEP + 8), now, |tx| {
+            let mut record = match inode::load(tx, inode) {
+                Err(Error::NotFound) => return forget(tx, inode).map(|_| true),
+                other => other?,
+            };
+            let from = record.size.get().div_ceil(block_size);
+            let done = extents::punch(tx, inode, &mut record, from, u64::MAX, STEP)?;
+            if done {
+                record.set_flag(InodeFlags::TRUNCATING, false);
+                forget(tx, inode)?;
+            }
+            inode::store(tx, inode, &record)?;
+            Ok(done)
+        })
+    }
+
+    /// Finishes a truncate that a crash interrupted, before anything may grow the file.
+    pub(crate) fn settle_truncate(&mut self, inode: Ino, now: Time) -> Result<()> {
+        if inode::load(self, inode)?.flags().contains(InodeFlags::TRUNCATING) {
+            while !self.truncate_step(inode, now)? {}
+        }
+        Ok(())
+    }
+
+    fn blank_rows(&mut self, id: CollectionId, now: Time) -> Result<(bool, bool)> {
+        collection::blank_step(self, id, STEP, now)
+    }
+}
+
+// Frees up to `limit` records of an inode, its `Inode` record last of all (and not here); true if none is left.
+fn free_step<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino, limit: u64) -> Result<bool> {
+    let mut record = inode::load(tx, inode).ok();
+    let mut runs = Vec::new();
+    let (from, to) = (Key::new(inode, Kind::Inode, 1), Key { inode: inode.0.saturating_add(1), ..Key::MIN });
+    let mut seen = 0;
+    tree::scan(tx, from, to, &mut |key, value| {
+        if seen == limit {
+            return Ok(false);
+        }
+        seen += 1;
+        if key.kind == Kind::Extent as u8 {
+            let (_, extent) = extents::decode(inode, key.offset, value)?;
+            memory::push(&mut runs, extent.run)?;
+        }
+        Ok(true)
+    })?;
+    let removed = tree::remove_range(tx, from, to, seen)?;
+    debug_assert_eq!(removed, seen);
+    for run in runs {
+        tx.free(run)?;
+        if let Some(record) = &mut record {
+            record.blocks.set(record.blocks.get().saturating_sub(run.count));
+        }
+    }
+    if let Some(record) = record {
+        if seen == limit {
+            inode::store(tx, inode, &record)?;
+        }
+    }
+    Ok(seen < limit)
+}
+
+fn finish<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino) -> Result<()> {
+    if tree::remove(tx, Key::new(inode, Kind::Inode, 0))? {
+        tx.counters.inode_count = tx.counters.inode_count.saturating_sub(1);
+    }
+    Ok(())
+}

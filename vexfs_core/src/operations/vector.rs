@@ -1,0 +1,362 @@
+//! Vectors of files: setting, reading, listing, unlinking.
+//!
+//! The mapping is two tree records, one at the file and one at the collection, always changed together. A vector
+//! goes to a free row first and is switched to in the same transaction; the row it had before gets a `Blank`
+//! record, and only after the commit is that row blanked and free.
+
+use alloc::vec::Vec;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32, U64};
+
+use super::collection::{self, Loaded};
+use super::types::{Caller, FileVector, SetMode};
+use super::vector_name::{self, VectorName};
+use super::{file, inode, xattr};
+use crate::checksum::crc32;
+use crate::control;
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{
+    BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
+    VectorRecord, collection_directory, collection_matrix, parse_exact,
+};
+use crate::memory::{self, Text};
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::transaction::{Budget, Transaction};
+use crate::tree;
+use crate::volume::{Nodes, Volume};
+
+/// Records that unlinking one vector changes at most.
+pub(crate) const RECORDS: u64 = 6;
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Sets a vector; creates the collection if it may.
+    pub(crate) fn set_vector(
+        &mut self,
+        inode: Ino,
+        name: &VectorName<'_>,
+        value: &[u8],
+        mode: SetMode,
+        caller: &Caller<'_>,
+        now: Time,
+    ) -> Result<()> {
+        control::check_writable(inode)?;
+        let existing = collection::find(self, name.collection)?;
+        if let Some(id) = existing {
+            collection::check_access(self, id, caller)?;
+        }
+        let blocks = (value.len() as u64).div_ceil(u64::from(self.layout.block_size)) + 1;
+        // The largest chunk that the matrix can grow by.
+        let growth = collection::GROWTH_MAX / u64::from(self.layout.block_size);
+        let room = self.space.ready() / 4;
+        let budget = Budget::records(40).with_blocks(blocks + growth.min(room));
+        let replaced = self.transact(budget, now, |tx| {
+            let id = match existing {
+                Some(id) => id,
+                None => collection::create_implicit(tx, name, value.len(), caller)?,
+            };
+            let mut loaded = collection::load(tx, id)?;
+            loaded.accept(name.element, value)?;
+            let mut record = inode::load(tx, inode)?;
+            match record.kind(inode)? {
+                FileKind::Regular | FileKind::Directory => {}
+                _ => return Err(Error::NotPermitted("only files and directories have vectors")),
+            }
+            let key = vector_key(inode, id, name.n);
+            let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
+            xattr::check_mode(old.is_some(), mode)?;
+            let mut created = tx.now.as_nanoseconds();
+            match old {
+                Some(old) => created = free_row(tx, &mut loaded, inode, name.n, &old)?,
+                None => {
+                    xattr::check_list(tx, inode, &record, vector_name_len(name, loaded.element()?))?;
+                    record.attributes.set(record.attributes.get() + 1);
+                }
+            }
+            let row = loaded.take_row(tx)?;
+            loaded.write_row(tx, row, value)?;
+            let version = record.version.get();
+            put_records(tx, &mut loaded, inode, name.n, row, value, version, created)?;
+            loaded.store(tx)?;
+            record.bound_version = U64::new(version);
+            record.changed = tx.now.into();
+            inode::store(tx, inode, &record)?;
+            Ok(old.map(|_| id))
+        })?;
+        match replaced {
+            Some(id) => self.note_blanks(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a vector.
+    pub(crate) fn remove_vector(
+        &mut self,
+        inode: Ino,
+        name: &VectorName<'_>,
+        caller: &Caller<'_>,
+        now: Time,
+    ) -> Result<()> {
+        control::check_writable(inode)?;
+        let id = collection::find(self, name.collection)?.ok_or(Error::NoAttribute)?;
+        collection::check_access(self, id, caller)?;
+        self.transact(Budget::freeing(16), now, |tx| {
+            let mut loaded = collection::load(tx, id)?;
+            loaded.check_element(name.element)?;
+            let key = vector_key(inode, id, name.n);
+            let old = tree::record(tx, key, "vector of inode")?.ok_or(Error::NoAttribute)?;
+            free_row(tx, &mut loaded, inode, name.n, &old)?;
+            tree::remove(tx, key)?;
+            loaded.store(tx)?;
+            let mut record = inode::load(tx, inode)?;
+            record.attributes.set(record.attributes.get().saturating_sub(1));
+            record.changed = tx.now.into();
+            inode::store(tx, inode, &record)
+        })?;
+        self.note_blanks(id)
+    }
+
+    /// All vectors of a file, in order of collection and number.
+    pub fn vectors_of(&self, inode: Ino, each: &mut dyn FnMut(FileVector)) -> Result<()> {
+        scan(self, inode, &mut |id, n, record| {
+            each(FileVector {
+                collection: id,
+                n,
+                row: record.row.get(),
+                vector_id: record.vector_id.get(),
+                version: record.version.get(),
+            });
+            Ok(())
+        })
+    }
+
+    /// Live rows from `first` on, until `each` gives false.
+    pub fn rows_of(
+        &self,
+        id: CollectionId,
+        first: u64,
+        each: &mut dyn FnMut(u64, &RowRecord) -> bool,
+    ) -> Result<()> {
+        let directory = collection_directory(id);
+        let (from, to) = (Key::new(directory, Kind::Row, first), Key::last(directory, Kind::Row));
+        tree::scan(self, from, to, &mut |key, value| {
+            Ok(each(key.offset, parse_exact(value, "row of collection", directory.0)?))
+        })
+    }
+}
+
+/// Reads a vector and checks it against its CRC-32.
+pub(crate) fn read<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+    name: &VectorName<'_>,
+) -> Result<Vec<u8>> {
+    let id = collection::find(volume, name.collection)?.ok_or(Error::NoAttribute)?;
+    let loaded = collection::load(volume, id)?;
+    if loaded.check_element(name.element).is_err() {
+        return Err(Error::NoAttribute);
+    }
+    let vector: Option<VectorRecord> =
+        tree::record(volume, vector_key(inode, id, name.n), "vector of inode")?;
+    let row = vector.ok_or(Error::NoAttribute)?.row.get();
+    let record = row_record(volume, id, row)?;
+    if record.header.file_inode.get() != inode.0 || record.n.get() != name.n {
+        return Err(Error::corrupt(
+            "row of collection",
+            collection_directory(id).0,
+            "belongs to another file",
+        ));
+    }
+    read_row(volume, &volume.host, &loaded, row, &record)
+}
+
+/// The record of a live row.
+pub(crate) fn row_record<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
+    let directory = collection_directory(id);
+    let record: Option<RowRecord> =
+        tree::record(nodes, Key::new(directory, Kind::Row, row), "row of collection")?;
+    let record = record.ok_or(Error::corrupt("collection", directory.0, "a vector's row is missing"))?;
+    if !record.header.known() {
+        return Err(Error::corrupt("row of collection", directory.0, "not a vector header"));
+    }
+    Ok(record)
+}
+
+/// The bytes of a row, checked.
+pub(crate) fn read_row<N: Nodes>(
+    nodes: &N,
+    data: &impl Data,
+    loaded: &Loaded,
+    row: u64,
+    record: &RowRecord,
+) -> Result<Vec<u8>> {
+    let len = loaded.vector_len();
+    if record.header.compressed_size.get() as usize != len {
+        return Err(Error::corrupt(
+            "row of collection",
+            collection_directory(loaded.id).0,
+            "of a wrong length",
+        ));
+    }
+    let mut bytes = memory::zeroed(len)?;
+    let offset = loaded.row_offset(row);
+    for (range, place) in file::pieces(nodes, collection_matrix(loaded.id), offset, &mut bytes)? {
+        data.read_at(place, &mut bytes[range])?;
+    }
+    if crc32(&bytes) != record.header.checksum.get() {
+        return Err(Error::VectorChecksum { collection: collection_directory(loaded.id).0, row });
+    }
+    Ok(bytes)
+}
+
+/// Appends the names of a file's vectors to a list of attributes.
+pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Result<()> {
+    let mut known: Option<(CollectionId, Element, Vec<u8>)> = None;
+    scan(nodes, inode, &mut |id, n, _| {
+        if known.as_ref().is_none_or(|(known, ..)| *known != id) {
+            known = Some((id, collection::load(nodes, id)?.element()?, collection::name(nodes, id)?));
+        }
+        let mut text = Text::new();
+        if let Some((_, element, name)) = &known {
+            vector_name::write(&mut text, name, *element, n)?;
+        }
+        text.raw(&[0])?;
+        memory::extend(names, text.as_bytes())
+    })
+}
+
+/// Takes all vectors of a file out of their collections; `keep` leaves their bytes as plain attributes.
+pub(crate) fn unlink_all<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    keep: bool,
+) -> Result<()> {
+    let mut vectors = Vec::new();
+    scan(tx, inode, &mut |id, n, record| memory::push(&mut vectors, (id, n, *record)))?;
+    let mut open: Option<Loaded> = None;
+    for (id, n, vector) in &vectors {
+        if open.as_ref().is_some_and(|loaded| loaded.id != *id) {
+            if let Some(loaded) = open.take() {
+                loaded.store(tx)?;
+            }
+        }
+        let mut loaded = match open.take() {
+            Some(loaded) => loaded,
+            None => collection::load(tx, *id)?,
+        };
+        if keep {
+            let row = vector.row.get();
+            let record = row_record(tx, *id, row)?;
+            // A damaged vector is lost with its file; that must not keep the file from being removed.
+            if let Ok(bytes) = read_row(tx, &tx.volume.host, &loaded, row, &record) {
+                let mut text = Text::new();
+                vector_name::write(&mut text, &collection::name(tx, *id)?, loaded.element()?, *n)?;
+                xattr::put(tx, inode, text.as_bytes(), &bytes)?;
+            }
+        }
+        free_row(tx, &mut loaded, inode, *n, vector)?;
+        open = Some(loaded);
+    }
+    if let Some(loaded) = open {
+        loaded.store(tx)?;
+    }
+    if !vectors.is_empty() {
+        let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
+        tree::remove_range(tx, from, to, u64::MAX)?;
+        for (id, ..) in &vectors {
+            tx.volume.note_blanks(*id)?;
+        }
+    }
+    Ok(())
+}
+
+// Frees the row of a vector; gives when the vector was first set.
+fn free_row<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    inode: Ino,
+    n: u32,
+    vector: &VectorRecord,
+) -> Result<u64> {
+    let row = vector.row.get();
+    let record = row_record(tx, loaded.id, row)?;
+    let directory = collection_directory(loaded.id);
+    if record.header.file_inode.get() != inode.0 || record.n.get() != n {
+        return Err(Error::corrupt("row of collection", directory.0, "belongs to another file"));
+    }
+    tree::remove(tx, Key::new(directory, Kind::Row, row))?;
+    let blank = BlankRecord { generation: U64::new(tx.generation()) };
+    tree::put(tx, Key::new(directory, Kind::Blank, row), blank.as_bytes())?;
+    loaded.row_freed(tx, row)?;
+    Ok(record.header.created_timestamp.get())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of two records, each once")]
+fn put_records<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    inode: Ino,
+    n: u32,
+    row: u64,
+    value: &[u8],
+    version: u64,
+    created: u64,
+) -> Result<()> {
+    let vector_id = tx.counters.next_vector;
+    tx.counters.next_vector += 1;
+    let len = value.len() as u32;
+    let header = VectorHeader {
+        magic: U32::new(VECTOR_MAGIC),
+        version: U32::new(VectorHeader::current_version()),
+        vector_id: U64::new(vector_id),
+        file_inode: U64::new(inode.0),
+        data_type: U16::new(loaded.element()? as u16),
+        compression: U16::new(Codec::None as u16),
+        dimensions: loaded.record.dimensions,
+        original_size: U32::new(len),
+        compressed_size: U32::new(len),
+        created_timestamp: U64::new(created),
+        modified_timestamp: U64::new(tx.now.as_nanoseconds()),
+        checksum: U32::new(crc32(value)),
+        flags: U32::ZERO,
+    };
+    let record = RowRecord { header, n: U32::new(n), reserved: U32::ZERO, version: U64::new(version) };
+    tree::put(tx, Key::new(collection_directory(loaded.id), Kind::Row, row), record.as_bytes())?;
+    let vector =
+        VectorRecord { row: U64::new(row), vector_id: U64::new(vector_id), version: U64::new(version) };
+    tree::put(tx, vector_key(inode, loaded.id, n), vector.as_bytes())?;
+    loaded.row_taken(tx, row)
+}
+
+fn scan<N: Nodes>(
+    nodes: &N,
+    inode: Ino,
+    each: &mut dyn FnMut(CollectionId, u32, &VectorRecord) -> Result<()>,
+) -> Result<()> {
+    let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
+    tree::scan(nodes, from, to, &mut |key, value| {
+        let id = CollectionId((key.offset >> 32) as u32);
+        each(id, key.offset as u32, parse_exact(value, "vector of inode", inode.0)?)?;
+        Ok(true)
+    })
+}
+
+fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
+    Key::new(inode, Kind::Vector, u64::from(id.0) << 32 | u64::from(n))
+}
+
+fn vector_name_len(name: &VectorName<'_>, element: Element) -> usize {
+    let mut text = Text::new();
+    match vector_name::write(&mut text, name.collection, element, name.n) {
+        Ok(()) => text.as_bytes().len() + 1,
+        Err(_) => usize::MAX / 2,
+    }
+}
+
+impl Loaded {
+    /// Byte offset of a row in the matrix.
+    pub(crate) fn row_offset(&self, row: u64) -> u64 {
+        MATRIX_DATA.saturating_add(row.saturating_mul(u64::from(self.record.stride.get())))
+    }
+}

@@ -1,0 +1,120 @@
+//! The names of vectors: `user.vector.<collection>[:<element>][.<n>]`.
+
+use core::fmt::Write;
+
+use crate::error::{Error, Result};
+use crate::format::Element;
+use crate::memory::Text;
+
+const PREFIX: &[u8] = b"user.vector.";
+/// Bytes of a collection's name at most.
+pub(crate) const COLLECTION_NAME_MAX: usize = 64;
+
+/// A parsed name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VectorName<'a> {
+    /// Name of the collection.
+    pub(crate) collection: &'a [u8],
+    /// The element type, if the name says one.
+    pub(crate) element: Option<Element>,
+    /// Which vector of the file.
+    pub(crate) n: u32,
+}
+
+impl<'a> VectorName<'a> {
+    /// Parses an attribute's name; `None` if it is not a vector's.
+    ///
+    /// # Errors
+    /// `Invalid` for a name under `user.vector.` that breaks the rules.
+    pub(crate) fn parse(name: &'a [u8]) -> Result<Option<Self>> {
+        let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(None) };
+        let (head, tail) = match rest.iter().position(|byte| *byte == b'.') {
+            Some(dot) => (&rest[..dot], Some(&rest[dot + 1..])),
+            None => (rest, None),
+        };
+        let (collection, element) = match head.iter().position(|byte| *byte == b':') {
+            Some(colon) => {
+                let element = Element::from_name(&head[colon + 1..])
+                    .ok_or(Error::Invalid("unknown element type: use f32, f16, i8, i16 or bit"))?;
+                (&head[..colon], Some(element))
+            }
+            None => (head, None),
+        };
+        check_collection_name(collection)?;
+        let n = match tail {
+            None => 0,
+            Some(digits) => number(digits)?,
+        };
+        Ok(Some(Self { collection, element, n }))
+    }
+}
+
+/// Fails unless `name` can be a collection's.
+pub(crate) fn check_collection_name(name: &[u8]) -> Result<()> {
+    let fine = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || name.len() > COLLECTION_NAME_MAX || !name.iter().all(fine) {
+        return Err(Error::Invalid("a collection's name has 1 to 64 characters of A-Z a-z 0-9 _ -"));
+    }
+    Ok(())
+}
+
+/// Appends the name under which a vector is listed.
+pub(crate) fn write(text: &mut Text, collection: &[u8], element: Element, n: u32) -> Result<()> {
+    text.raw(PREFIX)?;
+    text.raw(collection)?;
+    if element != Element::F32 {
+        text.raw(b":")?;
+        text.raw(element.name().as_bytes())?;
+    }
+    if n != 0 {
+        write!(text, ".{n}").map_err(|_| Error::NoMemory)?;
+    }
+    Ok(())
+}
+
+fn number(digits: &[u8]) -> Result<u32> {
+    let bad =
+        Error::Invalid("behind the collection stands a decimal number below 2^32 without leading zeros");
+    if digits == b"meta" || digits.ends_with(b".meta") {
+        return Err(Error::Unsupported("metadata of vectors is not there yet"));
+    }
+    let leading_zero = digits.len() > 1 && digits[0] == b'0';
+    if digits.is_empty() || digits.len() > 10 || leading_zero || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(bad);
+    }
+    let value = digits.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+    u32::try_from(value).map_err(|_| bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_what_the_design_lists_and_nothing_else() {
+        let parse = |name: &'static str| VectorName::parse(name.as_bytes());
+        let full = VectorName { collection: b"clip", element: Some(Element::I8), n: 3 };
+        assert_eq!(parse("user.vector.clip:i8.3"), Ok(Some(full)));
+        let plain = VectorName { collection: b"mini_LM-6", element: None, n: 0 };
+        assert_eq!(parse("user.vector.mini_LM-6"), Ok(Some(plain)));
+        assert_eq!(parse("user.vector.mini_LM-6.0"), Ok(Some(plain)));
+        assert_eq!(parse("user.vectors.x"), Ok(None));
+        assert_eq!(parse("user.vector.a.4294967295").unwrap().unwrap().n, u32::MAX);
+        for bad in
+            ["", ".", "a b", "a.01", "a.4294967296", "a.", "a.x", "a:f64", "a:.1", ":i8", "a/b", "a.-1", "ä"]
+        {
+            let name = alloc::format!("user.vector.{bad}");
+            assert!(matches!(VectorName::parse(name.as_bytes()), Err(Error::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn writes_the_name_it_parses() {
+        for (element, n) in [(Element::F32, 0), (Element::Bit, 0), (Element::I16, 7)] {
+            let mut text = Text::new();
+            write(&mut text, b"c", element, n).unwrap();
+            let parsed = VectorName::parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!((parsed.element.unwrap_or(Element::F32), parsed.n), (element, n));
+        }
+    }
+}

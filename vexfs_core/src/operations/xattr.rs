@@ -1,0 +1,309 @@
+//! Extended attributes: ordinary ones here, vectors and `user.vexfs.*` by name elsewhere.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32};
+
+use super::names::{self, NameHash};
+use super::types::{Caller, SetMode};
+use super::vector_name::VectorName;
+use super::{collection, inode, vector};
+use crate::control;
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{
+    InodeRecord, Key, Kind, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrRecord, parse, value_max,
+};
+use crate::memory::{self, Text};
+use crate::numbers::{Ino, Time};
+use crate::transaction::{Budget, Transaction};
+use crate::tree;
+use crate::volume::{Nodes, Volume};
+
+/// Attributes below this number cannot fill a list of names.
+const FEW: u32 = (XATTR_LIST_MAX / (XATTR_NAME_MAX + 1)) as u32 - 1;
+const CAPABILITIES: &[u8] = b"security.capability";
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// The value of an attribute; a vector's is checked against its CRC-32.
+    ///
+    /// # Errors
+    /// `NoAttribute`; `VectorChecksum` if a vector's bytes are damaged.
+    pub fn attribute(&self, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        check_name(name)?;
+        if let Some(wanted) = VectorName::parse(name)? {
+            return match vector::read(self, inode, &wanted) {
+                Err(Error::NoAttribute) if !control::is_control(inode) => kept_vector(self, inode, name),
+                other => other,
+            };
+        }
+        if let Some(value) = collection::setting(self, inode, name)? {
+            return Ok(value);
+        }
+        if control::is_control(inode) {
+            return Err(Error::NoAttribute);
+        }
+        let record = inode::load(self, inode)?;
+        if name == b"user.vexfs.version" {
+            let mut text = Text::new();
+            write!(text, "{}", record.version.get()).map_err(|_| Error::NoMemory)?;
+            return Ok(text.into_bytes());
+        }
+        if record.attributes.get() == 0 {
+            return Err(Error::NoAttribute);
+        }
+        match find(self, inode, name)? {
+            Some((_, bytes)) => value(self, inode, &bytes),
+            None => Err(Error::NoAttribute),
+        }
+    }
+
+    /// Sets an attribute, or a vector.
+    ///
+    /// # Errors
+    /// `Exists` and `NoAttribute` as `mode` asks; `ValueTooBig`; `TooManyAttributes`; for vectors what
+    /// `docs/DESIGN.md` 1.2 lists: `WrongLength`, `WrongElement`, `NotFinite`, `AccessDenied`, `Invalid`.
+    pub fn set_attribute(
+        &mut self,
+        inode: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: SetMode,
+        caller: &Caller<'_>,
+        now: Time,
+    ) -> Result<()> {
+        check_name(name)?;
+        if value.len() > XATTR_VALUE_MAX {
+            return Err(Error::ValueTooBig);
+        }
+        if let Some(wanted) = VectorName::parse(name)? {
+            return self.set_vector(inode, &wanted, value, mode, caller, now);
+        }
+        if name.starts_with(b"user.vexfs.") {
+            return self.set_setting(inode, name, value, now);
+        }
+        control::check_writable(inode)?;
+        let records = value.len().div_ceil(value_max(self.layout.block_size)) as u64 * 2 + 8;
+        self.transact(Budget::records(records), now, |tx| {
+            let mut record = inode::load(tx, inode)?;
+            let old = find(tx, inode, name)?;
+            check_mode(old.is_some(), mode)?;
+            match old {
+                Some((place, bytes)) => remove(tx, inode, place, &bytes)?,
+                None => {
+                    check_list(tx, inode, &record, name.len())?;
+                    record.attributes.set(record.attributes.get() + 1);
+                }
+            }
+            put(tx, inode, name, value)?;
+            record.changed = tx.now.into();
+            inode::store(tx, inode, &record)
+        })
+    }
+
+    /// Removes an attribute, or a vector.
+    pub fn remove_attribute(
+        &mut self,
+        inode: Ino,
+        name: &[u8],
+        caller: &Caller<'_>,
+        now: Time,
+    ) -> Result<()> {
+        check_name(name)?;
+        if let Some(wanted) = VectorName::parse(name)? {
+            return self.remove_vector(inode, &wanted, caller, now);
+        }
+        if name.starts_with(b"user.vexfs.") {
+            return Err(Error::NotPermitted("user.vexfs attributes cannot be removed"));
+        }
+        control::check_writable(inode)?;
+        self.transact(Budget::freeing(140), now, |tx| {
+            let mut record = inode::load(tx, inode)?;
+            let (place, bytes) = find(tx, inode, name)?.ok_or(Error::NoAttribute)?;
+            remove(tx, inode, place, &bytes)?;
+            record.attributes.set(record.attributes.get().saturating_sub(1));
+            record.changed = tx.now.into();
+            inode::store(tx, inode, &record)
+        })
+    }
+
+    /// The names of all attributes, each with a NUL behind it, as listxattr(2) gives them.
+    pub fn list_attributes(&self, inode: Ino) -> Result<Vec<u8>> {
+        if control::is_control(inode) {
+            return collection::settings(self, inode);
+        }
+        let record = inode::load(self, inode)?;
+        if record.attributes.get() == 0 {
+            return Ok(Vec::new());
+        }
+        list(self, inode)
+    }
+}
+
+/// Adds an ordinary attribute.
+pub(crate) fn put<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    name: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let hash = NameHash::new(tx, inode, name);
+    let place = names::free_place(tx, inode, Kind::Xattr, hash)?;
+    let longest = value_max(tx.geometry().block_size);
+    let inline = size_of::<XattrRecord>() + name.len() + value.len() <= longest;
+    let number = if inline { 0 } else { next_number(tx, inode)? };
+    let record = XattrRecord {
+        value_len: U32::new(value.len() as u32),
+        value_number: U32::new(number),
+        name_len: U16::new(name.len() as u16),
+        reserved: U16::ZERO,
+    };
+    let mut bytes = memory::copy(record.as_bytes())?;
+    memory::extend(&mut bytes, name)?;
+    if inline {
+        memory::extend(&mut bytes, value)?;
+    } else {
+        for (index, chunk) in value.chunks(longest).enumerate() {
+            let offset = u64::from(number) << 16 | index as u64;
+            tree::put(tx, Key::new(inode, Kind::XattrValue, offset), chunk)?;
+        }
+    }
+    tree::put(tx, Key::new(inode, Kind::Xattr, place), &bytes)
+}
+
+/// Drops file capabilities, as a write by anyone must.
+pub(crate) fn drop_capabilities<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    record: &mut InodeRecord,
+) -> Result<()> {
+    if record.attributes.get() == 0 {
+        return Ok(());
+    }
+    if let Some((place, bytes)) = find(tx, inode, CAPABILITIES)? {
+        remove(tx, inode, place, &bytes)?;
+        record.attributes.set(record.attributes.get().saturating_sub(1));
+    }
+    Ok(())
+}
+
+/// Fails if a new name of `len` bytes would make the list of names longer than any tool can read.
+pub(crate) fn check_list<N: Nodes>(nodes: &N, inode: Ino, record: &InodeRecord, len: usize) -> Result<()> {
+    if record.attributes.get() < FEW || list(nodes, inode)?.len() + len < XATTR_LIST_MAX {
+        return Ok(());
+    }
+    Err(Error::TooManyAttributes)
+}
+
+/// Fails if `mode` does not allow it.
+pub(crate) fn check_mode(exists: bool, mode: SetMode) -> Result<()> {
+    match (mode, exists) {
+        (SetMode::Create, true) => Err(Error::Exists),
+        (SetMode::Replace, false) => Err(Error::NoAttribute),
+        _ => Ok(()),
+    }
+}
+
+// All names: ordinary attributes first, then vectors in order of collection and number.
+fn list<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
+    let mut names = Vec::new();
+    let (from, to) = (Key::new(inode, Kind::Xattr, 0), Key::last(inode, Kind::Xattr));
+    tree::scan(nodes, from, to, &mut |_, bytes| {
+        memory::extend(&mut names, decode(inode, bytes)?.1)?;
+        memory::push(&mut names, 0)?;
+        Ok(true)
+    })?;
+    vector::list(nodes, inode, &mut names)?;
+    Ok(names)
+}
+
+// The attribute's place and record.
+fn find<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<(u64, Vec<u8>)>> {
+    let hash = NameHash::new(nodes, inode, name);
+    names::find(nodes, inode, Kind::Xattr, hash, &mut |bytes| Ok(decode(inode, bytes)?.1 == name))
+}
+
+fn value<N: Nodes>(nodes: &N, inode: Ino, bytes: &[u8]) -> Result<Vec<u8>> {
+    let (record, _, inline) = decode(inode, bytes)?;
+    let len = record.value_len.get() as usize;
+    let number = record.value_number.get();
+    if number == 0 {
+        return memory::copy(inline);
+    }
+    let mut value = Vec::new();
+    let (from, to) = chunks(inode, number);
+    tree::scan(nodes, from, to, &mut |_, chunk| {
+        if value.len() + chunk.len() > len {
+            return Err(Error::corrupt("attribute of inode", inode.0, "longer than its record says"));
+        }
+        memory::extend(&mut value, chunk)?;
+        Ok(true)
+    })?;
+    if value.len() != len {
+        return Err(Error::corrupt("attribute of inode", inode.0, "shorter than its record says"));
+    }
+    Ok(value)
+}
+
+fn remove<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    place: u64,
+    bytes: &[u8],
+) -> Result<()> {
+    let number = decode(inode, bytes)?.0.value_number.get();
+    if number != 0 {
+        let (from, to) = chunks(inode, number);
+        tree::remove_range(tx, from, to, u64::MAX)?;
+    }
+    tree::remove(tx, Key::new(inode, Kind::Xattr, place))?;
+    Ok(())
+}
+
+fn chunks(inode: Ino, number: u32) -> (Key, Key) {
+    let at = |number: u64| Key::new(inode, Kind::XattrValue, number << 16);
+    (at(u64::from(number)), at(u64::from(number) + 1))
+}
+
+fn next_number<N: Nodes>(nodes: &N, inode: Ino) -> Result<u32> {
+    let (from, to) = (Key::new(inode, Kind::XattrValue, 0), Key::last(inode, Kind::XattrValue));
+    let last = tree::last(nodes, from, to)?.map_or(0, |(key, _)| key.offset >> 16);
+    u32::try_from(last + 1).map_err(|_| Error::TooManyAttributes)
+}
+
+/// Record, name, and the value if it is inline.
+pub(crate) fn decode(inode: Ino, bytes: &[u8]) -> Result<(&XattrRecord, &[u8], &[u8])> {
+    let bad = Error::corrupt("attribute of inode", inode.0, "name or value of a wrong length");
+    let (record, rest): (&XattrRecord, _) = parse(bytes, "attribute of inode", inode.0)?;
+    let name_len = usize::from(record.name_len.get());
+    let (name, inline) = rest.split_at_checked(name_len).ok_or(bad)?;
+    let len = record.value_len.get() as usize;
+    let fits = if record.value_number.get() == 0 { inline.len() == len } else { inline.is_empty() };
+    if !fits || len > XATTR_VALUE_MAX || name_len == 0 {
+        return Err(bad);
+    }
+    Ok((record, name, inline))
+}
+
+// A vector that an unlinked but open file keeps as a plain attribute.
+fn kept_vector<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
+    if inode::load(nodes, inode)?.links.get() != 0 {
+        return Err(Error::NoAttribute);
+    }
+    match find(nodes, inode, name)? {
+        Some((_, bytes)) => value(nodes, inode, &bytes),
+        None => Err(Error::NoAttribute),
+    }
+}
+
+fn check_name(name: &[u8]) -> Result<()> {
+    if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
+        return Err(Error::Invalid("an attribute's name has 1 to 255 bytes, none of them NUL"));
+    }
+    if name.starts_with(b"system.") {
+        return Err(Error::Unsupported("system attributes are not supported"));
+    }
+    Ok(())
+}
