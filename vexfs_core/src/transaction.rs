@@ -16,8 +16,10 @@ use crate::volume::{Counters, Event, NodeRef, Nodes, Volume};
 /// What a transaction may need.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Records put or removed.
-    pub records: u64,
+    /// Records put.
+    pub puts: u64,
+    /// Records removed, which splits no node.
+    pub removes: u64,
     /// Blocks of file data.
     pub blocks: u64,
     /// May use the reserve: for what frees space.
@@ -25,14 +27,14 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `records` records and no data.
+    /// `records` records put or removed, and no data.
     pub const fn records(records: u64) -> Self {
-        Self { records, blocks: 0, frees: false }
+        Self { puts: records, removes: 0, blocks: 0, frees: false }
     }
 
-    /// `records` records of something that frees space.
+    /// Something that frees space: `records` records removed, and at most a third as many (and a few) put.
     pub const fn freeing(records: u64) -> Self {
-        Self { records, blocks: 0, frees: true }
+        Self { puts: records / 3 + 8, removes: records, blocks: 0, frees: true }
     }
 
     /// With `blocks` blocks of data.
@@ -61,13 +63,16 @@ pub struct Transaction<'v, H: BlockDevice + Data> {
 }
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// Blocks of tree nodes that changing `records` records can take at most.
-    pub(crate) fn tree_worst(&self, records: u64) -> u64 {
+    /// Blocks of tree nodes that a transaction can take at most.
+    pub(crate) fn tree_worst(&self, budget: Budget) -> u64 {
+        let Budget { puts, removes, .. } = budget;
         let path = u64::from(self.root_level) + 1;
-        let apart = records.saturating_mul(2 * path + 1);
-        // However many records: each node is copied once a generation, and each record splits a node at most.
-        let together = self.counters.tree_blocks.saturating_add(records.saturating_mul(2)).saturating_add(16);
-        apart.min(together) + 2
+        // Each record its own path, each put a split on every level of it.
+        let apart = puts.saturating_mul(2 * path + 1).saturating_add(removes.saturating_mul(2 * path));
+        // However many records: a node is copied once a generation, and a put splits a leaf; one split of a leaf in
+        // ten at most splits the node above.
+        let splits = puts.saturating_add(puts / 8).saturating_add(16);
+        apart.min(self.counters.tree_blocks.saturating_add(splits)) + 2
     }
 
     /// Starts a transaction, after making sure that its worst case fits.
@@ -79,7 +84,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::ReadOnly);
         }
         let reserve = if budget.frees { 0 } else { self.space.reserve() };
-        let wanted = self.tree_worst(budget.records).saturating_add(budget.blocks).saturating_add(reserve);
+        let wanted = self.tree_worst(budget).saturating_add(budget.blocks).saturating_add(reserve);
         if self.space.ready() < wanted {
             return Err(Error::NoSpace { pending: self.space.pending() });
         }

@@ -353,7 +353,7 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
         return Ok((false, rest));
     }
     blank_bytes(volume, &loaded, &rows)?;
-    volume.transact(Budget::freeing(6 * limit + 2 * orphan::STEP), now, |tx| {
+    volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
         let mut loaded = load(tx, id)?;
         for row in &rows {
             tree::remove(tx, Key::new(directory, Kind::Blank, *row))?;

@@ -180,7 +180,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     fn blank_rows(&mut self, id: CollectionId, now: Time) -> Result<(bool, bool)> {
-        collection::blank_step(self, id, STEP, now)
+        collection::blank_step(self, id, STEP / 2, now)
     }
 }
 

@@ -63,7 +63,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         } else {
             drop(tx);
         }
-        let promised = self.tree_worst(2 * (plan.links.len() + plan.conversions.len()) as u64 + 8);
+        let promised =
+            self.tree_worst(Budget::records(2 * (plan.links.len() + plan.conversions.len()) as u64 + 8));
         if self.space.ready() < promised + self.space.reserve() {
             self.give_back(&plan);
             return Err(Error::NoSpace { pending: self.space.pending() });

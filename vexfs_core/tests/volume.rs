@@ -1,0 +1,237 @@
+//! The core from a host's side: make, mount, files, vectors, remount.
+
+use std::cell::RefCell;
+
+use vexfs_core::device::{BlockDevice, Direct};
+use vexfs_core::format::{FileKind, ROOT, collection_matrix};
+use vexfs_core::make::{MakeOptions, make};
+use vexfs_core::numbers::{CollectionId, Ino, Time};
+use vexfs_core::operations::{Allocate, Caller, Changes, NewInode, RenameFlags, Seek, SetMode};
+use vexfs_core::{Error, MountOptions, Result, Volume};
+
+struct Ram(RefCell<Vec<u8>>);
+
+impl BlockDevice for Ram {
+    fn size(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let start = offset as usize;
+        buffer.copy_from_slice(&self.0.borrow()[start..start + buffer.len()]);
+        Ok(())
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let start = offset as usize;
+        self.0.borrow_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 5 };
+const BLOCK_SIZES: [u32; 3] = [4096, 8192, 16384];
+
+fn device(block_size: u32) -> Ram {
+    let ram = Ram(RefCell::new(vec![0x5a; 16 << 20]));
+    let options = MakeOptions {
+        block_size,
+        size: 16 << 20,
+        uuid: [7; 16],
+        label: b"volume",
+        hash_seed: [9; 16],
+        uid: 0,
+        gid: 0,
+        now: NOW,
+        journal_blocks: None,
+    };
+    make(&ram, &options).unwrap();
+    ram
+}
+
+fn mount(ram: &Ram) -> Volume<Direct<&Ram>> {
+    Volume::mount(Direct(ram), MountOptions::default()).unwrap()
+}
+
+fn new(kind: FileKind) -> NewInode {
+    NewInode { kind, permissions: 0o644, uid: 1, gid: 2, device: 0 }
+}
+
+fn root() -> Caller<'static> {
+    Caller { uid: 0, gid: 0, in_group: &|_| false }
+}
+
+fn contents(volume: &Volume<Direct<&Ram>>, inode: Ino) -> Vec<u8> {
+    let mut bytes = vec![0xee; volume.attributes(inode).unwrap().size as usize + 10];
+    let len = volume.read(inode, 0, &mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+fn settle(volume: &mut Volume<Direct<&Ram>>) {
+    volume.commit(NOW).unwrap();
+    while volume.tidy(NOW).unwrap() {}
+    volume.commit(NOW).unwrap();
+    while volume.tidy(NOW).unwrap() {}
+    volume.commit(NOW).unwrap();
+    volume.commit(NOW).unwrap();
+}
+
+#[test]
+fn files_keep_their_bytes_across_a_remount() {
+    for block_size in BLOCK_SIZES {
+        let ram = device(block_size);
+        let mut volume = mount(&ram);
+        let free = volume.statistics().free;
+        let file = volume.create(ROOT, b"file", &new(FileKind::Regular), NOW).unwrap().inode;
+        let mut model = Vec::new();
+        let mut seed = 1u64;
+        for step in 0..400 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+            let at = (seed >> 33) as usize % 60_000;
+            let len = (seed >> 20) as usize % 9000 + 1;
+            match step % 7 {
+                0 => {
+                    volume
+                        .set_attributes(file, &Changes { size: Some(at as u64), ..Changes::default() }, NOW)
+                        .unwrap();
+                    model.resize(at, 0);
+                }
+                1 => {
+                    volume.allocate(file, Allocate::PunchHole, at as u64, len as u64, NOW).unwrap();
+                    let (from, to) = (at.min(model.len()), (at + len).min(model.len()));
+                    model[from..to].fill(0);
+                }
+                2 => {
+                    volume
+                        .allocate(file, Allocate::Reserve { keep_size: true }, at as u64, len as u64, NOW)
+                        .unwrap();
+                }
+                _ => {
+                    let bytes: Vec<u8> = (0..len).map(|i| (i as u8) ^ step as u8 | 1).collect();
+                    volume.write(file, at as u64, &bytes, NOW).unwrap();
+                    if model.len() < at + len {
+                        model.resize(at + len, 0);
+                    }
+                    model[at..at + len].copy_from_slice(&bytes);
+                }
+            }
+            assert_eq!(contents(&volume, file), model, "step {step}");
+            if step % 50 == 49 {
+                volume.commit(NOW).unwrap();
+                volume = mount(&ram);
+                assert_eq!(contents(&volume, file), model, "after a remount at step {step}");
+            }
+        }
+        assert_eq!(volume.seek(file, model.len() as u64, Seek::Data), Err(Error::PastEnd));
+        volume.unlink(ROOT, b"file", &|_| false, NOW).unwrap();
+        settle(&mut volume);
+        assert_eq!(volume.statistics().free, free);
+        assert_eq!(volume.statistics().inodes, 1);
+    }
+}
+
+#[test]
+fn vectors_are_rows_of_a_mapped_matrix() {
+    for block_size in BLOCK_SIZES {
+        let ram = device(block_size);
+        let mut volume = mount(&ram);
+        let vector =
+            |i: u32| -> Vec<u8> { (0..100).flat_map(|d| ((i * 100 + d) as f32).to_le_bytes()).collect() };
+        let mut inodes = Vec::new();
+        for i in 0..500u32 {
+            let name = format!("doc{i}");
+            let inode = volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode;
+            volume.set_attribute(inode, b"user.vector.mini", &vector(i), SetMode::Any, &root(), NOW).unwrap();
+            inodes.push(inode);
+        }
+        let short =
+            volume.set_attribute(inodes[0], b"user.vector.mini", &[0; 16], SetMode::Any, &root(), NOW);
+        assert!(matches!(short, Err(Error::WrongLength { expected: 400, got: 16, .. })));
+        settle(&mut volume);
+        let mut volume = mount(&ram);
+        let id = volume.collection_by_name(b"mini").unwrap().id;
+        assert_eq!(volume.collection(id).unwrap().rows, 500);
+        let matrix = contents(&volume, collection_matrix(id));
+        for (i, inode) in inodes.iter().enumerate() {
+            assert_eq!(volume.attribute(*inode, b"user.vector.mini").unwrap(), vector(i as u32));
+            assert_eq!(&matrix[4096 + i * 448..4096 + i * 448 + 400], vector(i as u32));
+            assert_eq!(volume.list_attributes(*inode).unwrap(), b"user.vector.mini\0");
+        }
+        for i in 100..500u32 {
+            volume.unlink(ROOT, format!("doc{i}").as_bytes(), &|_| false, NOW).unwrap();
+        }
+        settle(&mut volume);
+        let collection = volume.collection(id).unwrap();
+        assert_eq!((collection.rows, collection.live), (100, 100));
+        let names = volume.path(inodes[7]).unwrap().unwrap();
+        assert_eq!(names, b"doc7");
+    }
+}
+
+#[test]
+fn an_open_file_keeps_its_vector_after_its_last_name() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let free = volume.statistics().free;
+    let inode = volume.create(ROOT, b"open", &new(FileKind::Regular), NOW).unwrap().inode;
+    volume.set_attribute(inode, b"user.vector.c:i8.2", &[5; 64], SetMode::Create, &root(), NOW).unwrap();
+    volume.unlink(ROOT, b"open", &|_| true, NOW).unwrap();
+    assert_eq!(volume.attribute(inode, b"user.vector.c:i8.2").unwrap(), [5; 64]);
+    assert_eq!(volume.collection(CollectionId(1)).unwrap().live, 0);
+    volume.release(inode, NOW).unwrap();
+    assert_eq!(volume.attributes(inode), Err(Error::NotFound));
+    volume.remove_directory(vexfs_core::format::COLLECTIONS, b"c", NOW).unwrap();
+    settle(&mut volume);
+    assert_eq!(volume.statistics().free, free);
+}
+
+#[test]
+fn rename_replaces_and_exchanges() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let closed = |_| false;
+    let a = volume.create(ROOT, b"a", &new(FileKind::Directory), NOW).unwrap().inode;
+    let b = volume.create(a, b"b", &new(FileKind::Directory), NOW).unwrap().inode;
+    let file = volume.create(ROOT, b"f", &new(FileKind::Regular), NOW).unwrap().inode;
+    let into_itself = volume.rename((ROOT, b"a"), (b, b"x"), RenameFlags::empty(), &closed, NOW);
+    assert!(matches!(into_itself, Err(Error::Invalid(_))));
+    volume.rename((ROOT, b"f"), (b, b"f2"), RenameFlags::empty(), &closed, NOW).unwrap();
+    assert_eq!(volume.path(file).unwrap().unwrap(), b"a/b/f2");
+    volume.rename((b, b"f2"), (ROOT, b"a"), RenameFlags::EXCHANGE, &closed, NOW).unwrap_err();
+    let g = volume.create(ROOT, b"g", &new(FileKind::Regular), NOW).unwrap().inode;
+    volume.rename((ROOT, b"g"), (b, b"f2"), RenameFlags::EXCHANGE, &closed, NOW).unwrap();
+    assert_eq!(volume.lookup(b, b"f2").unwrap().inode, g);
+    assert_eq!(volume.lookup(ROOT, b"g").unwrap().inode, file);
+    let removed = volume.rename((ROOT, b"g"), (b, b"f2"), RenameFlags::empty(), &closed, NOW).unwrap();
+    assert_eq!(removed.unwrap().inode, g);
+    let exists = volume.rename((b, b"f2"), (ROOT, b"a"), RenameFlags::NOREPLACE, &closed, NOW);
+    assert_eq!(exists, Err(Error::Exists));
+    assert_eq!(volume.attributes(ROOT).unwrap().links, 3);
+}
+
+#[test]
+fn attributes_of_all_sizes() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let inode = volume.create(ROOT, b"f", &new(FileKind::Regular), NOW).unwrap().inode;
+    let free = volume.statistics().free;
+    for len in [0, 1, 900, 1000, 5000, 65536] {
+        let value: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        let name = format!("user.a{len}");
+        for mode in [SetMode::Create, SetMode::Replace] {
+            volume.set_attribute(inode, name.as_bytes(), &value, mode, &root(), NOW).unwrap();
+            assert_eq!(volume.attribute(inode, name.as_bytes()).unwrap(), value);
+        }
+    }
+    let too_big = volume.set_attribute(inode, b"user.x", &[0; 65537], SetMode::Any, &root(), NOW);
+    assert_eq!(too_big, Err(Error::ValueTooBig));
+    let names = volume.list_attributes(inode).unwrap();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        volume.remove_attribute(inode, name, &root(), NOW).unwrap();
+    }
+    assert!(volume.list_attributes(inode).unwrap().is_empty());
+    settle(&mut volume);
+    assert!(volume.statistics().free >= free);
+}
