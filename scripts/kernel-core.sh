@@ -167,7 +167,9 @@ crate() {
     done < <(cd "$source" && CARGO_MANIFEST_DIR=$source OUT_DIR=$out RUSTC=$tool/rustc TARGET=$triple HOST=x86_64-unknown-linux-gnu \
       "$out/build-script")
   fi
-  "$tool/rustc" --cap-lints=allow --edition="$edition" --crate-name "${name//-/_}" "${features[@]}" "${cfgs[@]}" "$@" "$source/src/lib.rs"
+  # zerocopy's documentation names its version.
+  CARGO_PKG_VERSION=$(sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' "$source/Cargo.toml") \
+    "$tool/rustc" --cap-lints=allow --edition="$edition" --crate-name "${name//-/_}" "${features[@]}" "${cfgs[@]}" "$@" "$source/src/lib.rs"
 }
 
 # object NAME OPTION...: the same flags for all that becomes an object of the kernel.
@@ -193,9 +195,10 @@ build_dependencies() {
   object alloc nice "$tool/rustc" "${old[@]}" --crate-name alloc "$library/alloc/src/lib.rs"
 
   features=() triple=x86_64-unknown-none
-  for name in "${LINKED[@]}"; do
-    object "${name//-/_}" crate "$name"
-  done
+  object cfg_if crate cfg-if
+  object bitflags crate bitflags
+  object crc32fast crate crc32fast --extern cfg_if
+  object zerocopy crate zerocopy
 
   features=(--cfg 'feature="default"' --cfg 'feature="proc-macro"') triple=x86_64-unknown-linux-gnu
   crate unicode-ident --crate-type rlib "${host[@]}"
@@ -262,6 +265,11 @@ classify() {
     }' | sort
 }
 
+# Without the crates' hashes.
+demangle() {
+  c++filt | sed -E 's/\[[0-9a-f]{10,16}\]//g'
+}
+
 # Where OBJECT needs SYMBOL: the functions and lines, outermost caller last.
 show_uses() {
   local section offset
@@ -270,7 +278,7 @@ show_uses() {
     { name = $3; sub(/[-+]0x[0-9a-f]+$/, "", name) }
     section ~ /^\.text/ && name == symbol { print section, $1 }' |
     while read -r section offset; do
-      addr2line -e "$1" -j "$section" -iCfp "0x$offset" | sed "s|$root/||; s|^|      |"
+      addr2line -e "$1" -j "$section" -ifp "0x$offset" | demangle | sed "s|$root/||; s|^|      |"
     done | head -n 20
 }
 
@@ -282,13 +290,13 @@ check_symbols() {
     classify "$file" >"$work/$name.symbols"
     while IFS=$'\t' read -r class symbol; do
       bad=$((bad + 1))
-      echo "  $name.o needs ${class#BAD }: $(c++filt "$symbol")"
+      echo "  $name.o needs ${class#BAD }: $(demangle <<<"$symbol")"
       show_uses "$file" "$symbol"
     done < <(grep '^BAD' "$work/$name.symbols")
   done
   code=$(size "$work/vexfs_core.o" | awk 'NR == 2 { print $1 + $2 + $3 }')
   size "$work/vexfs_core.o" | awk 'NR == 2 { print "vexfs_core.o: text " $1 ", data " $2 ", bss " $3 " bytes" }'
-  c++filt <"$work/vexfs_core.symbols" | awk -F '\t' '
+  demangle <"$work/vexfs_core.symbols" | awk -F '\t' '
     $1 != last { print "undefined, " ($1 ~ /^BAD/ ? "not to be had" : $1 == "memory" || $1 == "allocator" ? "from the module (" $1 ")" : "from " $1) ":"; last = $1 }
     { print "    " $2 }'
   [ "$bad" = 0 ] || fail "$bad symbols that a kernel module cannot have"

@@ -24,6 +24,7 @@
 extern crate alloc;
 
 pub mod buddy;
+pub mod check;
 pub mod checksum;
 pub mod commit;
 pub mod control;

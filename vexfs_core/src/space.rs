@@ -178,6 +178,19 @@ impl Space {
         true
     }
 
+    /// Corrects a run of the map that a check found wrong; false if it could not.
+    pub fn correct(&mut self, run: Run, used: bool) -> bool {
+        let first = run.start.0 - self.layout.data_start;
+        if used {
+            return self.buddy.take_exact(first, run.count) && self.mark(run, true);
+        }
+        let marked = self.mark(run, false);
+        if marked {
+            self.give_back(run);
+        }
+        marked
+    }
+
     /// How many blocks of the run the map has in use.
     pub fn count_used(&self, run: Run) -> u64 {
         let first = run.start.0 - self.layout.data_start;

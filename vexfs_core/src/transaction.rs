@@ -190,7 +190,7 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         Ok(run)
     }
 
-    /// Frees blocks of data; they are reused once that is durable.
+    /// Frees blocks of data; they are reused once that is durable, or at once if this transaction took them.
     ///
     /// # Errors
     /// `Corrupt`, if the map does not have all of them in use.
@@ -201,10 +201,32 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         if !self.volume.layout.covers(run.start.0, run.count) {
             return Err(Error::corrupt("extent at block", run.start.0, "outside the volume"));
         }
-        if self.volume.space.count_used(run) != run.count {
-            return Err(Error::corrupt("extent at block", run.start.0, "refers to free blocks"));
+        if self.volume.space.count_used(run) == run.count {
+            return memory::push(&mut self.freed, run);
         }
-        memory::push(&mut self.freed, run)
+        self.give_up(run)
+    }
+
+    // Gives blocks back that this transaction took.
+    fn give_up(&mut self, run: Run) -> Result<()> {
+        memory::reserve(&mut self.taken, 1)?;
+        let mut at = run.start.0;
+        while at < run.end() {
+            let holds = |taken: &Run| taken.start.0 <= at && at < taken.end();
+            let Some(index) = self.taken.iter().position(holds) else {
+                return Err(Error::corrupt("extent at block", at, "refers to free blocks"));
+            };
+            let taken = self.taken.swap_remove(index);
+            let end = taken.end().min(run.end());
+            for (from, to) in [(taken.start.0, at), (end, taken.end())] {
+                if from < to {
+                    memory::push(&mut self.taken, Run::new(from, to - from))?;
+                }
+            }
+            self.volume.space.give_back(Run::new(at, end - at));
+            at = end;
+        }
+        Ok(())
     }
 
     /// Takes over the blocks that a write plan held: they become part of this transaction.

@@ -129,6 +129,14 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// # Errors
     /// `NotVexfs`, `SuperblocksDamaged`, `Version`, `Incompatible`, `Truncated`, or damage of the free-space map.
     pub fn mount(host: H, options: MountOptions) -> Result<Self> {
+        match Self::open_damaged(host, options)? {
+            (volume, None) => Ok(volume),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Opens a volume for a check: a free-space map that cannot be used is told, and all taken for free.
+    pub(crate) fn open_damaged(host: H, options: MountOptions) -> Result<(Self, Option<Error>)> {
         let (superblock, damaged_slots) = find_superblock(&host)?;
         let layout = superblock.layout()?;
         if layout.size() > host.size() {
@@ -144,16 +152,19 @@ impl<H: BlockDevice + Data> Volume<H> {
         if root_level >= LEVEL_MAX || !layout.covers(root.block, 1) {
             return Err(Error::corrupt("superblock", 0, "impossible tree root"));
         }
-        let space = Space::load(&host, &layout, superblock.space)?;
-        if space.free() != superblock.free_blocks.get() {
-            return Err(Error::corrupt("superblock", 0, "free blocks differ from the free-space map"));
-        }
+        let different = Error::corrupt("superblock", 0, "free blocks differ from the free-space map");
+        let (space, error) = match Space::load(&host, &layout, superblock.space) {
+            Ok(space) if space.free() != superblock.free_blocks.get() => (space, Some(different)),
+            Ok(space) => (space, None),
+            Err(error @ Error::Corrupt(_)) => (Space::empty(&layout)?, Some(error)),
+            Err(error) => return Err(error),
+        };
         if superblock.generation.get() >= u64::MAX / 2 {
             return Err(Error::corrupt("superblock", 0, "impossible generation"));
         }
         let mut volume = Self::assemble(host, layout, superblock, space, options, damaged_slots);
         volume.read_only |= unknown_writable != 0;
-        Ok(volume)
+        Ok((volume, error))
     }
 
     // A volume as `superblock` tells it, nothing changed yet.

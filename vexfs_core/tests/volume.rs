@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use vexfs_core::check::{CheckOptions, check};
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::format::{FileKind, ROOT, collection_matrix};
 use vexfs_core::make::{MakeOptions, make};
@@ -76,6 +77,10 @@ fn settle(volume: &mut Volume<Direct<&Ram>>) {
     while volume.tidy(NOW).unwrap() {}
     volume.commit(NOW).unwrap();
     volume.commit(NOW).unwrap();
+    let options = CheckOptions { vectors: true, ..CheckOptions::default() };
+    let device = volume.host();
+    let report = check(device.clone(), options, &mut |finding| panic!("{finding}"), &mut |_, _| {}).unwrap();
+    assert_eq!(report.errors, 0);
 }
 
 #[test]

@@ -7,14 +7,15 @@ use zerocopy::little_endian::U64;
 use super::extents::{self, Extent};
 use super::types::{Allocate, Attributes};
 use super::write::{self, SIZE_MAX};
-use super::{inode, orphan};
+use super::{file, inode, orphan};
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
-use crate::format::{FileKind, InodeFlags, InodeRecord};
+use crate::format::{FileKind, InodeFlags, InodeRecord, Key, Kind};
 use crate::memory;
 use crate::numbers::{Ino, Time};
 use crate::transaction::{Budget, Transaction};
+use crate::tree;
 use crate::volume::{Nodes, Volume};
 
 /// Blocks that one transaction allocates at most.
@@ -79,23 +80,36 @@ impl<H: BlockDevice + Data> Volume<H> {
     fn finish_range(&mut self, inode: Ino, end: u64, keep_size: bool, now: Time) -> Result<()> {
         self.transact(Budget::records(2), now, |tx| {
             let mut record = inode::load(tx, inode)?;
-            if !keep_size && end > record.size.get() {
+            if keep_size || end <= record.size.get() {
+                record.changed = tx.now.into();
+            } else {
                 write::zero_gap(tx, inode, &record, end)?;
                 record.size = U64::new(end);
+                record.content_changed(tx.generation(), tx.now);
             }
-            record.content_changed(tx.generation(), tx.now);
             inode::store(tx, inode, &record)
         })
     }
 
-    // Bytes `offset..end` read as zeros afterwards: whole blocks become holes.
+    // Bytes `offset..end` read as zeros afterwards: whole blocks become holes. The first transaction does all of it
+    // unless the range has very many extents.
     fn zero_range(&mut self, inode: Ino, offset: u64, end: u64, now: Time) -> Result<()> {
         let block_size = u64::from(self.layout.block_size);
         let (first, last) = (offset.div_ceil(block_size), end / block_size);
-        let budget = Budget { frees: true, ..Budget::records(16).with_blocks(3) };
-        self.transact(budget, now, |tx| {
+        let mut touched = 0;
+        extents::each(self, inode, first, last, &mut |_| {
+            touched += 1;
+            Ok(touched < orphan::STEP)
+        })?;
+        let budget = Budget { blocks: 3, ..Budget::freeing(2 * touched + 16) };
+        let mut done = self.transact(budget, now, |tx| {
             let mut record = inode::load(tx, inode)?;
-            write::move_out(tx, inode, &mut record)?;
+            record.content_changed(tx.generation(), tx.now);
+            if record.flags().contains(InodeFlags::INLINE) {
+                zero_inline(tx, inode, &record, offset, end)?;
+                inode::store(tx, inode, &record)?;
+                return Ok(true);
+            }
             let same = offset / block_size == end / block_size;
             if offset % block_size != 0 {
                 let to = if same { end } else { first * block_size };
@@ -104,10 +118,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             if end % block_size != 0 && !(same && offset % block_size != 0) {
                 zero_part(tx, inode, &mut record, last * block_size, end)?;
             }
-            record.content_changed(tx.generation(), tx.now);
-            inode::store(tx, inode, &record)
+            let done = first >= last || extents::punch(tx, inode, &mut record, first, last, orphan::STEP)?;
+            inode::store(tx, inode, &record)?;
+            Ok(done)
         })?;
-        let mut done = first >= last;
         while !done {
             done = self.transact(Budget::freeing(2 * orphan::STEP + 8), now, |tx| {
                 let mut record = inode::load(tx, inode)?;
@@ -118,6 +132,19 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         Ok(())
     }
+}
+
+fn zero_inline<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    record: &InodeRecord,
+    offset: u64,
+    end: u64,
+) -> Result<()> {
+    let mut bytes = file::inline(tx, inode, record)?;
+    let len = bytes.len() as u64;
+    bytes[offset.min(len) as usize..end.min(len) as usize].fill(0);
+    tree::put(tx, Key::new(inode, Kind::Inline, 0), &bytes)
 }
 
 // Zeroes bytes `from..to`, which lie in one block, by writing that block anew elsewhere.

@@ -11,6 +11,7 @@ mod file;
 mod inode;
 mod names;
 mod orphan;
+pub(crate) mod records;
 mod rename;
 mod truncate;
 mod types;

@@ -30,6 +30,11 @@ impl NameHash {
         Self(siphash(nodes.hash_seed(), &bytes[..8 + len]) >> 17)
     }
 
+    /// The 47 bits, which are the upper part of a record's offset.
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+
     fn range(self, inode: Ino, kind: Kind) -> (Key, Key) {
         let start = self.0 << 16;
         let from = Key::new(inode, kind, start.max(FIRST));

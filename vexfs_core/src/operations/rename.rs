@@ -60,12 +60,12 @@ impl<H: BlockDevice + Data> Volume<H> {
                 Ok(None)
             }
             Some(_) if flags.contains(RenameFlags::NOREPLACE) => Err(Error::Exists),
+            // Two names of one file: rename(2) does nothing.
+            Some(target) if target.inode == source.inode => Ok(None),
             Some(target) if flags.contains(RenameFlags::EXCHANGE) => {
                 exchange(tx, from, to, &source, &target)?;
                 Ok(None)
             }
-            // Two names of one file: rename(2) does nothing.
-            Some(target) if target.inode == source.inode => Ok(None),
             Some(_) if to.0 == COLLECTIONS => Err(Error::Exists),
             Some(target) => replace(tx, from, to, &source, &target, is_open).map(Some),
         })

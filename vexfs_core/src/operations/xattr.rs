@@ -225,7 +225,8 @@ fn find<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<(u64, Vec
     names::find(nodes, inode, Kind::Xattr, hash, &mut |bytes| Ok(decode(inode, bytes)?.1 == name))
 }
 
-fn value<N: Nodes>(nodes: &N, inode: Ino, bytes: &[u8]) -> Result<Vec<u8>> {
+/// The value of an attribute, from its record's bytes.
+pub(crate) fn value<N: Nodes>(nodes: &N, inode: Ino, bytes: &[u8]) -> Result<Vec<u8>> {
     let (record, _, inline) = decode(inode, bytes)?;
     let len = record.value_len.get() as usize;
     let number = record.value_number.get();

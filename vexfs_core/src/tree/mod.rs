@@ -1,6 +1,6 @@
 //! The one B+tree: all metadata, keyed `(inode, kind, offset)`, copy-on-write.
 //!
-//! Reading works on anything that holds [`Nodes`]; changing works in a [`Transaction`] alone. Nodes have no
+//! Reading works on anything that holds [`Nodes`](crate::volume::Nodes); changing works in a [`Transaction`](crate::transaction::Transaction) alone. Nodes have no
 //! sibling links: a scan goes down again at each leaf's upper bound. Every node that is read is checked against
 //! what its parent says of it, so that levels fall and bounds narrow, and no walk is longer than the tree is high.
 

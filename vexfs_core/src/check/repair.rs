@@ -1,0 +1,126 @@
+//! Repairs that lose nothing: the map, counts, what waits on the orphan list.
+
+use zerocopy::little_endian::{U32, U64};
+
+use super::finding::{Counted, Finding};
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::numbers::{CollectionId, Ino, Run, Time};
+use crate::operations::{load_collection, load_inode, records};
+use crate::transaction::Budget;
+use crate::volume::Volume;
+
+/// Mends what can be mended and commits it; gives how many errors are gone.
+pub(super) fn apply<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    repairs: &[Finding],
+    used: &[u8],
+    whole: bool,
+    now: Time,
+) -> Result<u64> {
+    let mut repaired = 0;
+    // The map first: nothing may be allocated by a wrong one.
+    if repairs.iter().any(|finding| matches!(finding, Finding::SpaceMap { .. })) && !whole {
+        return Ok(0);
+    }
+    for finding in repairs {
+        match *finding {
+            Finding::SpaceMap { .. } => repaired += 1,
+            Finding::Leaked { start, count } | Finding::Unmarked { start, count } => {
+                let run = Run::new(start, count);
+                debug_assert!(count > 0 && !used.is_empty());
+                let in_use = matches!(finding, Finding::Unmarked { .. });
+                repaired += u64::from(volume.space.correct(run, in_use));
+            }
+            _ => {}
+        }
+    }
+    for finding in repairs {
+        let done = match *finding {
+            Finding::Superblock { .. } => true,
+            Finding::Counter { what, counted, .. } => counter(volume, what, counted),
+            Finding::Count { inode, what, counted, .. } => count(volume, Ino(inode), what, counted, now)?,
+            _ => false,
+        };
+        repaired += u64::from(done);
+    }
+    if !repairs.is_empty() {
+        volume.changed = true;
+    }
+    if whole {
+        while volume.tidy(now)? {}
+    }
+    // Two commits write all four copies of the superblock; blanked rows become free in between.
+    for _ in 0..2 {
+        if !repairs.is_empty() {
+            volume.changed = true;
+        }
+        volume.commit(now)?;
+        if whole {
+            while volume.tidy(now)? {}
+        }
+    }
+    volume.commit(now)?;
+    Ok(repaired)
+}
+
+fn counter<H: BlockDevice + Data>(volume: &mut Volume<H>, what: &str, counted: u64) -> bool {
+    match what {
+        "inodes" => volume.counters.inode_count = counted,
+        "tree blocks" => volume.counters.tree_blocks = counted,
+        "next inode number" => volume.counters.next_inode = counted,
+        "next vector id" => volume.counters.next_vector = counted,
+        // The map was corrected already, and the superblock takes its count.
+        "free blocks" => {}
+        _ => return false,
+    }
+    true
+}
+
+fn count<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    inode: Ino,
+    what: Counted,
+    counted: u64,
+    now: Time,
+) -> Result<bool> {
+    if matches!(what, Counted::Live | Counted::Rows) {
+        let Some((id, 0)) = crate::format::collection_part(inode) else { return Ok(false) };
+        return collection(volume, id, what, counted, now);
+    }
+    // An inode without any name that is not waiting to be freed: its bytes may be all that is left of a file.
+    if matches!(what, Counted::Links) && counted == 0 {
+        return Ok(false);
+    }
+    volume.transact(Budget::records(2), now, |tx| {
+        let mut record = load_inode(tx, inode)?;
+        let small = u32::try_from(counted).map_err(|_| Error::Invalid("count out of range"))?;
+        match what {
+            Counted::Links => record.links = U32::new(small),
+            Counted::Attributes => record.attributes = U32::new(small),
+            Counted::Entries => record.size = U64::new(counted),
+            Counted::Blocks => record.blocks = U64::new(counted),
+            Counted::Live | Counted::Rows => {}
+        }
+        records::store_inode(tx, inode, &record)
+    })?;
+    Ok(true)
+}
+
+fn collection<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    id: CollectionId,
+    what: Counted,
+    counted: u64,
+    now: Time,
+) -> Result<bool> {
+    volume.transact(Budget::records(2), now, |tx| {
+        let mut loaded = load_collection(tx, id)?;
+        match what {
+            Counted::Live => loaded.record.live = U64::new(counted),
+            _ => loaded.record.rows = U64::new(counted),
+        }
+        loaded.store(tx)
+    })?;
+    Ok(true)
+}

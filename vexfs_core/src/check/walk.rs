@@ -1,0 +1,120 @@
+//! The walk over all nodes, and the comparison of what they refer to with the map and the counters.
+
+use super::inodes::Group;
+use super::{Finding, State};
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{Expected, FIRST_INODE, Node};
+use crate::numbers::Run;
+use crate::volume::{Nodes, Volume};
+
+/// Visits every node and record.
+pub(super) fn tree<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
+    let mut group = Group::new(0);
+    node(volume, state, &Expected::root(volume.root()), &mut group)?;
+    group.finish(volume, state)
+}
+
+// Not deeper than the tree's levels, which fall with each step.
+fn node<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    state: &mut State<'_>,
+    expected: &Expected,
+    group: &mut Group,
+) -> Result<()> {
+    let block = expected.pointer.block;
+    let Some(bytes) = state.absorb(volume.shared_node(expected))? else {
+        group.incomplete = true;
+        return Ok(());
+    };
+    state.tree_blocks += 1;
+    state.claim(block, 1)?;
+    (state.progress)(state.tree_blocks, volume.statistics().tree_blocks);
+    let node_bytes = Node::new(&bytes);
+    if !node_bytes.padding_is_zero() {
+        state.report(Finding::Padding { block })?;
+    }
+    let missing = Error::corrupt("tree node", block, "child missing");
+    for index in 0..node_bytes.count() {
+        let key = node_bytes.key(index).ok_or(missing)?;
+        if expected.level > 0 {
+            let child = Expected {
+                pointer: node_bytes.pointer(index).ok_or(missing)?,
+                level: expected.level - 1,
+                low: key,
+                high: node_bytes.key(index + 1).unwrap_or(expected.high),
+            };
+            node(volume, state, &child, group)?;
+            continue;
+        }
+        if key.inode != group.inode {
+            core::mem::replace(group, Group::new(key.inode)).finish(volume, state)?;
+        }
+        let visited = group.visit(volume, state, key, node_bytes.value(index));
+        if state.absorb(visited)?.is_none() {
+            group.incomplete = true;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the map with what is referred to.
+pub(super) fn space<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
+    let layout = *volume.layout();
+    let kind = |state: &State<'_>, bit: u64| {
+        let marked = volume.space.count_used(Run::new(bit + layout.data_start, 1)) != 0;
+        let used = state.used[(bit / 8) as usize] & (1 << (bit % 8)) != 0;
+        (marked != used).then_some(marked)
+    };
+    let mut bit = 0;
+    while bit < layout.data_blocks {
+        let Some(marked) = kind(state, bit) else {
+            bit += 1;
+            continue;
+        };
+        let start = bit;
+        while bit < layout.data_blocks && kind(state, bit) == Some(marked) {
+            bit += 1;
+        }
+        let (start, count) = (start + layout.data_start, bit - start);
+        if !marked {
+            state.report(Finding::Unmarked { start, count })?;
+        } else if state.whole {
+            // Below a node that cannot be read, blocks may well be in use.
+            state.report(Finding::Leaked { start, count })?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the superblock's counters with what was counted.
+pub(super) fn counters<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
+    if !state.whole {
+        return Ok(());
+    }
+    let counters = volume.counters;
+    let exact = [
+        ("inodes", counters.inode_count, state.report.inodes),
+        ("tree blocks", counters.tree_blocks, state.tree_blocks),
+        (
+            "free blocks",
+            volume.superblock.free_blocks.get(),
+            volume.layout.data_blocks - state.report.blocks_used,
+        ),
+    ];
+    for (what, recorded, counted) in exact {
+        if recorded != counted {
+            state.report(Finding::Counter { what, recorded, counted })?;
+        }
+    }
+    let above = [
+        ("next inode number", counters.next_inode, state.highest_inode.max(FIRST_INODE.0 - 1)),
+        ("next vector id", counters.next_vector, state.highest_vector),
+    ];
+    for (what, recorded, highest) in above {
+        if recorded <= highest {
+            state.report(Finding::Counter { what, recorded, counted: highest + 1 })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Records as a check looks at them: decoded and resolved, one function each.
+
+use alloc::vec::Vec;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
+
+use super::names::{self, NameHash};
+use super::{collection, directory, extents, inode, orphan, vector, xattr};
+use crate::device::{BlockDevice, Data};
+use crate::error::Result;
+use crate::format::{DirentRecord, InodeRecord, Kind, LinkRecord, OrphanKind, RowRecord, XattrRecord};
+use crate::numbers::{CollectionId, Ino, Run};
+use crate::transaction::Transaction;
+use crate::volume::{Nodes, Volume};
+
+/// An entry's record and name.
+pub(crate) fn dirent(directory: Ino, value: &[u8]) -> Result<(&DirentRecord, &[u8])> {
+    directory::decode(directory, value)
+}
+
+/// An attribute's record, name, and value if it is inline.
+pub(crate) fn xattr(inode: Ino, value: &[u8]) -> Result<(&XattrRecord, &[u8], &[u8])> {
+    xattr::decode(inode, value)
+}
+
+/// An attribute's value, from its record's bytes.
+pub(crate) fn xattr_value<N: Nodes>(nodes: &N, inode: Ino, bytes: &[u8]) -> Result<Vec<u8>> {
+    xattr::value(nodes, inode, bytes)
+}
+
+/// An extent's blocks on the device and its birth.
+pub(crate) fn extent(inode: Ino, at: u64, value: &[u8]) -> Result<(Run, u64)> {
+    extents::decode(inode, at, value).map(|(_, extent)| (extent.run, extent.birth))
+}
+
+/// The hash part of a name's place.
+pub(crate) fn name_hash<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> u64 {
+    NameHash::new(nodes, inode, name).value()
+}
+
+/// Where the first entry of this name lies.
+pub(crate) fn entry_cookie<N: Nodes>(nodes: &N, directory: Ino, name: &[u8]) -> Result<Option<u64>> {
+    Ok(directory::entry(nodes, directory, name)?.map(|found| found.cookie))
+}
+
+/// True if `inode` knows that it has a name at `cookie` of `parent`.
+pub(crate) fn has_link<N: Nodes>(nodes: &N, inode: Ino, parent: Ino, cookie: u64) -> Result<bool> {
+    let link = LinkRecord { parent: U64::new(parent.0), cookie: U64::new(cookie) };
+    let hash = NameHash::new(nodes, inode, link.as_bytes());
+    Ok(names::find(nodes, inode, Kind::Link, hash, &mut |value| Ok(value == link.as_bytes()))?.is_some())
+}
+
+/// What `inode` waits for on the orphan list.
+pub(crate) fn orphan_kind<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<OrphanKind>> {
+    orphan::kind_of(nodes, inode)
+}
+
+/// The record of a live row.
+pub(crate) fn row<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
+    vector::row_record(nodes, id, row)
+}
+
+/// Reads a row and checks it against its CRC-32.
+pub(crate) fn read_row<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    id: CollectionId,
+    row: u64,
+) -> Result<Vec<u8>> {
+    let record = vector::row_record(volume, id, row)?;
+    vector::read_row(volume, &volume.host, &collection::load(volume, id)?, row, &record)
+}
+
+/// Puts an inode's record.
+pub(crate) fn store_inode<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    record: &InodeRecord,
+) -> Result<()> {
+    inode::store(tx, inode, record)
+}
