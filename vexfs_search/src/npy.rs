@@ -47,8 +47,10 @@ impl Header {
 
     /// The bytes of the header of a C-ordered array, padded so that the data is aligned to 64 bytes.
     pub fn render(descr: &str, shape: &[u64]) -> Vec<u8> {
-        let lengths: String = shape.iter().map(|len| format!("{len},")).collect();
-        let lengths = if shape.len() > 1 { lengths.trim_end_matches(',') } else { &lengths };
+        let lengths = match shape {
+            [len] => format!("{len},"),
+            _ => shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+        };
         let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({lengths}), }}");
         let padded = (10 + text.len() + 1).next_multiple_of(64) - 11;
         text.extend(std::iter::repeat_n(' ', padded - text.len()));

@@ -87,7 +87,7 @@ impl Query {
             Element::I16 => {
                 bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]]))).collect()
             }
-            Element::I8 => bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect(),
+            Element::I8 => bytes.iter().map(|byte| f32::from(i8::from_le_bytes([*byte]))).collect(),
             Element::Bit => {
                 let bit = |byte: &u8| (0..8).map(|bit| f32::from(byte >> bit & 1)).collect::<Vec<_>>();
                 bytes.iter().flat_map(bit).collect()
