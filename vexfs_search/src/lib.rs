@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Nearest neighbours over the mapped files of a VexFS collection.
+//!
+//! It knows the control directory's files (`schema.json`, `vectors.npy`, `valid.npy`, `headers.npy`) and
+//! nothing of the volume beneath, so it works on both hosts, and on a copy of the files anywhere.
+//!
+//! ```text
+//! collection   a collection's files, mapped
+//! scan         the exact answer: every live row, the best k
+//! kernel       one row against one query, an element type at a time
+//! npy half     numpy's file format; 16-bit floats
+//! ```
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod collection;
+pub mod error;
+pub mod half;
+mod kernel;
+pub mod npy;
+mod scan;
+
+pub use collection::{Collection, Schema};
+pub use error::{Error, Result};
+pub use kernel::{Element, Metric};
+pub use scan::{Hit, Query};

@@ -1,0 +1,162 @@
+//! A tree record as a JSON value.
+
+use serde_json::{Value, json};
+use vexfs_core::error::Result;
+use vexfs_core::format::{
+    BlankRecord, CollectionRecord, DirentRecord, Element, ExtentFlags, ExtentRecord, FileKind,
+    FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, Metric, OrphanRecord, RowRecord, VectorHeader,
+    VectorRecord, XattrRecord, parse, parse_exact,
+};
+use vexfs_core::numbers::Time;
+
+use crate::time;
+
+/// The record's key and value; what does not parse is shown with the reason and in hexadecimal digits.
+pub(super) fn record(key: Key, value: &[u8]) -> Value {
+    let Some(kind) = Kind::from_u8(key.kind) else {
+        return json!({"inode": key.inode, "kind": key.kind, "offset": key.offset, "bytes": hex(value)});
+    };
+    let (name, shown) = (format!("{kind:?}"), contents(key, kind, value));
+    match shown {
+        Ok(shown) => json!({"inode": key.inode, "kind": name, "offset": key.offset, "value": shown}),
+        Err(error) => json!({
+            "inode": key.inode, "kind": name, "offset": key.offset, "error": error.to_string(), "bytes": hex(value),
+        }),
+    }
+}
+
+fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
+    let inode = key.inode;
+    Ok(match kind {
+        Kind::Inode => describe_inode(parse_exact::<InodeRecord>(value, "inode", inode)?),
+        Kind::Collection => {
+            let (record, model) = parse::<CollectionRecord>(value, "collection", inode)?;
+            describe_collection(record, model)
+        }
+        Kind::Inline => json!({"len": value.len(), "bytes": bytes(value)}),
+        Kind::Link => {
+            let record = parse_exact::<LinkRecord>(value, "link", inode)?;
+            json!({"parent": record.parent.get(), "cookie": record.cookie.get()})
+        }
+        Kind::Xattr => {
+            let (record, rest) = parse::<XattrRecord>(value, "attribute", inode)?;
+            let (name, inline) = rest.split_at(rest.len().min(usize::from(record.name_len.get())));
+            json!({
+                "name": String::from_utf8_lossy(name), "len": record.value_len.get(),
+                "value_number": record.value_number.get(), "bytes": bytes(inline),
+            })
+        }
+        Kind::XattrValue => {
+            json!({"value_number": key.offset >> 16, "chunk": key.offset & 0xffff, "len": value.len()})
+        }
+        Kind::Vector => {
+            let record = parse_exact::<VectorRecord>(value, "vector", inode)?;
+            json!({
+                "collection": key.offset >> 32, "n": key.offset & 0xffff_ffff, "row": record.row.get(),
+                "vector_id": record.vector_id.get(), "version": record.version.get(),
+            })
+        }
+        Kind::VectorMeta => {
+            json!({"collection": key.offset >> 32, "n": key.offset & 0xffff_ffff, "bytes": bytes(value)})
+        }
+        Kind::Dirent => {
+            let (record, name) = parse::<DirentRecord>(value, "directory entry", inode)?;
+            let kind = FileKind::from_u8(record.kind).map(|kind| format!("{kind:?}"));
+            json!({"inode": record.inode.get(), "kind": kind, "name": String::from_utf8_lossy(name)})
+        }
+        Kind::Extent => describe_extent(parse_exact::<ExtentRecord>(value, "extent", inode)?),
+        Kind::Row => {
+            let record = parse_exact::<RowRecord>(value, "row", inode)?;
+            json!({"n": record.n.get(), "version": record.version.get(), "header": describe_header(&record.header)})
+        }
+        Kind::Blank => {
+            json!({"generation": parse_exact::<BlankRecord>(value, "blank row", inode)?.generation.get()})
+        }
+        Kind::FreeRows => {
+            json!({"count": parse_exact::<FreeRowsRecord>(value, "free rows", inode)?.count.get()})
+        }
+        Kind::Orphan => {
+            let record = parse_exact::<OrphanRecord>(value, "orphan", inode)?;
+            json!({"why": record.kind().map(|kind| format!("{kind:?}"))})
+        }
+    })
+}
+
+fn describe_inode(record: &InodeRecord) -> Value {
+    let kind = FileKind::from_mode(record.mode.get()).map(|kind| format!("{kind:?}"));
+    json!({
+        "type": kind,
+        "mode": format!("{:o}", record.mode.get()),
+        "uid": record.uid.get(),
+        "gid": record.gid.get(),
+        "links": record.links.get(),
+        "size": record.size.get(),
+        "blocks": record.blocks.get(),
+        "version": record.version.get(),
+        "bound_version": record.bound_version.get(),
+        "stale_generation": record.stale_generation.get(),
+        "parent": record.parent.get(),
+        "accessed": time::display(Time::from(record.accessed)),
+        "modified": time::display(Time::from(record.modified)),
+        "changed": time::display(Time::from(record.changed)),
+        "created": time::display(Time::from(record.created)),
+        "flags": record.flags.get(),
+        "device": record.device.get(),
+        "attributes": record.attributes.get(),
+    })
+}
+
+pub(super) fn describe_collection(record: &CollectionRecord, model: &[u8]) -> Value {
+    json!({
+        "dimensions": record.dimensions.get(),
+        "stride": record.stride.get(),
+        "element": Element::from_u16(record.element.get()).map(Element::name),
+        "codec": record.codec.get(),
+        "metric": Metric::from_u16(record.metric.get()).map(Metric::name),
+        "model": String::from_utf8_lossy(model),
+        "rows": record.rows.get(),
+        "live": record.live.get(),
+        "changes": record.changes.get(),
+    })
+}
+
+fn describe_extent(record: &ExtentRecord) -> Value {
+    json!({
+        "start": record.start.get(),
+        "count": record.count.get(),
+        "unwritten": record.flags.get() & ExtentFlags::UNWRITTEN.bits() != 0,
+        "birth": record.birth.get(),
+    })
+}
+
+fn describe_header(header: &VectorHeader) -> Value {
+    json!({
+        "known": header.known(),
+        "vector_id": header.vector_id.get(),
+        "file_inode": header.file_inode.get(),
+        "data_type": Element::from_u16(header.data_type.get()).map(Element::name),
+        "compression": header.compression.get(),
+        "dimensions": header.dimensions.get(),
+        "original_size": header.original_size.get(),
+        "compressed_size": header.compressed_size.get(),
+        "created": header.created_timestamp.get(),
+        "modified": header.modified_timestamp.get(),
+        "checksum": format!("{:08x}", header.checksum.get()),
+        "flags": header.flags.get(),
+    })
+}
+
+// Text as it is, other bytes as hexadecimal digits; long ones cut.
+fn bytes(value: &[u8]) -> String {
+    const SHOWN: usize = 64;
+    let head = value.get(..SHOWN).unwrap_or(value);
+    let dots = if value.len() > SHOWN { "..." } else { "" };
+    match std::str::from_utf8(head) {
+        Ok(text) if !text.chars().any(char::is_control) => format!("{text}{dots}"),
+        _ => format!("0x{}{dots}", hex(head)),
+    }
+}
+
+fn hex(value: &[u8]) -> String {
+    value.iter().map(|byte| format!("{byte:02x}")).collect()
+}

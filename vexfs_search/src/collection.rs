@@ -1,0 +1,230 @@
+//! A collection's files in the control directory, mapped.
+//!
+//! INVARIANT: `rows` rows lie within each mapping. The number is the header's at the time of opening; rows that
+//! come later are seen by opening again. The files never get shorter under a mapping (the filesystem's promise).
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::kernel::{Element, Metric};
+use crate::npy::Header;
+
+/// What `schema.json` says.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// Dimensions; 0 = not fixed yet.
+    pub dimensions: usize,
+    /// Element type.
+    pub element: Element,
+    /// Metric.
+    pub metric: Metric,
+    /// Name of the model; may be empty.
+    pub model: String,
+    /// Highest row in use + 1.
+    pub rows: u64,
+    /// Rows in use.
+    pub live: u64,
+    /// All of it.
+    pub all: Value,
+}
+
+impl Schema {
+    /// Reads the schema of the collection in `directory`.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("schema.json");
+        let text = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let wrong = |why: String| Error::Format { path: path.clone(), why };
+        let all: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let missing = |name: &str| wrong(format!("no proper `{name}` in it"));
+        let number = |name: &str| all.get(name).and_then(Value::as_u64).ok_or_else(|| missing(name));
+        let word = |name: &str| all.get(name).and_then(Value::as_str).ok_or_else(|| missing(name));
+        Ok(Self {
+            dimensions: usize::try_from(number("dimension")?).map_err(|_| missing("dimension"))?,
+            element: Element::from_name(word("element")?).ok_or_else(|| missing("element"))?,
+            metric: Metric::from_name(word("metric")?).ok_or_else(|| missing("metric"))?,
+            model: word("model").unwrap_or("").to_owned(),
+            rows: number("rows")?,
+            live: number("live")?,
+            all,
+        })
+    }
+
+    /// Bytes of a vector as it is set and read.
+    pub fn vector_len(&self) -> usize {
+        self.element.bytes(self.dimensions)
+    }
+}
+
+/// A collection to search.
+#[derive(Debug)]
+pub struct Collection {
+    directory: PathBuf,
+    schema: Schema,
+    vectors: Column,
+    valid: Column,
+    rows: usize,
+    stride: usize,
+}
+
+impl Collection {
+    /// Opens and maps the collection in `directory`.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let schema = Schema::read(directory)?;
+        // The matrix may grow between the opens: valid first, so that no row is without its flag in the end.
+        let vectors = Column::open(directory.join("vectors.npy"))?;
+        let valid = Column::open(directory.join("valid.npy"))?;
+        let wrong = |column: &Column, why: String| Error::Format { path: column.path.clone(), why };
+        let element = schema.element;
+        if vectors.header.descr != element.descr() {
+            let why = format!("holds {}, schema.json says {}", vectors.header.descr, element.name());
+            return Err(wrong(&vectors, why));
+        }
+        if valid.header.descr != "|b1" || valid.header.shape.len() != 1 {
+            return Err(wrong(&valid, "is no array of bool".into()));
+        }
+        let (matrix_rows, entries) = match vectors.header.shape.as_slice() {
+            [rows, entries] => (*rows, *entries),
+            shape => return Err(wrong(&vectors, format!("has {} dimensions, not 2", shape.len()))),
+        };
+        let rows = matrix_rows.min(valid.header.shape[0]);
+        let stride = usize::try_from(entries).ok().and_then(|entries| entries.checked_mul(element.width()));
+        let fits = |column: &Column, bytes: usize| {
+            let rows = usize::try_from(rows).ok()?;
+            let end = rows.checked_mul(bytes)?.checked_add(column.header.data)?;
+            (rows == 0 || end <= column.bytes().len()).then_some(rows)
+        };
+        let too_short = |column: &Column| wrong(column, format!("is too short for {rows} rows"));
+        let stride = stride.ok_or_else(|| too_short(&vectors))?;
+        if stride < schema.vector_len() && rows > 0 {
+            return Err(wrong(&vectors, format!("has {stride} bytes a row, less than a vector's")));
+        }
+        fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
+        let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
+        Ok(Self { directory: directory.to_owned(), schema, vectors, valid, rows, stride })
+    }
+
+    /// What `schema.json` said.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Rows, free ones counted.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes from one row to the next.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.stride
+    }
+
+    /// True if the row holds a vector now.
+    pub fn is_live(&self, row: usize) -> bool {
+        row < self.rows && self.valid.bytes().get(self.valid.header.data + row).is_some_and(|flag| *flag != 0)
+    }
+
+    /// The bytes of a row, padding included.
+    pub fn row(&self, row: usize) -> Option<&[u8]> {
+        if row >= self.rows {
+            return None;
+        }
+        let start = self.vectors.header.data + row * self.stride;
+        self.vectors.bytes().get(start..start + self.stride)
+    }
+
+    /// The bytes of the row's vector, without padding.
+    pub fn vector(&self, row: usize) -> Option<&[u8]> {
+        self.row(row)?.get(..self.schema.vector_len())
+    }
+
+    /// The inode of the file that each row belongs to; 0 of a free row. Reads `headers.npy` as it is now.
+    pub fn file_inodes(&self) -> Result<Vec<u64>> {
+        let headers = Headers::open(&self.directory)?;
+        (0..self.rows).map(|row| headers.file_inode(row as u64)).collect()
+    }
+
+    /// The headers of the rows.
+    pub fn headers(&self) -> Result<Headers> {
+        Headers::open(&self.directory)
+    }
+}
+
+/// `headers.npy`, read a row at a time, never mapped.
+#[derive(Debug)]
+pub struct Headers {
+    path: PathBuf,
+    file: File,
+    data: u64,
+    rows: u64,
+}
+
+impl Headers {
+    /// Bytes of a header.
+    const SIZE: u64 = 64;
+    /// Where in it the inode of the file is.
+    const FILE_INODE: u64 = 16;
+
+    fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join("headers.npy");
+        let io = |source| Error::Io { path: path.clone(), source };
+        let file = File::open(&path).map_err(io)?;
+        let mut head = [0; 4096];
+        let len = read_up_to(&file, &mut head).map_err(io)?;
+        let wrong = |why| Error::Format { path: path.clone(), why };
+        let header = Header::parse(&head[..len]).map_err(wrong)?;
+        let [rows] = header.shape[..] else { return Err(wrong("is no one-dimensional array".into())) };
+        Ok(Self { data: header.data as u64, rows, file, path })
+    }
+
+    /// The inode of the file that the row belongs to; 0 of a free row, or one past the end.
+    pub fn file_inode(&self, row: u64) -> Result<u64> {
+        if row >= self.rows {
+            return Ok(0);
+        }
+        let mut bytes = [0; 8];
+        let at = self.data + row * Self::SIZE + Self::FILE_INODE;
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+// A mapped npy file.
+#[derive(Debug)]
+struct Column {
+    path: PathBuf,
+    header: Header,
+    map: Mmap,
+}
+
+impl Column {
+    fn open(path: PathBuf) -> Result<Self> {
+        let io = |source| Error::Io { path: path.clone(), source };
+        let file = File::open(&path).map_err(io)?;
+        // SAFETY: the map is read alone. The filesystem never shortens a file under a mapping; bytes of a row
+        // may change while its flag says free, and no value of the types read from it is invalid.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let header = Header::parse(&map).map_err(|why| Error::Format { path: path.clone(), why })?;
+        Ok(Self { path, header, map })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], done as u64)? {
+            0 => break,
+            len => done += len,
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,48 @@
+//! Why a collection's files cannot be searched.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// The result of everything here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a collection's files cannot be searched.
+#[derive(Debug)]
+pub enum Error {
+    /// The system refused to open, read or map a file.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The query does not fit the collection.
+    Query(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Format { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Query(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
