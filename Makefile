@@ -30,7 +30,7 @@ help: ## show this list
 
 .PHONY: setup-build setup-demo setup-test
 setup-build setup-demo setup-test: setup-%:
-	@scripts/setup.sh $(if $(filter build,$*),build,build $*)
+	@scripts/setup.sh $(if $(filter test,$*),build demo test,$(if $(filter demo,$*),build demo,build))
 
 .PHONY: build
 build: setup-build ## build everything; the programs are in target/bin under their real names
@@ -101,6 +101,10 @@ test-scale: setup-test build ## 200,000 files and 100,000 vectors on a mount
 .PHONY: demo
 demo: setup-demo build ## documents, their embeddings, the mapped matrix [QUESTION="..."]
 	$(PYTHON) -B scripts/demo.py --question "$$QUESTION"
+
+.PHONY: python
+python: setup-demo ## print the path of a Python with numpy and scikit-learn
+	@echo $(PYTHON)
 
 .PHONY: bench-alloc
 bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and next-fit

@@ -227,3 +227,12 @@ def test_images_of_all_sizes(tmp_path):
         finally:
             volume.close()
             volume.image.unlink()
+
+
+def test_the_session_in_the_readme_works_when_pasted():
+    text = (ROOT / "README.md").read_text()
+    session = text.split("```sh\n")[1].split("```")[0]
+    session = session.replace("make build ", "true ", 1)
+    script = "set -eu\ntrap 'mountpoint -q notes && umount.vexfs notes; rm -f notes.img' EXIT\n" + session
+    said = run("bash", "-c", script, cwd=ROOT).stdout
+    assert "memmap" in said and "[[1. 0. 0. 0.]" in said and '"live":2' in said.replace(" ", "")
