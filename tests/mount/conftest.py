@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from volume import BIN, Volume
 
+SECONDS_MAX, SECONDS_MAX_SLOW = 240, 1500
 PROGRAMS = ("mkfs.vexfs", "mount.vexfs", "umount.vexfs", "fsck.vexfs", "dump.vexfs", "vexfs")
 
 
@@ -34,8 +36,19 @@ def pytest_sessionstart(session):
     os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
+@pytest.fixture(autouse=True)
+def watchdog(request, tmp_path):
+    """A daemon that does not answer fails its test instead of holding up the run."""
+    slow = any(request.node.get_closest_marker(name) for name in ("scale", "linux"))
+    seconds = SECONDS_MAX_SLOW if slow else SECONDS_MAX
+    process = subprocess.Popen([sys.executable, Path(__file__).with_name("watchdog.py"), str(seconds), str(tmp_path)])
+    yield
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
-def make_volume(tmp_path):
+def make_volume(tmp_path, watchdog):
     """Makes mounted volumes; afterwards each is unmounted and must pass fsck."""
     volumes = []
 
