@@ -1,0 +1,124 @@
+# VexFS: the one place for commands. CI runs `make test` and nothing else.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+export QUESTION
+
+# Where mount(8), mkfs(8) and fsck(8) look: /sbin, which is /usr/sbin on today's systems.
+PREFIX ?= /usr
+DESTDIR ?=
+SYSTEM_PROGRAMS := mount.vexfs umount.vexfs mkfs.vexfs fsck.vexfs dump.vexfs
+USER_PROGRAMS := vexfs
+BIN := target/bin
+
+VENV := $(or $(VEXFS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/venv)
+PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider tests/mount
+
+# The slow mount tests have targets of their own; `make test` runs them too.
+SLOW := scale or linux
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup-build setup-demo setup-test
+setup-build setup-demo setup-test: setup-%:
+	@scripts/setup.sh $(if $(filter test,$*),build demo test,$(if $(filter demo,$*),build demo,build))
+
+.PHONY: build
+build: setup-build ## build everything; the programs are in target/bin under their real names
+	cargo build --release --workspace
+	@mkdir -p $(BIN)
+	@for program in $(SYSTEM_PROGRAMS) $(USER_PROGRAMS); do \
+		install -m 755 "$(CARGO_TARGET_DIR)/release/$${program//./_}" "$(BIN)/$$program"; done
+
+.PHONY: install
+install: ## install the programs [PREFIX=/usr] [DESTDIR=]; run `make build` first
+	@for program in $(SYSTEM_PROGRAMS) $(USER_PROGRAMS); do \
+		[ -x "$(BIN)/$$program" ] || { echo "make install: $(BIN)/$$program is missing; run 'make build' first" >&2; exit 1; }; done
+	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix $(BIN)/,$(SYSTEM_PROGRAMS)) "$(DESTDIR)$(PREFIX)/sbin"
+	install -m 755 $(addprefix $(BIN)/,$(USER_PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+# Helpers elsewhere than in /sbin would not be found: link them there, unless /sbin leads to the same place.
+	@install -d "$(DESTDIR)/sbin"
+	@for program in $(SYSTEM_PROGRAMS); do \
+		[ "$(DESTDIR)/sbin/$$program" -ef "$(DESTDIR)$(PREFIX)/sbin/$$program" ] || \
+		ln -sfnv "$(PREFIX)/sbin/$$program" "$(DESTDIR)/sbin/$$program"; done
+
+.PHONY: uninstall
+uninstall: ## take away what `make install` put there [PREFIX=] [DESTDIR=]
+	rm -f $(foreach program,$(SYSTEM_PROGRAMS),"$(DESTDIR)$(PREFIX)/sbin/$(program)" "$(DESTDIR)/sbin/$(program)")
+	rm -f $(foreach program,$(USER_PROGRAMS),"$(DESTDIR)$(PREFIX)/bin/$(program)")
+
+.PHONY: check
+check: setup-build ## formatting, lints, the core without std, documentation, fast tests (under two minutes)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo check --package vexfs_core --no-default-features --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	cargo test --workspace --lib --bins --quiet
+
+.PHONY: test
+test: setup-test ## everything: check, crash tests, planted bugs, kernel object, real mounts
+	$(MAKE) check
+	$(MAKE) build
+	$(MAKE) test-cargo
+	$(MAKE) test-bugs
+	$(MAKE) kernel-core
+	$(MAKE) test-mount
+
+.PHONY: test-fast
+test-fast: setup-demo build ## the mount tests without the slow ones [ONLY=expression]
+	$(PYTEST) -m "not ($(SLOW))" $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: test-cargo
+test-cargo: setup-build ## unit, model, crash, fault and corruption tests
+	cargo test --workspace --release
+
+.PHONY: test-bugs
+test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
+	scripts/planted-bugs.sh
+
+.PHONY: test-mount
+test-mount: setup-test build ## all tests on real mounts, the slow ones too [ONLY=expression]
+	$(PYTEST) $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: test-linux
+test-linux: setup-test build ## unpack Linux's source on a mount, compare all, remove it
+	$(PYTEST) -m linux
+
+.PHONY: test-scale
+test-scale: setup-test build ## 200,000 files and 100,000 vectors on a mount
+	$(PYTEST) -m scale
+
+.PHONY: demo
+demo: setup-demo build ## documents, their embeddings, the mapped matrix [QUESTION="..."]
+	$(PYTHON) -B scripts/demo.py --question "$$QUESTION"
+
+.PHONY: python
+python: setup-demo ## print the path of a Python with numpy and scikit-learn
+	@echo $(PYTHON)
+
+.PHONY: bench-alloc
+bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and next-fit
+	cargo bench --package vexfs_tests --bench allocator
+
+.PHONY: kernel-core
+kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
+	scripts/kernel-core.sh
+
+.PHONY: kernel soak bench
+kernel soak bench: ## not there yet
+	@echo "make $@: not there yet (CHANGELOG.md tells what is)" >&2; exit 2
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean
+	rm -rf $(BIN)

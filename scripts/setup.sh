@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test]
+#
+# build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools and
+# Linux's source as well. Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VEXFS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/venv}
+requirements=scripts/requirements.txt
+
+say() { echo "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Debian packages, and of each a file (or a pattern of one) that shows that it is there.
+packages_of() {
+    case $1 in
+    build) echo 'gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h' ;;
+    demo) echo 'attr:/usr/bin/setfattr rsync:/usr/bin/rsync fuse3:/usr/bin/fusermount3 mount:/usr/bin/mount
+                python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
+    test) echo 'acl:/usr/bin/setfacl tar:/usr/bin/tar xz-utils:/usr/bin/xz e2fsprogs:/usr/sbin/mkfs.ext4
+                xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
+                linux-source:/usr/src/linux-source-*.tar.xz' ;;
+    *) die "unknown group '$1': build, demo or test" ;;
+    esac
+}
+
+install_packages() {
+    local missing=() entry
+    set -f
+    for entry in $(for group in "$@"; do packages_of "$group"; done); do
+        compgen -G "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")
+    done
+    set +f
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (this script knows apt-get only; install them by hand)"
+    local root=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "missing: ${missing[*]}; run as root or install sudo"
+        root=(sudo)
+    fi
+    say "installing ${missing[*]}"
+    "${root[@]}" apt-get update -qq
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+check_cargo() {
+    local minimum=1.85.0 version
+    command -v cargo >/dev/null || die "cargo is missing: install Rust $minimum or newer (https://rustup.rs)"
+    version=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n' "$minimum" "${version%%-*}" | sort -V | head -1)" = "$minimum" ] ||
+        die "rustc is $version; VexFS needs $minimum or newer (rustup update)"
+}
+
+make_venv() {
+    local stamp wanted
+    stamp=$venv/requirements.sha256
+    wanted=$(sha256sum <"$requirements")
+    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "python3 is older than 3.11"
+    say "making the Python environment $venv"
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+    echo "$wanted" >"$stamp"
+}
+
+[ $# -gt 0 ] || set -- build demo test
+install_packages "$@"
+for group in "$@"; do
+    case $group in
+    build) check_cargo ;;
+    demo | test) make_venv ;;
+    esac
+done

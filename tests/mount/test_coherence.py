@@ -1,0 +1,176 @@
+"""What a call changed is there when it returns: in reads, in mappings that exist already, under concurrent readers."""
+
+import json
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pytest
+
+DIMENSIONS = 256
+FILES = 64
+
+
+def vector(number):
+    """A vector whose elements are all the same number, so that a torn one shows."""
+    return np.full(DIMENSIONS, number, "<f4").tobytes()
+
+
+@pytest.fixture
+def filled(volume):
+    """A volume with one vector a file, files f0, f1 ..."""
+    for i in range(FILES):
+        (volume.path / f"f{i}").touch()
+        os.setxattr(volume.path / f"f{i}", "user.vector.c", vector(i))
+    return volume
+
+
+def shown(columns):
+    """Inode -> number, as the mapped columns have it; every live row must be whole."""
+    matrix, headers, valid = columns
+    result = {}
+    for row in np.flatnonzero(valid):
+        values = np.unique(matrix[row])
+        assert len(values) == 1, f"row {row} is torn: {values}"
+        result[int(headers["file_inode"][row])] = float(values[0])
+    return result
+
+
+def columns_of(volume):
+    collection = volume.collection("c")
+    return collection.vectors, collection.headers, collection.valid
+
+
+def test_mappings_that_exist_follow_every_change(filled):
+    mapped = columns_of(filled)
+    expected = {os.stat(filled.path / f"f{i}").st_ino: float(i) for i in range(FILES)}
+    assert shown(mapped) == expected
+    for i in range(0, FILES, 4):
+        inode = os.stat(filled.path / f"f{i}").st_ino
+        os.removexattr(filled.path / f"f{i}", "user.vector.c")
+        del expected[inode]
+        assert shown(mapped) == expected, "after removexattr"
+    for i in range(1, FILES, 4):
+        inode = os.stat(filled.path / f"f{i}").st_ino
+        os.unlink(filled.path / f"f{i}")
+        del expected[inode]
+        assert shown(mapped) == expected, "after unlink"
+    for i in range(2, FILES, 4):
+        inode = os.stat(filled.path / f"f{i}").st_ino
+        (filled.path / "new").touch()
+        os.rename(filled.path / "new", filled.path / f"f{i}")
+        del expected[inode]
+        assert inode not in shown(mapped) and inode not in shown(columns_of(filled)), "after rename-over"
+    for i in range(3, FILES, 4):
+        inode = os.stat(filled.path / f"f{i}").st_ino
+        os.setxattr(filled.path / f"f{i}", "user.vector.c", vector(1000 + i))
+        expected[inode] = 1000.0 + i
+        now = shown(columns_of(filled))
+        assert {key: now.get(key) for key in expected} == expected, "after setxattr"
+        schema = json.loads((filled.collection("c").path / "schema.json").read_text())
+        assert schema["live"] == len(now) and schema["rows"] == filled.collection("c").vectors.shape[0]
+        old = shown(mapped)
+        assert all(old[key] == now[key] for key in old), "an old mapping shows what is no longer so"
+
+
+def test_growth_shows_in_open_descriptors(filled):
+    path = filled.collection("c").path / "vectors.npy"
+    with open(path, "rb") as file:
+        before = os.fstat(file.fileno()).st_size
+        for i in range(FILES, FILES + 2000):
+            (filled.path / f"f{i}").touch()
+            os.setxattr(filled.path / f"f{i}", "user.vector.c", vector(i))
+            if i % 500 == 0:
+                file.seek(4096 + i * DIMENSIONS * 4)
+                assert file.read(DIMENSIONS * 4) == vector(i)
+        assert os.fstat(file.fileno()).st_size > before
+        assert np.load(path, mmap_mode="r").shape[0] == FILES + 2000
+
+
+def test_an_open_file_never_gets_shorter(filled):
+    path = filled.collection("c").path / "vectors.npy"
+    mapping = np.load(path, mmap_mode="r")
+    with open(path, "rb") as file:
+        before = os.fstat(file.fileno()).st_size
+        for i in range(FILES):
+            os.unlink(filled.path / f"f{i}")
+        filled.settle()
+        assert os.fstat(file.fileno()).st_size >= before
+        assert mapping.shape[0] == FILES and np.asarray(mapping).nbytes
+        assert not filled.collection("c").valid.any()
+
+
+def read_while(path, stop, results):
+    """Reads the mapping without locks, as the documentation says; counts whole and torn rows."""
+    columns = None
+    whole = torn = 0
+    while not stop.is_set():
+        if columns is None or whole % 50 == 0:
+            columns = [np.load(f"{path}/{name}.npy", mmap_mode="r") for name in ("vectors", "headers", "valid")]
+        matrix, headers, valid = columns
+        for row in range(min(len(matrix), len(headers), len(valid))):
+            identity = int(headers["vector_id"][row])
+            if not valid[row]:
+                continue
+            copy = np.array(matrix[row])
+            if not valid[row] or int(headers["vector_id"][row]) != identity:
+                continue
+            if (copy == copy[0]).all():
+                whole += 1
+            else:
+                torn += 1
+    results.put((whole, torn))
+
+
+def test_no_torn_live_row_under_concurrent_readers(filled):
+    context = multiprocessing.get_context("spawn")
+    stop, results = context.Event(), context.Queue()
+    readers = [context.Process(target=read_while, args=(str(filled.collection("c").path), stop, results)) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    generator = np.random.default_rng(5)
+    deadline = time.monotonic() + 8
+    changes = 0
+    try:
+        while time.monotonic() < deadline:
+            i = int(generator.integers(FILES))
+            path = filled.path / f"f{i}"
+            what = generator.integers(4)
+            if what < 2:
+                os.setxattr(path, "user.vector.c", vector(changes))
+                assert os.getxattr(path, "user.vector.c") == vector(changes)
+            elif what == 2 and os.listxattr(path):
+                os.removexattr(path, "user.vector.c")
+            else:
+                (filled.path / "new").touch()
+                os.setxattr(filled.path / "new", "user.vector.c", vector(changes))
+                os.rename(filled.path / "new", path)
+            changes += 1
+    finally:
+        stop.set()
+    counts = [results.get(timeout=60) for _ in readers]
+    for reader in readers:
+        reader.join()
+    assert changes > 500, f"only {changes} changes: too few to mean anything"
+    assert sum(whole for whole, _ in counts) > 500, counts
+    assert sum(torn for _, torn in counts) == 0, f"torn rows: {counts}"
+
+
+def test_appending_reads_no_old_rows(filled):
+    """Growing the collection must not throw the cached rows away: the second scan asks the daemon for nothing."""
+    def reads():
+        metrics = (filled.path / ".vexfs" / "metrics").read_text()
+        return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("vexfs_fuse_reads_total"))
+
+    for i in range(FILES, 4000):
+        (filled.path / f"f{i}").touch()
+        os.setxattr(filled.path / f"f{i}", "user.vector.c", vector(i))
+    path = filled.collection("c").path / "vectors.npy"
+    mapping = np.load(path, mmap_mode="r")
+    mapping.sum()
+    before = reads()
+    (filled.path / "one more").touch()
+    os.setxattr(filled.path / "one more", "user.vector.c", vector(7))
+    mapping.sum()
+    assert reads() - before <= 4, "an append made the kernel read old rows again"
