@@ -234,8 +234,7 @@ prepare() {
 
 compile_core() {
   (cd "$root" && RUSTC_BOOTSTRAP=1 "$tool/rustc" "${KERNEL[@]}" "${FEATURES[@]}" --edition=2024 --crate-type rlib --crate-name vexfs_core \
-    -Cdebuginfo=line-tables-only -L "$deps" --extern zerocopy --extern zerocopy_derive --extern bitflags --extern crc32fast \
-    --check-cfg 'cfg(no_global_oom_handling)' --check-cfg 'cfg(vexfs_bug, values(any()))' --check-cfg 'cfg(feature, values("std"))' \
+    -Cdebuginfo=line-tables-only -Aunexpected_cfgs -L "$deps" --extern zerocopy --extern zerocopy_derive --extern bitflags --extern crc32fast \
     --emit="obj=$work/vexfs_core.o,metadata=$work/libvexfs_core.rmeta" "${dir#"$root"/}/src/lib.rs") ||
     fail "vexfs_core does not compile for the kernel (rustc $RUST, no_global_oom_handling)"
 }
@@ -274,7 +273,7 @@ demangle() {
 show_uses() {
   local section offset
   objdump -r "$1" | awk -v symbol="$2" '
-    /^RELOCATION RECORDS FOR/ { section = $4; gsub(/[][:]/, "", section) }
+    /^RELOCATION RECORDS FOR/ { section = $4; gsub(/^\[|\]:$/, "", section) }
     { name = $3; sub(/[-+]0x[0-9a-f]+$/, "", name) }
     section ~ /^\.text/ && name == symbol { print section, $1 }' |
     while read -r section offset; do

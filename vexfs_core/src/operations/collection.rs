@@ -5,35 +5,24 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::extents::{self, Extent};
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
-use super::{directory, inode, orphan, write};
-use crate::control;
+use super::{directory, inode, orphan};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionRecord, Element, FileKind,
-    FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
-    collection_matrix, collection_part, parse, parse_exact,
+    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionRecord, Element, FileKind, InodeRecord, Key, Kind,
+    MATRIX_DATA, Metric, OrphanKind, collection_directory, collection_matrix, collection_part, parse,
+    parse_exact,
 };
-use crate::memory::{self, Text};
+use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
 use crate::volume::{Event, Implicit, Nodes, Volume};
 
-/// Bytes that a matrix grows by at least; its chunks are given back as a whole.
-pub(crate) const CHUNK: u64 = 64 << 10;
-/// Bytes that a matrix grows by at most.
-pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 /// Bytes of a vector at most: what an attribute can hold.
-const VECTOR_MAX: usize = 65536;
-const DIMENSION: &[u8] = b"user.vexfs.dim";
-const ELEMENT: &[u8] = b"user.vexfs.element";
-const METRIC: &[u8] = b"user.vexfs.metric";
-const MODEL: &[u8] = b"user.vexfs.model";
-const CODEC: &[u8] = b"user.vexfs.codec";
+pub(crate) const VECTOR_MAX: usize = 65536;
 /// How many numbers a collection can have: its inodes must stay below 2^63.
 const IDS_MAX: u32 = u32::MAX;
 
@@ -43,7 +32,7 @@ pub(crate) struct Loaded {
     pub(crate) id: CollectionId,
     /// The record.
     pub(crate) record: CollectionRecord,
-    model: Vec<u8>,
+    pub(crate) model: Vec<u8>,
 }
 
 /// The number of the collection with this name.
@@ -156,73 +145,6 @@ impl Loaded {
         }
     }
 
-    /// Takes the lowest free row, or one behind all.
-    pub(crate) fn take_row<H: BlockDevice + Data>(&mut self, tx: &mut Transaction<'_, H>) -> Result<u64> {
-        let directory = collection_directory(self.id);
-        let (from, to) = (Key::new(directory, Kind::FreeRows, 0), Key::last(directory, Kind::FreeRows));
-        let Some((key, value)) = tree::first(tx, from, to)? else {
-            let row = self.record.frontier.get();
-            self.record.frontier = U64::new(row + 1);
-            return Ok(row);
-        };
-        let count = free_count(self.id, &value)?;
-        tree::remove(tx, key)?;
-        if count > 1 {
-            let rest = FreeRowsRecord { count: U64::new(count - 1) };
-            tree::put(tx, Key { offset: key.offset + 1, ..key }, rest.as_bytes())?;
-        }
-        Ok(key.offset)
-    }
-
-    /// Writes a row's bytes, and zeros up to the next row; makes room for them first.
-    pub(crate) fn write_row<H: BlockDevice + Data>(
-        &mut self,
-        tx: &mut Transaction<'_, H>,
-        row: u64,
-        value: &[u8],
-    ) -> Result<()> {
-        let matrix = collection_matrix(self.id);
-        let mut record = inode::load(tx, matrix)?;
-        let before = record;
-        let offset = self.row_offset(row);
-        let mut bytes = memory::copy(value)?;
-        let padding = memory::zeroed(self.record.stride.get() as usize - value.len())?;
-        memory::extend(&mut bytes, &padding)?;
-        self.make_room(tx, &mut record, offset, offset + bytes.len() as u64)?;
-        write::write_now(tx, matrix, &mut record, offset, &bytes)?;
-        if record != before {
-            inode::store(tx, matrix, &record)?;
-        }
-        Ok(())
-    }
-
-    /// Counts a row in.
-    pub(crate) fn row_taken<H: BlockDevice + Data>(
-        &mut self,
-        tx: &mut Transaction<'_, H>,
-        row: u64,
-    ) -> Result<()> {
-        self.record.live = U64::new(self.record.live.get() + 1);
-        let rows = self.record.rows.get().max(row + 1);
-        self.row_changed(tx, row, rows, true)
-    }
-
-    /// Counts a row out.
-    pub(crate) fn row_freed<H: BlockDevice + Data>(
-        &mut self,
-        tx: &mut Transaction<'_, H>,
-        row: u64,
-    ) -> Result<()> {
-        self.record.live = U64::new(self.record.live.get().saturating_sub(1));
-        let mut rows = self.record.rows.get();
-        if row + 1 == rows {
-            let directory = collection_directory(self.id);
-            let (from, to) = (Key::new(directory, Kind::Row, 0), Key::last(directory, Kind::Row));
-            rows = tree::last(tx, from, to)?.map_or(0, |(key, _)| key.offset + 1);
-        }
-        self.row_changed(tx, row, rows, false)
-    }
-
     /// Stores the record.
     pub(crate) fn store<H: BlockDevice + Data>(&self, tx: &mut Transaction<'_, H>) -> Result<()> {
         let mut bytes = memory::copy(self.record.as_bytes())?;
@@ -244,227 +166,6 @@ impl Loaded {
             live: record.live.get(),
             changes: record.changes.get(),
         })
-    }
-
-    fn row_changed<H: BlockDevice + Data>(
-        &mut self,
-        tx: &mut Transaction<'_, H>,
-        row: u64,
-        rows: u64,
-        matrix: bool,
-    ) -> Result<()> {
-        let directory = collection_directory(self.id).0;
-        let stride = u64::from(self.record.stride.get());
-        self.record.changes = U64::new(self.record.changes.get() + 1);
-        self.record.modified = tx.now.into();
-        let resized = self.record.rows.get() != rows;
-        self.record.rows = U64::new(rows);
-        let columns = [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1)];
-        for (part, width) in columns {
-            let inode = Ino(directory + part);
-            if part != control::MATRIX || matrix {
-                tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
-            }
-            if resized {
-                tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
-            }
-        }
-        tx.event(Event { inode: Ino(directory + control::SCHEMA), offset: 0, len: 0 })
-    }
-
-    // Allocates the chunks of the matrix in bytes `from..to`; at its end more, the longer it is.
-    fn make_room<H: BlockDevice + Data>(
-        &self,
-        tx: &mut Transaction<'_, H>,
-        record: &mut InodeRecord,
-        from: u64,
-        to: u64,
-    ) -> Result<()> {
-        let block_size = u64::from(tx.geometry().block_size);
-        let matrix = collection_matrix(self.id);
-        let size = record.size.get();
-        if to > size {
-            let growth = (size / 8).max(1).next_power_of_two().clamp(CHUNK, GROWTH_MAX);
-            let end = to.max(size + growth).next_multiple_of(CHUNK);
-            let chunk_end = to.next_multiple_of(CHUNK);
-            if grow(tx, matrix, record, size, end).is_err() {
-                // Nearly full: as little as will do.
-                grow(tx, matrix, record, size, chunk_end)?;
-                record.size = U64::new(chunk_end);
-            } else {
-                record.size = U64::new(end);
-            }
-        }
-        let (first, last) = (from / CHUNK * CHUNK, to.next_multiple_of(CHUNK).min(record.size.get()));
-        extents::fill_holes(tx, matrix, record, first / block_size, last / block_size)?;
-        Ok(())
-    }
-}
-
-// Adds blocks to the end of a matrix, as one aligned extent if there is one.
-fn grow<H: BlockDevice + Data>(
-    tx: &mut Transaction<'_, H>,
-    matrix: Ino,
-    record: &mut InodeRecord,
-    from: u64,
-    to: u64,
-) -> Result<()> {
-    let block_size = u64::from(tx.geometry().block_size);
-    let (first, last) = (from / block_size, to / block_size);
-    let count = last - first;
-    if tx.volume.space.ready() < count + tx.volume.space.reserve() {
-        return Err(Error::NoSpace { pending: tx.volume.space.pending() });
-    }
-    let goal = extents::goal(tx, matrix, first)?;
-    if count.is_power_of_two() {
-        if let Some(run) = tx.take_aligned(count.trailing_zeros(), goal)? {
-            let birth = tx.generation();
-            record.blocks.set(record.blocks.get() + count);
-            return extents::link(tx, matrix, Extent { at: first, run, unwritten: true, birth });
-        }
-    }
-    extents::fill_holes(tx, matrix, record, first, last)?;
-    Ok(())
-}
-
-/// Blanks up to `limit` freed rows whose freeing is durable, and makes them free. Gives whether it did any, and
-/// whether rows are left that wait.
-pub(crate) fn blank_step<H: BlockDevice + Data>(
-    volume: &mut Volume<H>,
-    id: CollectionId,
-    limit: u64,
-    now: Time,
-) -> Result<(bool, bool)> {
-    let durable = volume.superblock.generation.get();
-    let directory = collection_directory(id);
-    let Ok(loaded) = load(volume, id) else { return Ok((false, false)) };
-    let mut rows = Vec::new();
-    let mut rest = false;
-    let (from, to) = (Key::new(directory, Kind::Blank, 0), Key::last(directory, Kind::Blank));
-    tree::scan(volume, from, to, &mut |key, value| {
-        let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
-        rest = true;
-        if blank.generation.get() <= durable || cfg!(vexfs_bug = "blank_before_durable") {
-            memory::push(&mut rows, key.offset)?;
-        }
-        Ok((rows.len() as u64) < limit)
-    })?;
-    if rows.is_empty() {
-        return Ok((false, rest));
-    }
-    blank_bytes(volume, &loaded, &rows)?;
-    volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
-        let mut loaded = load(tx, id)?;
-        for row in &rows {
-            tree::remove(tx, Key::new(directory, Kind::Blank, *row))?;
-            give_row(tx, &mut loaded, *row)?;
-        }
-        give_chunks(tx, &mut loaded, &rows)?;
-        loaded.store(tx)
-    })?;
-    Ok((true, true))
-}
-
-// Overwrites dead rows where they lie: NaN in floats, else zero. The transaction that makes them free comes after.
-fn blank_bytes<H: BlockDevice + Data>(volume: &mut Volume<H>, loaded: &Loaded, rows: &[u64]) -> Result<()> {
-    let matrix = collection_matrix(loaded.id);
-    let mut bytes = memory::zeroed(loaded.record.stride.get() as usize)?;
-    fill_blank(loaded.element()?, &mut bytes[..loaded.vector_len()]);
-    for row in rows {
-        let offset = loaded.row_offset(*row);
-        let mut scratch = memory::zeroed(bytes.len())?;
-        for (range, place) in super::file::pieces(volume, matrix, offset, &mut scratch)? {
-            volume.host.write_at(place, &bytes[range])?;
-        }
-        memory::push(&mut volume.events, Event { inode: matrix, offset, len: bytes.len() as u64 })?;
-    }
-    Ok(())
-}
-
-/// Fills bytes with what a dead row shows: quiet NaN in floats, else zero.
-pub(crate) fn fill_blank(element: Element, bytes: &mut [u8]) {
-    let pattern: &[u8] = match element {
-        Element::F32 => &[0, 0, 0xc0, 0x7f],
-        Element::F16 => &[0, 0x7e],
-        _ => &[0],
-    };
-    for (to, from) in bytes.iter_mut().zip(pattern.iter().cycle()) {
-        *to = *from;
-    }
-}
-
-// Adds a row to the runs of free ones.
-fn give_row<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &mut Loaded, row: u64) -> Result<()> {
-    let directory = collection_directory(loaded.id);
-    let key = |row| Key::new(directory, Kind::FreeRows, row);
-    let (mut start, mut count) = (row, 1);
-    if let Some((before, value)) = tree::last(tx, key(0), key(row))? {
-        let len = free_count(loaded.id, &value)?;
-        if before.offset.checked_add(len) == Some(row) {
-            (start, count) = (before.offset, len + 1);
-        }
-    }
-    let after = tree::find(tx, key(row + 1), memory::copy)?;
-    if let Some(value) = after {
-        count += free_count(loaded.id, &value)?;
-        tree::remove(tx, key(row + 1))?;
-    }
-    if start + count == loaded.record.frontier.get() {
-        loaded.record.frontier = U64::new(start);
-        tree::remove(tx, key(start))?;
-        return Ok(());
-    }
-    tree::put(tx, key(start), FreeRowsRecord { count: U64::new(count) }.as_bytes())
-}
-
-// Gives back the chunks that hold no live row any more, around `rows` and behind the frontier.
-fn give_chunks<H: BlockDevice + Data>(
-    tx: &mut Transaction<'_, H>,
-    loaded: &mut Loaded,
-    rows: &[u64],
-) -> Result<()> {
-    let block_size = u64::from(tx.geometry().block_size);
-    let directory = collection_directory(loaded.id);
-    let matrix = collection_matrix(loaded.id);
-    let mut record = inode::load(tx, matrix)?;
-    let before = record;
-    let mut given = 0;
-    for row in rows {
-        let frontier = loaded.record.frontier.get();
-        let (from, to) = if *row >= frontier {
-            (loaded.row_offset(frontier), record.size.get())
-        } else {
-            let (low, high) =
-                (Key::new(directory, Kind::FreeRows, 0), Key::new(directory, Kind::FreeRows, row + 1));
-            let Some((key, value)) = tree::last(tx, low, high)? else { continue };
-            let end = key.offset + free_count(loaded.id, &value)?;
-            // Only what lies around this row: a long run is looked at row by row as it grows.
-            let chunk = loaded.row_offset(*row) / CHUNK * CHUNK;
-            let reach = loaded.row_offset(row + 1).next_multiple_of(CHUNK);
-            (loaded.row_offset(key.offset).max(chunk), loaded.row_offset(end).min(reach))
-        };
-        // The first chunk holds no row before byte 4096.
-        let from = if from <= MATRIX_DATA { 0 } else { from.next_multiple_of(CHUNK) };
-        let to = if to >= record.size.get() { to } else { to / CHUNK * CHUNK };
-        if from < to && given < orphan::STEP {
-            given += 1;
-            extents::punch(tx, matrix, &mut record, from / block_size, to / block_size, orphan::STEP)?;
-        }
-    }
-    if record != before {
-        inode::store(tx, matrix, &record)?;
-    }
-    Ok(())
-}
-
-fn free_count(id: CollectionId, value: &[u8]) -> Result<u64> {
-    let record: &FreeRowsRecord = parse_exact(value, "collection", collection_directory(id).0)?;
-    match record.count.get() {
-        0 => Err(Error::corrupt("collection", collection_directory(id).0, "an empty run of free rows")),
-        count if count > 1 << 46 => {
-            Err(Error::corrupt("collection", collection_directory(id).0, "an impossible run of free rows"))
-        }
-        count => Ok(count),
     }
 }
 
@@ -562,23 +263,6 @@ impl<H: BlockDevice + Data> Volume<H> {
         memory::push(&mut self.waiting, found.inode)?;
         Ok(Removed { inode: found.inode, links: 0 })
     }
-
-    /// Changes a setting of an empty collection.
-    pub(crate) fn set_setting(&mut self, inode: Ino, name: &[u8], value: &[u8], now: Time) -> Result<()> {
-        let Some((id, 0)) = collection_part(inode) else {
-            return Err(Error::NotPermitted(
-                "user.vexfs attributes are set on a collection's directory alone",
-            ));
-        };
-        self.transact(Budget::records(4), now, |tx| {
-            let mut loaded = load(tx, id)?;
-            if loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0 {
-                return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
-            }
-            change_setting(&mut loaded, name, value)?;
-            loaded.store(tx)
-        })
-    }
 }
 
 /// The first vector of a collection that does not exist makes it.
@@ -673,71 +357,4 @@ fn create<H: BlockDevice + Data>(
     Loaded { id, record, model: memory::copy(new.model)? }.store(tx)?;
     tx.event(Event { inode: COLLECTIONS, offset: 0, len: 0 })?;
     Ok(id)
-}
-
-/// The value of a collection's setting, if that is what the name means.
-pub(crate) fn setting<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    use core::fmt::Write;
-    let Some((id, 0)) = collection_part(inode) else { return Ok(None) };
-    let loaded = load(nodes, id)?;
-    let mut text = Text::new();
-    match name {
-        DIMENSION => write!(text, "{}", loaded.record.dimensions.get()).map_err(|_| Error::NoMemory)?,
-        ELEMENT => text.raw(loaded.element()?.name().as_bytes())?,
-        METRIC => text.raw(loaded.show()?.metric.name().as_bytes())?,
-        MODEL => text.raw(&loaded.model)?,
-        CODEC => text.raw(Codec::None.name().as_bytes())?,
-        _ => return Ok(None),
-    }
-    Ok(Some(text.into_bytes()))
-}
-
-/// The names of a collection's settings, each with a NUL behind it.
-pub(crate) fn settings<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
-    let mut names = Vec::new();
-    if let Some((id, 0)) = collection_part(inode) {
-        load(nodes, id)?;
-        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC] {
-            memory::extend(&mut names, name)?;
-            memory::push(&mut names, 0)?;
-        }
-    }
-    Ok(names)
-}
-
-fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> {
-    let number = || core::str::from_utf8(value).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    match name {
-        DIMENSION => {
-            let dimension = number().ok_or(Error::Invalid("user.vexfs.dim is a decimal number"))?;
-            loaded.record.dimensions = U32::new(dimension);
-        }
-        ELEMENT => {
-            let element = Element::from_name(value)
-                .ok_or(Error::Invalid("user.vexfs.element is f32, f16, i8, i16 or bit"))?;
-            loaded.record.element = U16::new(element as u16);
-        }
-        METRIC => {
-            let metric = Metric::from_name(value)
-                .ok_or(Error::Invalid("user.vexfs.metric is cosine, l2, ip or hamming"))?;
-            loaded.record.metric = U16::new(metric as u16);
-        }
-        MODEL => {
-            if value.len() > COLLECTION_MODEL_MAX {
-                return Err(Error::Invalid("the model's name is longer than 255 bytes"));
-            }
-            loaded.model = memory::copy(value)?;
-            loaded.record.model_len = U16::new(value.len() as u16);
-        }
-        CODEC if value == Codec::None.name().as_bytes() => {}
-        CODEC => return Err(Error::Unsupported("the only codec there yet is 'none'")),
-        _ => return Err(Error::Invalid("unknown setting: use dim, element, metric, model or codec")),
-    }
-    let bytes = loaded.element()?.bytes(loaded.record.dimensions.get());
-    let bytes = bytes.filter(|bytes| *bytes as usize <= VECTOR_MAX);
-    let bytes = bytes.ok_or(Error::Invalid(
-        "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
-    ))?;
-    loaded.record.stride = U32::new(bytes.next_multiple_of(64));
-    Ok(())
 }

@@ -13,6 +13,8 @@ mod names;
 mod orphan;
 pub(crate) mod records;
 mod rename;
+mod rows;
+mod settings;
 mod truncate;
 mod types;
 mod vector;
@@ -22,6 +24,7 @@ mod xattr;
 
 pub use types::*;
 
-pub(crate) use collection::{Loaded as LoadedCollection, fill_blank, load as load_collection};
+pub(crate) use collection::{Loaded as LoadedCollection, load as load_collection};
 pub(crate) use extents::each as each_extent;
 pub(crate) use inode::{attributes_of, load as load_inode};
+pub(crate) use rows::fill_blank;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-use super::{collection, extents, inode};
+use super::{extents, inode, rows};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -180,7 +180,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     fn blank_rows(&mut self, id: CollectionId, now: Time) -> Result<(bool, bool)> {
-        collection::blank_step(self, id, STEP / 2, now)
+        rows::blank_step(self, id, STEP / 2, now)
     }
 }
 

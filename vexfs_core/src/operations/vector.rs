@@ -12,7 +12,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::collection::{self, Loaded};
 use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{self, VectorName};
-use super::{file, inode, xattr};
+use super::{file, inode, rows, xattr};
 use crate::checksum::crc32;
 use crate::control;
 use crate::device::{BlockDevice, Data};
@@ -48,7 +48,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let blocks = (value.len() as u64).div_ceil(u64::from(self.layout.block_size)) + 1;
         // The largest chunk that the matrix can grow by.
-        let growth = collection::GROWTH_MAX / u64::from(self.layout.block_size);
+        let growth = rows::GROWTH_MAX / u64::from(self.layout.block_size);
         let room = self.space.ready() / 4;
         let budget = Budget::records(40).with_blocks(blocks + growth.min(room));
         let replaced = self.transact(budget, now, |tx| {

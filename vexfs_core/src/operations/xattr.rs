@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U16, U32};
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{collection, inode, vector};
+use super::{inode, settings, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 other => other,
             };
         }
-        if let Some(value) = collection::setting(self, inode, name)? {
+        if let Some(value) = settings::setting(self, inode, name)? {
             return Ok(value);
         }
         if control::is_control(inode) {
@@ -132,7 +132,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// The names of all attributes, each with a NUL behind it, as listxattr(2) gives them.
     pub fn list_attributes(&self, inode: Ino) -> Result<Vec<u8>> {
         if control::is_control(inode) {
-            return collection::settings(self, inode);
+            return settings::settings(self, inode);
         }
         let record = inode::load(self, inode)?;
         if record.attributes.get() == 0 {

@@ -1,0 +1,106 @@
+//! `user.vexfs.*` on a collection's directory: its configuration, to be changed while it is empty.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use zerocopy::little_endian::{U16, U32};
+
+use super::collection::{Loaded, VECTOR_MAX, load};
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{COLLECTION_MODEL_MAX, Codec, Element, Metric, collection_part};
+use crate::memory::{self, Text};
+use crate::numbers::{Ino, Time};
+use crate::transaction::Budget;
+use crate::volume::{Nodes, Volume};
+
+const DIMENSION: &[u8] = b"user.vexfs.dim";
+const ELEMENT: &[u8] = b"user.vexfs.element";
+const METRIC: &[u8] = b"user.vexfs.metric";
+const MODEL: &[u8] = b"user.vexfs.model";
+const CODEC: &[u8] = b"user.vexfs.codec";
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Changes a setting of an empty collection.
+    pub(crate) fn set_setting(&mut self, inode: Ino, name: &[u8], value: &[u8], now: Time) -> Result<()> {
+        let Some((id, 0)) = collection_part(inode) else {
+            return Err(Error::NotPermitted(
+                "user.vexfs attributes are set on a collection's directory alone",
+            ));
+        };
+        self.transact(Budget::records(4), now, |tx| {
+            let mut loaded = load(tx, id)?;
+            if loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0 {
+                return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
+            }
+            change_setting(&mut loaded, name, value)?;
+            loaded.store(tx)
+        })
+    }
+}
+
+/// The value of a collection's setting, if that is what the name means.
+pub(crate) fn setting<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some((id, 0)) = collection_part(inode) else { return Ok(None) };
+    let loaded = load(nodes, id)?;
+    let mut text = Text::new();
+    match name {
+        DIMENSION => write!(text, "{}", loaded.record.dimensions.get()).map_err(|_| Error::NoMemory)?,
+        ELEMENT => text.raw(loaded.element()?.name().as_bytes())?,
+        METRIC => text.raw(loaded.show()?.metric.name().as_bytes())?,
+        MODEL => text.raw(&loaded.model)?,
+        CODEC => text.raw(Codec::None.name().as_bytes())?,
+        _ => return Ok(None),
+    }
+    Ok(Some(text.into_bytes()))
+}
+
+/// The names of a collection's settings, each with a NUL behind it.
+pub(crate) fn settings<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
+    let mut names = Vec::new();
+    if let Some((id, 0)) = collection_part(inode) {
+        load(nodes, id)?;
+        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC] {
+            memory::extend(&mut names, name)?;
+            memory::push(&mut names, 0)?;
+        }
+    }
+    Ok(names)
+}
+
+fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> {
+    let number = || core::str::from_utf8(value).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match name {
+        DIMENSION => {
+            let dimension = number().ok_or(Error::Invalid("user.vexfs.dim is a decimal number"))?;
+            loaded.record.dimensions = U32::new(dimension);
+        }
+        ELEMENT => {
+            let element = Element::from_name(value)
+                .ok_or(Error::Invalid("user.vexfs.element is f32, f16, i8, i16 or bit"))?;
+            loaded.record.element = U16::new(element as u16);
+        }
+        METRIC => {
+            let metric = Metric::from_name(value)
+                .ok_or(Error::Invalid("user.vexfs.metric is cosine, l2, ip or hamming"))?;
+            loaded.record.metric = U16::new(metric as u16);
+        }
+        MODEL => {
+            if value.len() > COLLECTION_MODEL_MAX {
+                return Err(Error::Invalid("the model's name is longer than 255 bytes"));
+            }
+            loaded.model = memory::copy(value)?;
+            loaded.record.model_len = U16::new(value.len() as u16);
+        }
+        CODEC if value == Codec::None.name().as_bytes() => {}
+        CODEC => return Err(Error::Unsupported("the only codec there yet is 'none'")),
+        _ => return Err(Error::Invalid("unknown setting: use dim, element, metric, model or codec")),
+    }
+    let bytes = loaded.element()?.bytes(loaded.record.dimensions.get());
+    let bytes = bytes.filter(|bytes| *bytes as usize <= VECTOR_MAX);
+    let bytes = bytes.ok_or(Error::Invalid(
+        "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
+    ))?;
+    loaded.record.stride = U32::new(bytes.next_multiple_of(64));
+    Ok(())
+}
