@@ -61,7 +61,7 @@ pub struct InodeRecord {
     pub blocks: U64,
     /// Content version: raised by every write and truncate.
     pub version: U64,
-    /// Highest content version that a vector of this file was made from.
+    /// Content version that the vector set last was made from; 0 = none was set.
     pub bound_version: U64,
     /// Generation in which the content last ran ahead of `bound_version`; 0 = never.
     pub stale_generation: U64,
@@ -77,7 +77,7 @@ pub struct InodeRecord {
     pub created: TimeRecord,
     /// `InodeFlags`.
     pub flags: U32,
-    /// Device number of a device node: major << 20 | minor, as the kernel's 32-bit `new_encode_dev` input.
+    /// Device number of a device node: minor & 0xff | major << 8 | (minor & !0xff) << 12, as makedev(3) of 32 bits.
     pub device: U32,
     /// Number of attribute records, vectors included, so that files without any are told at once.
     pub attributes: U32,

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub const SUPERBLOCK_MAGIC: [u8; 8] = *b"VEXFS-FS";
 /// The format's version.
 pub const VERSION: u32 = 1;
-/// Bytes of a superblock; the rest of its slot is zero.
+/// Bytes of a superblock; the rest of its slot is not used.
 pub const SUPERBLOCK: usize = 512;
 /// Slots lie at multiples of this, at every block size.
 pub const SLOT_SPACING: u64 = 16384;
@@ -94,7 +94,7 @@ pub struct Superblock {
     pub free_blocks: U64,
     /// Blocks of tree nodes.
     pub tree_blocks: U64,
-    /// Inodes of files (control directory and collections not counted).
+    /// Inodes of files, the root and orphans among them; control directory and collections are not counted.
     pub inode_count: U64,
     /// The next inode number to give.
     pub next_inode: U64,
