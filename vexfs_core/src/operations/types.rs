@@ -241,7 +241,7 @@ pub struct NewCollection<'a> {
 }
 
 /// What a collection is.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Collection {
     /// Its number.
     pub id: CollectionId,
