@@ -117,6 +117,8 @@ pub(super) fn describe_collection(record: &CollectionRecord, model: &[u8]) -> Va
         "rows": record.rows.get(),
         "live": record.live.get(),
         "changes": record.changes.get(),
+        "frontier": record.frontier.get(),
+        "modified": time::display(Time::from(record.modified)),
     })
 }
 

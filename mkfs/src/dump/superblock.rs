@@ -29,6 +29,12 @@ pub fn superblock<D: BlockDevice, W: Write>(device: &D, report: &mut Report<W>) 
     }
     if let Some(newest) = newest {
         report.section("newest", &describe(&newest))?;
+        let bytes = newest.block_count.get().saturating_mul(u64::from(newest.block_size.get()));
+        let missing = bytes.saturating_sub(device.size());
+        if missing > 0 {
+            report.line(0, &json!({"error": "the image is cut off", "missing_bytes": missing}))?;
+            whole = false;
+        }
     }
     Ok(whole)
 }

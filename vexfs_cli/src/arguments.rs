@@ -1,0 +1,268 @@
+//! The command line: every command, its arguments, and the examples that teach it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Collections and vectors of a mounted VexFS volume.
+///
+/// A vector is an attribute of its file; a collection holds the vectors of one model, and is one matrix that any
+/// program maps. A COLLECTION is named by its name, if you are inside the mount or say --mount, or by its path in
+/// the control directory (/mnt/.vexfs/collections/NAME).
+#[derive(Parser)]
+#[command(name = "vexfs", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples, on a volume mounted at /mnt:
+  cd /mnt
+  vexfs create minilm --dim 384 --model all-MiniLM-L6-v2
+  vexfs set notes/a.txt minilm '[0.1, 0.2, ...]'       a file's vector: JSON, an .npy file, or - for stdin
+  vexfs get notes/a.txt minilm -o a.npy
+  vexfs import minilm vectors.npy --paths list.txt     row i is the vector of the file in line i
+  vexfs ls
+  vexfs search minilm --like notes/a.txt -k 5          which files are nearest to this one?
+  cd / && vexfs umount /mnt                            returns once everything is on disk
+
+The same without this program: setfattr and getfattr -n user.vector.minilm, and in Python
+  numpy.load('/mnt/.vexfs/collections/minilm/vectors.npy', mmap_mode='r')";
+
+/// What every command takes.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The mount to work on [default: the one that holds the file or the working directory, or the only one]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Create a collection
+    Create(Create),
+    /// List the collections
+    Ls,
+    /// Show a collection, or a file's vectors
+    Info(Info),
+    /// Set a file's vector
+    Set(Set),
+    /// Print or save a file's vector
+    Get(Get),
+    /// Set the vectors of many files from an .npy matrix
+    Import(Import),
+    /// Save a collection's live rows as an .npy matrix
+    Export(Export),
+    /// Show the state of the volume
+    Stats,
+    /// Find the files whose vectors are nearest to one (exact)
+    Search(Search),
+    /// Unmount, and wait until everything is on disk and the image is free
+    Umount(Umount),
+}
+
+/// Settings of a collection; they are fixed with its first vector.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs create minilm --dim 384 --model all-MiniLM-L6-v2
+  vexfs create clip8 --dim 512 --element i8 --metric ip
+  vexfs create simhash --dim 64 --element bit --metric hamming
+  chmod 755 .vexfs/collections/minilm                  let others map and search it")]
+pub(crate) struct Create {
+    /// Its name: 1 to 64 characters of A-Z a-z 0-9 _ -
+    #[arg(value_name = "NAME")]
+    pub(crate) collection: String,
+
+    /// Dimensions; of bits a multiple of 8 [default: those of the first vector]
+    #[arg(long, value_name = "D")]
+    pub(crate) dim: Option<u32>,
+
+    /// Element type: f32, f16, i8, i16 or bit
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "i8", "i16", "bit"])]
+    pub(crate) element: String,
+
+    /// How near is measured: cosine, l2, ip (inner product) or hamming [default: cosine, hamming for bits]
+    #[arg(long, value_parser = ["cosine", "l2", "ip", "hamming"])]
+    pub(crate) metric: Option<String>,
+
+    /// The model that makes the vectors, for the record
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Info {
+    /// A collection, or a file on the mount (a file wins where both have the name)
+    #[arg(value_name = "COLLECTION|FILE")]
+    pub(crate) what: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs set a.txt tiny '[1, 0, 0.5]'
+  vexfs set a.txt minilm a.npy                         the file's vector number 0
+  vexfs set book.pdf minilm.17 chunk17.npy             its vector number 17
+  embed < a.txt | vexfs set a.txt minilm -             npy, JSON or raw little-endian elements on stdin
+A collection that does not exist is created by its first vector (minilm:i8 asks for 8-bit integers).")]
+pub(crate) struct Set {
+    /// The file
+    pub(crate) file: PathBuf,
+
+    /// The collection, with .N for the file's vector number N
+    #[arg(value_name = "COLLECTION[.N]")]
+    pub(crate) collection: String,
+
+    /// An .npy file, - for stdin, or a JSON array of numbers
+    #[arg(value_name = "VECTOR.npy|-|JSON", allow_hyphen_values = true)]
+    pub(crate) vector: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Get {
+    /// The file
+    pub(crate) file: PathBuf,
+
+    /// The collection, with .N for the file's vector number N
+    #[arg(value_name = "COLLECTION[.N]")]
+    pub(crate) collection: String,
+
+    /// Save as an .npy file instead of printing a JSON array
+    #[arg(short, long, value_name = "FILE.npy")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+LIST has one path a line, relative to --base (or to LIST's directory), row 0's first. A path that occurs again
+gets the file's next vector: 0, 1, 2 ...; a tab and a number behind a path say which.
+An import that was interrupted goes on with --skip-existing.
+
+Examples:
+  vexfs import minilm vectors.npy --paths list.txt
+  vexfs import minilm vectors.npy --paths list.txt --base /mnt/docs --skip-existing
+  find /mnt/docs -type f | sort > list.txt; embed list.txt > v.npy; vexfs import minilm v.npy --paths list.txt")]
+pub(crate) struct Import {
+    /// The collection; created with the matrix's dimensions if there is none
+    pub(crate) collection: String,
+
+    /// The matrix, one row a vector
+    #[arg(value_name = "VECTORS.npy")]
+    pub(crate) vectors: PathBuf,
+
+    /// The file of paths; - for stdin
+    #[arg(long, value_name = "LIST")]
+    pub(crate) paths: PathBuf,
+
+    /// Directory that the paths are relative to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+
+    /// Leave vectors alone that are there already
+    #[arg(long)]
+    pub(crate) skip_existing: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs export minilm vectors.npy --paths list.txt     and elsewhere: vexfs import minilm vectors.npy --paths list.txt")]
+pub(crate) struct Export {
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The matrix to write: live rows alone, without padding
+    #[arg(value_name = "OUT.npy")]
+    pub(crate) output: PathBuf,
+
+    /// Write the path of each row's file, relative to the mount
+    #[arg(long, value_name = "OUT.txt")]
+    pub(crate) paths: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs search minilm --like notes/a.txt               the ten nearest files, without that one
+  vexfs search minilm --vector query.npy -k 3 --json
+  vexfs search tiny --vector '[1, 0, 0.5]' --metric l2
+
+Every live row is looked at. Files that you cannot reach are left out, and the next nearest stand in for them.")]
+pub(crate) struct Search {
+    /// The collection
+    pub(crate) collection: String,
+
+    /// Search with this file's vector
+    #[arg(long, value_name = "FILE", required_unless_present = "vector", conflicts_with = "vector")]
+    pub(crate) like: Option<PathBuf>,
+
+    /// Search with this vector: an .npy file, - for stdin, or a JSON array of numbers
+    #[arg(long, value_name = "VECTOR", allow_hyphen_values = true)]
+    pub(crate) vector: Option<String>,
+
+    /// How many to find
+    #[arg(short, default_value_t = 10)]
+    pub(crate) k: usize,
+
+    /// How near is measured [default: the collection's metric]
+    #[arg(long)]
+    pub(crate) metric: Option<Metric>,
+}
+
+/// The metrics, as the command line names them.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Metric {
+    Cosine,
+    L2,
+    Ip,
+    Hamming,
+}
+
+impl From<Metric> for vexfs_search::Metric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::Cosine => Self::Cosine,
+            Metric::L2 => Self::L2,
+            Metric::Ip => Self::InnerProduct,
+            Metric::Hamming => Self::Hamming,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Umount {
+    /// Where the volume is mounted
+    pub(crate) dir: PathBuf,
+
+    /// Seconds to wait for the last commit
+    #[arg(long, default_value_t = 60)]
+    pub(crate) wait: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_vector_may_begin_with_a_minus() {
+        let parsed = Arguments::try_parse_from(["vexfs", "set", "a", "c", "-"]).unwrap();
+        assert!(matches!(parsed.command, Command::Set(Set { vector, .. }) if vector == "-"));
+        assert!(Arguments::try_parse_from(["vexfs", "search", "c"]).is_err());
+        assert!(Arguments::try_parse_from(["vexfs", "search", "c", "--like", "a", "--vector", "b"]).is_err());
+    }
+}

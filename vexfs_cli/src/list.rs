@@ -1,0 +1,158 @@
+//! `vexfs ls`, `vexfs info` and `vexfs stats`: what is there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vexfs_search::Schema;
+
+use crate::arguments::{Common, Info};
+use crate::failure::Failure;
+use crate::output;
+use crate::site::{Place, Site, VectorName};
+use crate::xattr;
+
+/// Lists the collections.
+pub(crate) fn collections(common: &Common) -> Result<(), Failure> {
+    let all = schemas(&Site::choose(common)?)?;
+    if common.json {
+        for Listed { name, schema } in all {
+            let value =
+                schema.map_or_else(|error| json!({"name": name, "error": error}), |schema| schema.all);
+            output::line(&value)?;
+        }
+        return Ok(());
+    }
+    let row = |Listed { name, schema }| match schema {
+        Ok(schema) => vec![
+            name,
+            schema.dimensions.to_string(),
+            schema.element.name().to_owned(),
+            schema.metric.name().to_owned(),
+            schema.live.to_string(),
+            schema.rows.to_string(),
+            output::bytes(schema.live.saturating_mul(schema.vector_len() as u64)),
+            schema.model,
+        ],
+        Err(error) => vec![name, error],
+    };
+    let rows: Vec<Vec<String>> = all.into_iter().map(row).collect();
+    output::table(&["NAME", "DIM", "ELEMENT", "METRIC", "VECTORS", "ROWS", "SIZE", "MODEL"], &rows)?;
+    Ok(())
+}
+
+/// Shows a collection or a file.
+pub(crate) fn info(arguments: &Info, common: &Common) -> Result<(), Failure> {
+    let what = &arguments.what;
+    let in_control =
+        what.canonicalize().is_ok_and(|path| path.components().any(|part| part.as_os_str() == ".vexfs"));
+    if !in_control && what.exists() && Site::of(what).is_ok() {
+        return file(what, common);
+    }
+    let text = what
+        .to_str()
+        .ok_or_else(|| Failure::new(format!("{}: no such file or collection", what.display())))?;
+    let schema = Place::new(text, None, common)?.existing()?;
+    if common.json {
+        output::line(&schema.all)?
+    } else {
+        output::members(&schema.all)?
+    }
+    Ok(())
+}
+
+/// Shows the state of the volume.
+pub(crate) fn stats(common: &Common) -> Result<(), Failure> {
+    let site = Site::choose(common)?;
+    let path = site.control().join("status.json");
+    let text = fs::read(&path).map_err(|error| Failure::io(&path, &error))?;
+    let mut status: Value = serde_json::from_slice(&text)
+        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let all = schemas(&site)?;
+    let readable = || all.iter().filter_map(|listed| listed.schema.as_ref().ok());
+    status["collections"] = json!(all.len());
+    status["vectors"] = json!(readable().map(|schema| schema.live).sum::<u64>());
+    if common.json {
+        output::line(&status)?;
+        return Ok(());
+    }
+    let size = |name: &str| {
+        let blocks = status.get(name)?.as_u64()?;
+        Some(output::bytes(blocks.saturating_mul(status.get("block_size")?.as_u64()?)))
+    };
+    let sizes = [("blocks", "size"), ("free_blocks", "free")];
+    let sizes: Vec<(&str, String)> = sizes.iter().filter_map(|(from, to)| Some((*to, size(from)?))).collect();
+    for (name, size) in sizes {
+        status[name] = json!(size);
+    }
+    output::members(&status)?;
+    Ok(())
+}
+
+// A collection by its name, with its schema or why that cannot be read.
+struct Listed {
+    name: String,
+    schema: Result<Schema, String>,
+}
+
+// Every collection, by name.
+fn schemas(site: &Site) -> Result<Vec<Listed>, Failure> {
+    let directory = site.collections();
+    let entries = fs::read_dir(&directory).map_err(|error| Failure::io(&directory, &error))?;
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Failure::io(&directory, &error))?;
+        let schema = Schema::read(&entry.path()).map_err(|error| match error {
+            vexfs_search::Error::Io { source, .. } => format!("({source})"),
+            other => other.to_string(),
+        });
+        all.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), schema });
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+fn file(path: &Path, common: &Common) -> Result<(), Failure> {
+    let failed = |error| Failure::io(path, &error);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    let version = xattr::get(path, "user.vexfs.version").map_err(failed)?.unwrap_or_default();
+    let version = String::from_utf8_lossy(&version).into_owned();
+    let mut vectors = Vec::new();
+    for name in xattr::list(path).map_err(failed)? {
+        let Some(rest) = name.strip_prefix("user.vector.") else { continue };
+        let parsed = VectorName::parse(rest)?;
+        // It may be gone since it was listed.
+        let Some(value) = xattr::get(path, &name).map_err(failed)? else { continue };
+        vectors.push((parsed, value.len()));
+    }
+    if common.json {
+        let vectors: Vec<Value> = vectors.iter().map(|(name, len)| vector_json(name, *len)).collect();
+        output::line(&json!({
+            "path": path.to_string_lossy(), "inode": metadata.ino(), "size": metadata.len(),
+            "version": version.parse::<u64>().ok(), "vectors": vectors,
+        }))?;
+        return Ok(());
+    }
+    println!(
+        "{}: inode {}, {} bytes, content version {version}",
+        path.display(),
+        metadata.ino(),
+        metadata.len()
+    );
+    if vectors.is_empty() {
+        println!("no vectors");
+        return Ok(());
+    }
+    let row = |(name, len): &(VectorName, usize)| {
+        let element = name.element.map_or("f32", vexfs_search::Element::name);
+        vec![name.collection.clone(), name.n.to_string(), element.to_owned(), len.to_string()]
+    };
+    output::table(&["COLLECTION", "N", "ELEMENT", "BYTES"], &vectors.iter().map(row).collect::<Vec<_>>())?;
+    Ok(())
+}
+
+fn vector_json(name: &VectorName, len: usize) -> Value {
+    let element = name.element.map_or("f32", vexfs_search::Element::name);
+    json!({"collection": name.collection, "n": name.n, "element": element, "bytes": len})
+}

@@ -1,0 +1,53 @@
+//! `vexfs`: collections and vectors of a mounted VexFS volume.
+//!
+//! It works through ordinary system calls alone: attributes, the control directory, the mapped columns. What it
+//! may see and do is what its caller may; it never opens an image.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+mod arguments;
+mod create;
+mod export;
+mod failure;
+mod import;
+mod list;
+mod output;
+mod paths;
+mod search;
+mod site;
+mod unmount;
+mod value;
+mod vector;
+mod xattr;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let common = &arguments.common;
+    let done = match &arguments.command {
+        Command::Create(create) => create::run(create, common),
+        Command::Ls => list::collections(common),
+        Command::Info(info) => list::info(info, common),
+        Command::Set(set) => value::set(set, common),
+        Command::Get(get) => value::get(get, common),
+        Command::Import(import) => import::run(import, common),
+        Command::Export(export) => export::run(export, common),
+        Command::Stats => list::stats(common),
+        Command::Search(search) => search::run(search, common),
+        Command::Umount(umount) => unmount::run(umount),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // `vexfs ls | head` is no failure.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("vexfs: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
