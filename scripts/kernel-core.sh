@@ -1,20 +1,20 @@
 #!/bin/bash
-# kernel-core.sh [DIR]: builds the crate vexfs_core (or the one in DIR) as an object for the Linux kernel.
+# kernel-core.sh [DIR]: proves that the crate vexfs_core (or the one in DIR or $VEXFS_CORE_DIR) can be part of a
+# kernel module: it compiles as the kernel would compile it, and needs no symbol that a module cannot have.
 #
-# The compiler is the one Debian's kernels are built with, and the flags are the kernel's: no std, soft-float,
-# panic=abort, overflow checks, and `alloc` without infallible allocation. It fails if the crate does not compile
-# so, or if its object needs a symbol that a kernel module cannot have.
+# The compiler is the one that builds Debian's kernels, the flags are the kernel's: no std, soft-float, panic=abort,
+# overflow checks, and `alloc` without infallible allocation. The methods of Volume, which are generic, are compiled
+# for a host too. So floats, 128-bit division, Vec::push and the like end here.
 #
 # Always true: nothing in the work tree is written. The first run fetches the compiler (Debian packages, from the
 # mirror this machine's apt uses) and the dependencies (at Cargo.lock's versions); both are kept, with the objects
-# built from them, under ${XDG_CACHE_HOME:-~/.cache}/vexfs. A later run compiles the crate only, without a network.
+# built from them, under ${XDG_CACHE_HOME:-~/.cache}/vexfs. A later run compiles our crate only, without a network.
 set -euo pipefail
 
 RUST=1.85.1
 SUITE=trixie
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-script=$root/scripts/kernel-core.sh
 dir=$(realpath -e -- "${1:-${VEXFS_CORE_DIR:-$root/vexfs_core}}")
 base=${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/kernel-core-$RUST
 tool=$base/toolchain # extracted packages; `rustc` in it runs on any Debian of this architecture
@@ -126,7 +126,7 @@ find_lock() {
   echo "$at/Cargo.lock"
 }
 
-# The lock's entries for our dependencies: with this script they decide what the cached objects are.
+# The lock's entries for our dependencies. They, the flags and the recipe below are the name of the cached objects.
 locked() {
   awk -v names="${LINKED[*]} ${HOST[*]}" '
     BEGIN { RS = ""; split(names, list, " "); for (i in list) wanted["\"" list[i] "\""] = 1 }
@@ -232,11 +232,56 @@ prepare() {
 
 # ---- the crate
 
+# The core is generic over its host, and generic code becomes machine code where it is used. So a crate is made
+# that takes the address of each public method of Volume, over a disk of which nothing is known.
+write_instances() {
+  local methods
+  methods=$(find "$dir/src" -name '*.rs' -exec awk '
+    /^impl<[^{]* Volume<[^{]*\{$/ && !/ for / { inside = 1 }
+    /^}/ { inside = 0 }
+    inside && /^    pub fn / { signature = ""; reading = 1 }
+    reading { signature = signature $0 }
+    reading && /\{$/ {
+      reading = 0
+      name = signature; sub(/^ *pub fn /, "", name); sub(/[^A-Za-z0-9_].*/, "", name)
+      if (signature !~ /impl |fn [a-z_]*<[^'"'"']/) print "    Volume::<Host>::" name " as *const (),"
+    }' {} + | sort -u)
+  [ -n "$methods" ] || return 1
+  cat >"$work/instances.rs" <<-RS
+	#![no_std]
+	use vexfs_core::device::{BlockDevice, Direct};
+	use vexfs_core::volume::Volume;
+	type Host = Direct<&'static dyn BlockDevice>;
+	pub fn instances() -> [*const (); $(wc -l <<<"$methods")] {
+	    [
+	$methods
+	    ]
+	}
+	RS
+}
+
+# compile NAME SOURCE OPTION...: one crate of ours. Small functions too become machine code that the check sees,
+# instead of being left to the crates that inline them.
+compile() {
+  local name=$1 source=$2
+  shift 2
+  RUSTC_BOOTSTRAP=1 "$tool/rustc" "${KERNEL[@]}" "${FEATURES[@]}" --edition=2024 --crate-type rlib --crate-name "$name" \
+    -Zcross-crate-inline-threshold=never -Cdebuginfo=line-tables-only -Aunexpected_cfgs -L "$deps" "$@" \
+    --emit="obj=$work/$name.part.o,metadata=$work/lib$name.rmeta" "$source"
+}
+
 compile_core() {
-  (cd "$root" && RUSTC_BOOTSTRAP=1 "$tool/rustc" "${KERNEL[@]}" "${FEATURES[@]}" --edition=2024 --crate-type rlib --crate-name vexfs_core \
-    -Cdebuginfo=line-tables-only -Aunexpected_cfgs -L "$deps" --extern zerocopy --extern zerocopy_derive --extern bitflags --extern crc32fast \
-    --emit="obj=$work/vexfs_core.o,metadata=$work/libvexfs_core.rmeta" "${dir#"$root"/}/src/lib.rs") ||
+  local parts=("$work/vexfs_core.part.o")
+  # From the root, so that rustc names the files as a person does.
+  cd "$root"
+  compile vexfs_core "${dir#"$root"/}/src/lib.rs" --extern zerocopy --extern zerocopy_derive --extern bitflags --extern crc32fast ||
     fail "vexfs_core does not compile for the kernel (rustc $RUST, no_global_oom_handling)"
+  if write_instances; then
+    compile instances "$work/instances.rs" -L "$work" --extern vexfs_core || fail "the methods of Volume cannot be compiled for a host"
+    say "$(grep -c 'as \*const' "$work/instances.rs") methods of Volume compiled for a host"
+    parts+=("$work/instances.part.o")
+  fi
+  ld -r -o "$work/vexfs_core.o" "${parts[@]}"
 }
 
 # classify OBJECT: a line "CLASS<tab>SYMBOL" for each undefined symbol.
@@ -269,7 +314,7 @@ demangle() {
   c++filt | sed -E 's/\[[0-9a-f]{10,16}\]//g'
 }
 
-# Where OBJECT needs SYMBOL: the functions and lines, outermost caller last.
+# Where OBJECT needs SYMBOL: each place as its function and the crate's own line nearest to it.
 show_uses() {
   local section offset
   objdump -r "$1" | awk -v symbol="$2" '
@@ -277,8 +322,13 @@ show_uses() {
     { name = $3; sub(/[-+]0x[0-9a-f]+$/, "", name) }
     section ~ /^\.text/ && name == symbol { print section, $1 }' |
     while read -r section offset; do
-      addr2line -e "$1" -j "$section" -ifp "0x$offset" | demangle | sed "s|$root/||; s|^|      |"
-    done | head -n 20
+      addr2line -e "$1" -j "$section" -ifp "0x$offset" | demangle | awk -v crate="$dir/" -v root="$root/" '
+        function path(at) { return index(at, root) == 1 ? substr(at, length(root) + 1) : at }
+        { at = $NF == ")" || $NF ~ /^\(disc/ ? $(NF - 2) : $NF }
+        NR == 1 { sub(/ at .*/, ""); where = $0; line = at }
+        !own && index(at, crate) == 1 { own = 1; line = at }
+        END { print "      " path(line) " in " where }'
+    done | sort -u | awk 'NR <= 20'
 }
 
 check_symbols() {
@@ -296,15 +346,19 @@ check_symbols() {
   code=$(size "$work/vexfs_core.o" | awk 'NR == 2 { print $1 + $2 + $3 }')
   size "$work/vexfs_core.o" | awk 'NR == 2 { print "vexfs_core.o: text " $1 ", data " $2 ", bss " $3 " bytes" }'
   demangle <"$work/vexfs_core.symbols" | awk -F '\t' '
-    $1 != last { print "undefined, " ($1 ~ /^BAD/ ? "not to be had" : $1 == "memory" || $1 == "allocator" ? "from the module (" $1 ")" : "from " $1) ":"; last = $1 }
+    $1 != last { print "undefined, " ($1 ~ /^BAD/ ? "not to be had (" substr($1, 5) ")" : $1 == "memory" || $1 == "allocator" ? "from the module (" $1 ")" : "from " $1) ":"; last = $1 }
     { print "    " $2 }'
   [ "$bad" = 0 ] || fail "$bad symbols that a kernel module cannot have"
   say "ok: vexfs_core.o $(((code + 1023) / 1024)) KiB, $(wc -l <"$work/vexfs_core.symbols") undefined symbols, all known"
 }
 
-need nm size objdump addr2line c++filt
+need nm size objdump addr2line c++filt ld
 lock=$(find_lock)
-deps=$base/deps-$({ cat "$script" && locked; } | sha256sum | cut -c1-16)
+deps=$base/deps-$({
+  echo "${KERNEL[@]}"
+  declare -f fetch_sources crate object build_dependencies
+  locked
+} | sha256sum | cut -c1-16)
 work=
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 prepare

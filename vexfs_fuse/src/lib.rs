@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The FUSE host of VexFS: `mount.vexfs`.
+//!
+//! It translates the kernel's calls into the core's, and brings what the core has not: the lock, the cache, the
+//! clock, the timer of the commits, and the bytes of files, which it moves without holding the lock.
+
+pub mod cache;
+pub mod convert;
+pub mod daemon;
+pub mod disk;
+pub mod filesystem;
+pub mod messages;
+pub mod options;
+pub mod service;

@@ -1,0 +1,97 @@
+//! Between the core's types and fuser's.
+
+use std::time::Duration;
+
+use fuser::{Errno, FileAttr, FileType, INodeNo};
+use vexfs_core::Error;
+use vexfs_core::control::{Pseudo, is_control, pseudo};
+use vexfs_core::format::FileKind;
+use vexfs_core::operations::Attributes;
+
+use crate::service::to_system;
+
+/// How long the kernel may keep what only the kernel itself changes.
+const LONG: Duration = Duration::from_secs(86_400);
+
+/// How long the kernel may keep the attributes of `attributes.inode`.
+pub fn attribute_ttl(attributes: &Attributes) -> Duration {
+    match pseudo(attributes.inode) {
+        // Columns are invalidated when they change.
+        None | Some(Pseudo::Column) => LONG,
+        Some(_) => Duration::ZERO,
+    }
+}
+
+/// How long the kernel may keep an entry; those of the control directory can come and go by themselves.
+pub fn entry_ttl(attributes: &Attributes) -> Duration {
+    if is_control(attributes.inode) && pseudo(attributes.inode) != Some(Pseudo::Column) {
+        Duration::ZERO
+    } else {
+        LONG
+    }
+}
+
+/// An answer that says "there is none", to be remembered.
+pub fn nothing() -> (Duration, FileAttr) {
+    let epoch = std::time::UNIX_EPOCH;
+    let attr = FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: epoch,
+        mtime: epoch,
+        ctime: epoch,
+        crtime: epoch,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    };
+    (LONG, attr)
+}
+
+/// Attributes as the kernel wants them.
+pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attributes.inode.0),
+        size: attributes.size,
+        blocks: attributes.sectors,
+        atime: to_system(attributes.accessed),
+        mtime: to_system(attributes.modified),
+        ctime: to_system(attributes.changed),
+        crtime: to_system(attributes.created),
+        kind: file_type(attributes.kind),
+        perm: attributes.permissions as u16,
+        nlink: attributes.links,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        rdev: attributes.device,
+        blksize: block_size,
+        flags: 0,
+    }
+}
+
+/// A file's type.
+pub fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::Directory => FileType::Directory,
+        FileKind::BlockDevice => FileType::BlockDevice,
+        FileKind::Regular => FileType::RegularFile,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Socket => FileType::Socket,
+    }
+}
+
+/// The errno of an error; damage and failures of the device are logged in words.
+pub fn errno(error: Error) -> Errno {
+    if matches!(error, Error::Corrupt(_) | Error::Device { .. } | Error::VectorChecksum { .. }) {
+        log::error!("{error}");
+    }
+    Errno::from_i32(error.errno())
+}

@@ -1,0 +1,189 @@
+//! The life of a mount: open and lock the image, mount, serve, commit, let go.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use nix::sys::signal::{SigSet, Signal};
+use vexfs_core::{Implicit as CoreImplicit, MountOptions, Volume};
+use vexfs_host::{Access, LockedImage};
+
+use crate::disk::Disk;
+use crate::filesystem::Vexfs;
+use crate::messages::Ring;
+use crate::options::{Implicit, Options};
+use crate::service::{Service, THREADS};
+
+/// How long a mount waits for another program to let go of the image, as after an unmount.
+const WAIT_FOR_IMAGE: Duration = Duration::from_secs(10);
+/// Read-ahead in KiB; the kernel begins with 128.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// Mounts `source` on `target` and serves it until it is unmounted; calls `ready` once it is mounted.
+///
+/// # Errors
+/// In words, for a person.
+pub fn run(
+    source: &Path,
+    target: &Path,
+    options: &Options,
+    ring: Ring,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<(), String> {
+    let access = if options.read_only { Access::Read } else { Access::Write };
+    let image = LockedImage::open(source, access, WAIT_FOR_IMAGE).map_err(|error| error.to_string())?;
+    let disk = Disk::new(image, options.cache_bytes);
+    let volume = Volume::mount(disk.clone(), mount_options(options))
+        .map_err(|error| format!("{}: {error}", source.display()))?;
+    for (slot, damaged) in volume.damaged_slots().iter().enumerate() {
+        if *damaged {
+            log::warn!("superblock copy {slot} is damaged; the next commits write it anew");
+        }
+    }
+    let service = Arc::new(Service::new(disk, volume, ring));
+    let signals = stop_signals();
+    signals.thread_block().map_err(|error| format!("signals: {error}"))?;
+
+    let filesystem = Vexfs::new(Arc::clone(&service), !options.no_access_times && !options.read_only);
+    let mut session = Session::new(filesystem, target, &config(source, options))
+        .map_err(|error| format!("mounting on {}: {error}", target.display()))?;
+    let queue = service.connect(session.notifier());
+    let mut unmounter = session.unmount_callable();
+    let helpers = Helpers::start(&service, options, queue)?;
+    let place = target.to_path_buf();
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.wait().is_ok() {
+                log::info!("a signal asks to unmount");
+                if unmounter.unmount().is_err() {
+                    // Somebody is still in it: out of sight now, gone with its last user.
+                    let _ = nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH);
+                }
+            }
+        })
+        .map_err(|error| format!("threads: {error}"))?;
+    log::info!("{} is mounted on {}", source.display(), target.display());
+    ready().map_err(|error| format!("telling the caller: {error}"))?;
+
+    let served = session.run();
+    let stopped = service.stop();
+    helpers.join();
+    served.map_err(|error| format!("serving {}: {error}", target.display()))?;
+    stopped.map_err(|error| format!("the last commit failed: {error}"))?;
+    log::info!("{} is unmounted", source.display());
+    Ok(())
+}
+
+/// Changes the kernel's flags of a mount.
+pub fn remount(target: &Path, options: &Options) -> Result<(), String> {
+    use nix::mount::MsFlags;
+    let mut flags = MsFlags::MS_REMOUNT;
+    let wanted = [
+        (options.read_only, MsFlags::MS_RDONLY),
+        (options.no_access_times, MsFlags::MS_NOATIME),
+        (!options.devices, MsFlags::MS_NODEV),
+        (!options.setuid, MsFlags::MS_NOSUID),
+        (options.no_exec, MsFlags::MS_NOEXEC),
+    ];
+    for (on, flag) in wanted {
+        flags.set(flag, on);
+    }
+    nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
+        .map_err(|error| format!("remounting {}: {error}", target.display()))
+}
+
+struct Helpers(Vec<thread::JoinHandle<()>>);
+
+impl Helpers {
+    fn start(
+        service: &Arc<Service>,
+        options: &Options,
+        queue: std::sync::mpsc::Receiver<(Vec<vexfs_core::Event>, Box<dyn FnOnce() + Send>)>,
+    ) -> Result<Self, String> {
+        let interval = Duration::from_secs(options.commit_seconds);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.into()).spawn(work).map_err(|error| format!("threads: {error}"))
+        };
+        let (committing, telling) = (Arc::clone(service), Arc::clone(service));
+        Ok(Self(vec![
+            spawn("commit", Box::new(move || committing.commit_by_time(interval)))?,
+            spawn("notify", Box::new(move || telling.serve_later(&queue)))?,
+        ]))
+    }
+
+    fn join(self) {
+        for handle in self.0 {
+            let _ = handle.join();
+        }
+    }
+}
+
+fn mount_options(options: &Options) -> MountOptions {
+    let owner = nix::unistd::getuid().as_raw();
+    let implicit = options.implicit.unwrap_or(match options.allow_other {
+        true => Implicit::Owner,
+        false => Implicit::Any,
+    });
+    MountOptions {
+        read_only: options.read_only,
+        implicit: match implicit {
+            Implicit::Off => CoreImplicit::Off,
+            Implicit::Owner => CoreImplicit::Owner(owner),
+            Implicit::Any => CoreImplicit::Any,
+        },
+        list_control: options.list_control,
+    }
+}
+
+fn config(source: &Path, options: &Options) -> Config {
+    let name = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(name.to_string_lossy().into_owned()),
+        MountOption::Subtype("vexfs".into()),
+        MountOption::DefaultPermissions,
+        MountOption::CUSTOM("max_read=1048576".into()),
+        if options.read_only { MountOption::RO } else { MountOption::RW },
+        if options.devices { MountOption::Dev } else { MountOption::NoDev },
+        if options.setuid { MountOption::Suid } else { MountOption::NoSuid },
+    ];
+    if options.no_access_times {
+        config.mount_options.push(MountOption::NoAtime);
+    }
+    if options.no_exec {
+        config.mount_options.push(MountOption::NoExec);
+    }
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(THREADS);
+    config.clone_fd = true;
+    config
+}
+
+fn stop_signals() -> SigSet {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals
+}
+
+/// Raises the read-ahead of the mount; the kernel caps what INIT asks for.
+pub fn raise_read_ahead(target: &Path) -> Option<()> {
+    let target = target.canonicalize().ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let device = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let device = fields.nth(2)?;
+        let place = fields.nth(1)?.replace("\\040", " ");
+        (Path::new(&place) == target).then(|| device.to_owned())
+    })?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/sys/class/bdi/{device}/read_ahead_kb"))
+        .ok()?;
+    write!(file, "{READ_AHEAD_KIB}").ok()
+}
