@@ -120,6 +120,9 @@ fn not_finite(bytes: &[u8], element: Element) -> Option<usize> {
 /// Says in words why the system refused to read or set a vector.
 pub(crate) fn explain(file: &Path, name: &str, site: &Site, error: &io::Error) -> Failure {
     let log = site.control().join("log");
+    if let Some(line) = logged(&log, name) {
+        return Failure::new(format!("{}: {error}: {line}", file.display()));
+    }
     let why = match error.raw_os_error() {
         Some(libc::ENOSPC) => "no space left on the volume: remove files, or enlarge it".to_owned(),
         Some(libc::EACCES | libc::EPERM) => {
@@ -134,6 +137,21 @@ pub(crate) fn explain(file: &Path, name: &str, site: &Site, error: &io::Error) -
         _ => error.to_string(),
     };
     Failure::new(format!("{}: {name}: {why}", file.display()))
+}
+
+// The last refusal of this attribute to this process, if the caller may read the log.
+fn logged(log: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    refusal(&text, std::process::id(), name)
+}
+
+fn refusal(log: &str, pid: u32, name: &str) -> Option<String> {
+    let pid = pid.to_string();
+    let has = |line: &&str| {
+        let mut words = line.split(|letter: char| letter.is_whitespace() || "=:,()[]".contains(letter));
+        words.any(|word| word == pid) && line.contains(name)
+    };
+    log.lines().rev().find(has).map(|line| line.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -153,6 +171,14 @@ mod tests {
         assert!(check("minilm", Some(&schema(384, Element::F32)), None, &[0; 1536]).is_ok());
         assert!(check("open", Some(&schema(0, Element::F32)), None, &[0; 1024]).is_ok());
         assert!(check("bits", Some(&schema(64, Element::Bit)), None, &[0; 8]).is_ok());
+    }
+
+    #[test]
+    fn the_log_is_searched_for_this_process() {
+        let log = "pid 12 inode 7 user.vector.a: old\npid 12 inode 7 user.vector.a: why\npid 123 user.vector.a: x\n";
+        assert_eq!(refusal(log, 12, "user.vector.a").as_deref(), Some("pid 12 inode 7 user.vector.a: why"));
+        assert_eq!(refusal(log, 1, "user.vector.a"), None);
+        assert_eq!(refusal(log, 12, "user.vector.b"), None);
     }
 
     #[test]

@@ -115,7 +115,11 @@ impl Image {
 
 /// An image that nobody else writes, as long as everybody keeps to the lock.
 #[derive(Debug)]
-pub struct LockedImage(Image);
+pub struct LockedImage {
+    image: Image,
+    /// The lock of the file below a loop device.
+    _below: Option<Flock<File>>,
+}
 
 impl LockedImage {
     /// Opens and locks an image; refuses one that is mounted, or locked by another for longer than `wait`.
@@ -125,6 +129,7 @@ impl LockedImage {
         // udev locks a block device for a moment after each close of a writer.
         let wait = if is_device { wait.max(Duration::from_secs(2)) } else { wait };
         let end = Instant::now() + wait;
+        let below = lock_below(path, &metadata, access, end)?;
         let image = loop {
             refuse_mounted(path, &metadata)?;
             let claim = if is_device { OFlag::O_EXCL } else { OFlag::empty() };
@@ -137,10 +142,15 @@ impl LockedImage {
             }
             std::thread::sleep(lock::PAUSE);
         };
-        Self::lock(image, access, end)
+        Self::lock(image, below, access, end)
     }
 
-    fn lock(image: Image, access: Access, end: Instant) -> Result<Self, ImageError> {
+    fn lock(
+        image: Image,
+        below: Option<Flock<File>>,
+        access: Access,
+        end: Instant,
+    ) -> Result<Self, ImageError> {
         let Image { file, path, size, is_device, no_discard } = image;
         let file = match file {
             Flockable::Locked(_) => file,
@@ -153,12 +163,12 @@ impl LockedImage {
                 Err((_, errno)) => return Err(ImageError::io("lock", path, errno)),
             },
         };
-        Ok(Self(Image { file, path, size, is_device, no_discard }))
+        Ok(Self { image: Image { file, path, size, is_device, no_discard }, _below: below })
     }
 
     /// Makes a regular file this long; what is added is a hole.
     pub fn resize(&mut self, size: u64) -> io::Result<()> {
-        self.0.resize(size)
+        self.image.resize(size)
     }
 }
 
@@ -166,7 +176,29 @@ impl Deref for LockedImage {
     type Target = Image;
 
     fn deref(&self) -> &Image {
-        &self.0
+        &self.image
+    }
+}
+
+// Locks the file that a loop device lies on, so that device and file exclude each other.
+fn lock_below(
+    path: &Path,
+    metadata: &fs::Metadata,
+    access: Access,
+    end: Instant,
+) -> Result<Option<Flock<File>>, ImageError> {
+    if !metadata.file_type().is_block_device() {
+        return Ok(None);
+    }
+    let Some(below) = lock::backing_file(metadata.rdev()) else { return Ok(None) };
+    let Ok(file) = File::open(&below) else { return Ok(None) };
+    match lock::lock(file, access == Access::Write, end) {
+        Ok(locked) => Ok(Some(locked)),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            let metadata = file.metadata().map_err(|source| ImageError::io("stat", &below, source))?;
+            Err(in_use(&below, &metadata))
+        }
+        Err((_, errno)) => Err(ImageError::io("lock", path, errno)),
     }
 }
 

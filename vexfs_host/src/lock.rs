@@ -97,6 +97,13 @@ fn program(pid: u32) -> Option<String> {
     Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// The file that the loop device with this number lies on; none of another device.
+pub(crate) fn backing_file(device: u64) -> Option<PathBuf> {
+    let (major, minor) = (major(device), minor(device));
+    let path = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file")).ok()?;
+    Some(PathBuf::from(path.trim_end_matches('\n')))
+}
+
 /// Loop devices that the file with these numbers is attached to: device number and path.
 pub(crate) fn loop_devices(device: u64, inode: u64) -> Vec<(u64, PathBuf)> {
     let Ok(blocks) = fs::read_dir("/sys/block") else { return Vec::new() };

@@ -4,7 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use vexfs_core::format::{SUPERBLOCK_MAGIC, slot_offsets};
+
+use crate::image::{Access, Image};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +26,12 @@ pub struct Mount {
 
 impl Mount {
     /// True for a mount of VexFS, by either host.
+    ///
+    /// A FUSE mount may have lost its subtype on the way; then the image that is its source tells. The mount
+    /// itself is not touched: its daemon may be dead.
     pub fn is_vexfs(&self) -> bool {
-        self.kind == "vexfs" || self.kind == "fuse.vexfs"
+        let named = self.kind == "vexfs" || self.kind == "fuse.vexfs";
+        named || self.kind == "fuse" && self.source.is_absolute() && holds_superblock(&self.source)
     }
 }
 
@@ -36,6 +45,16 @@ pub fn of_path(path: &Path, device: u64) -> io::Result<Option<Mount>> {
     let holds = |mount: &Mount| mount.device == device && path.starts_with(&mount.point);
     let found = all()?.into_iter().filter(holds);
     Ok(found.max_by_key(|mount| mount.point.components().count()))
+}
+
+// True if slot 0 or 1 of the image begins as a superblock.
+fn holds_superblock(image: &Path) -> bool {
+    let Ok(image) = Image::open(image, Access::Read) else { return false };
+    let slots = slot_offsets(image.len());
+    slots.iter().take(2).any(|offset| {
+        let mut magic = [0; SUPERBLOCK_MAGIC.len()];
+        image.file().read_exact_at(&mut magic, *offset).is_ok() && magic == SUPERBLOCK_MAGIC
+    })
 }
 
 /// Parses mountinfo as proc(5) describes it; lines that it does not describe are left out.

@@ -169,29 +169,46 @@ const LANES: usize = 16;
 pub(crate) fn sums<T: Entry>(metric: Metric, row: &[T], query: &[f32]) -> Sums {
     match metric {
         Metric::L2 | Metric::Hamming => {
-            let difference = accumulate(row, query, |a, b| (a - b) * (a - b));
+            let [difference] = accumulate(row, query, |a, b| [(a - b) * (a - b)]);
             Sums { difference, ..Sums::default() }
         }
-        Metric::InnerProduct => Sums { product: accumulate(row, query, |a, b| a * b), ..Sums::default() },
+        Metric::InnerProduct => {
+            let [product] = accumulate(row, query, |a, b| [a * b]);
+            Sums { product, ..Sums::default() }
+        }
         Metric::Cosine => {
-            let product = accumulate(row, query, |a, b| a * b);
-            Sums { product, square: accumulate(row, query, |a, _| a * a), ..Sums::default() }
+            let [product, square] = accumulate(row, query, |a, b| [a * b, a * a]);
+            Sums { product, square, ..Sums::default() }
         }
     }
 }
 
+// The sums of the terms of every pair, N sums at a time.
 #[inline(always)]
-fn accumulate<T: Entry>(row: &[T], query: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; LANES];
+fn accumulate<T: Entry, const N: usize>(
+    row: &[T],
+    query: &[f32],
+    terms: impl Fn(f32, f32) -> [f32; N],
+) -> [f32; N] {
+    let mut lanes = [[0.0_f32; LANES]; N];
+    let mut add = |lane: usize, terms: [f32; N]| {
+        for (sum, term) in lanes.iter_mut().zip(terms) {
+            sum[lane] += term;
+        }
+    };
     let (mut rows, mut queries) = (row.chunks_exact(LANES), query.chunks_exact(LANES));
     for (a, b) in (&mut rows).zip(&mut queries) {
         for lane in 0..LANES {
-            lanes[lane] += term(a[lane].value(), b[lane]);
+            add(lane, terms(a[lane].value(), b[lane]));
         }
     }
     for (lane, (a, b)) in rows.remainder().iter().zip(queries.remainder()).enumerate() {
-        lanes[lane] += term(a.value(), *b);
+        add(lane, terms(a.value(), *b));
     }
+    lanes.map(fold)
+}
+
+fn fold(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
