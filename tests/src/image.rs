@@ -55,7 +55,9 @@ impl Image {
     /// Puts bytes in; the range must lie on the disk.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         each_page(offset, bytes.len(), |page, within, from, len| {
-            self.change(page, within..within + len, |target| target.copy_from_slice(&bytes[from..from + len]));
+            self.change(page, within..within + len, |target| {
+                target.copy_from_slice(&bytes[from..from + len])
+            });
         });
     }
 

@@ -6,6 +6,7 @@
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each.
 
+pub mod crash;
 pub mod image;
 pub mod random;
 pub mod sim;

@@ -1,4 +1,4 @@
-//! `SimDevice`: a disk in memory that remembers every write, flush and promise, in order.
+//! `SimDevice`: a disk in memory that remembers every write and flush, in order.
 //!
 //! It does what a good disk does; what a power cut may leave of it is worked out from the trace by
 //! [`crate::states`]. It never decides anything by chance or time.
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vexfs_core::device::BlockDevice;
 use vexfs_core::error::{Error, Result};
+use vexfs_core::make::{MakeOptions, make};
+use vexfs_core::numbers::Time;
 
 use crate::image::Image;
 
@@ -32,8 +34,22 @@ pub enum Event {
     },
     /// Everything before is durable.
     Flush,
-    /// The one who runs the workload notes something, such as what the caller was told.
-    Mark(u64),
+}
+
+/// Formats a disk, always in the same way.
+pub fn format(device: &impl BlockDevice, block_size: u32) -> Result<()> {
+    let options = MakeOptions {
+        block_size,
+        size: device.size(),
+        uuid: *b"vexfs simulation",
+        label: b"simulated",
+        hash_seed: *b"0123456789abcdef",
+        uid: 0,
+        gid: 0,
+        now: Time { seconds: 1_700_000_000, nanoseconds: 0 },
+        journal_blocks: None,
+    };
+    make(device, &options).map(drop)
 }
 
 /// What happened since the recording began, and the disk as it was then.
@@ -81,9 +97,9 @@ impl SimDevice {
         self.state().recording.take()
     }
 
-    /// Notes `what` in the recording.
-    pub fn mark(&self, what: u64) {
-        self.state().note(|| Event::Mark(what));
+    /// Events recorded so far: the moment in the trace that is now.
+    pub fn events(&self) -> usize {
+        self.state().recording.as_ref().map_or(0, |trace| trace.events.len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

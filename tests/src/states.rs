@@ -118,7 +118,7 @@ impl<'a> Epoch<'a> {
             Event::Discard { offset, len } => {
                 Some(Write { event, offset: *offset, change: Change::Discard(*len) })
             }
-            Event::Flush | Event::Mark(_) => None,
+            Event::Flush => None,
         });
         let superblocks = slot_offsets(durable.size());
         Self { durable, writes: writes.collect(), end: range.end, seed, superblocks }
@@ -204,7 +204,8 @@ impl<'a> Epoch<'a> {
         random: &mut Random,
         each: &mut impl FnMut(&Image, &Origin) -> bool,
     ) -> bool {
-        let tearable: Vec<usize> = (0..self.writes.len()).filter(|at| self.writes[*at].pieces() > 1).collect();
+        let tearable: Vec<usize> =
+            (0..self.writes.len()).filter(|at| self.writes[*at].pieces() > 1).collect();
         if tearable.is_empty() {
             return true;
         }

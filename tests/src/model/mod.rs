@@ -23,7 +23,7 @@ pub use bytes::Bytes;
 pub use compare::{Comparison, compare};
 pub use generate::Generator;
 pub use op::{Fill, Name, Op, VectorFill, VectorName};
-pub use pair::{Outcome, Pair, format_device};
+pub use pair::{Outcome, Pair};
 
 /// A filesystem; copies share what they have in common.
 #[derive(Clone, Debug)]

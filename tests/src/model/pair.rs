@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
 use vexfs_core::format::{COLLECTIONS, Element, FileKind, Metric, ROOT};
-use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Attributes, Caller, Changes, Implicit, NewCollection, NewInode, Removed, SetMode};
 use vexfs_core::volume::{MountOptions, Volume};
@@ -39,22 +38,6 @@ pub enum Outcome {
     },
 }
 
-/// Formats a disk.
-pub fn format_device(device: &impl BlockDevice, block_size: u32) -> Result<()> {
-    let options = MakeOptions {
-        block_size,
-        size: device.size(),
-        uuid: *b"vexfs simulation",
-        label: b"simulated",
-        hash_seed: *b"0123456789abcdef",
-        uid: 0,
-        gid: 0,
-        now: time(0),
-        journal_blocks: None,
-    };
-    make(device, &options).map(drop)
-}
-
 fn time(clock: i64) -> Time {
     Time { seconds: 1_700_000_000 + clock, nanoseconds: (clock as u32).wrapping_mul(7919) % 1_000_000_000 }
 }
@@ -66,7 +49,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
 
     /// Formats the disk and mounts it.
     pub fn format(device: D, block_size: u32) -> Result<Self> {
-        format_device(&device, block_size)?;
+        crate::sim::format(&device, block_size)?;
         let volume = Volume::mount(Direct(device.clone()), Self::OPTIONS)?;
         let root = volume.attributes(ROOT)?;
         let mut model = Model::new(root.uid, root.gid, root.permissions, root.modified);
