@@ -184,7 +184,7 @@ fn files_are_tidy() {
             }
             let unsafe_word = ["unsa", "fe "].concat();
             if code.contains(&unsafe_word) && !UNSAFE.iter().any(|allowed| path.starts_with(allowed)) {
-                wrong.push(format!("{path}:{line}: unsafe code outside of {UNSAFE:?}"));
+                wrong.push(format!("{path}:{line}: {unsafe_word}outside of {UNSAFE:?}"));
             }
         }
     }

@@ -6,8 +6,8 @@ use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
 use vexfs_core::format::{COLLECTIONS, Element, FileKind, Metric, ROOT};
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Attributes, Caller, Changes, Implicit, NewCollection, NewInode, Removed, SetMode};
-use vexfs_core::volume::{MountOptions, Volume};
+use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, Removed};
+use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
 use super::{Comparison, Learned, Model, Op, compare};
 
@@ -56,6 +56,38 @@ impl<D: BlockDevice + Clone> Pair<D> {
         model.change(ROOT.0).changed = root.changed;
         model.change(ROOT.0).version = root.version;
         Ok(Self { device, volume, model, open: BTreeSet::new(), clock: 1 })
+    }
+
+    /// A volume found after a crash, and the model that fits it; `overlaid` files may hold bytes that the
+    /// model does not know, which it now learns.
+    pub fn adopt(
+        device: D,
+        volume: Volume<Direct<D>>,
+        model: Model,
+        overlaid: impl Iterator<Item = u64>,
+    ) -> Result<Self> {
+        let mut pair = Self { device, volume, model, open: BTreeSet::new(), clock: 100_000 };
+        for inode in overlaid {
+            let Some(size) = pair.model.nodes.get(&inode).and_then(|node| node.size()) else { continue };
+            let node = pair.model.change(inode);
+            node.vectors.values_mut().for_each(|vector| vector.fresh = None);
+            let ranges: Vec<(u64, usize)> = node.bytes.ranges().collect();
+            for (offset, len) in ranges.into_iter().filter(|(offset, _)| *offset < size) {
+                let mut bytes = vec![0; len];
+                pair.volume.read(Ino(inode), offset, &mut bytes)?;
+                pair.model.change(inode).bytes.write(offset, &bytes);
+            }
+        }
+        let all: Vec<u64> = pair.model.nodes.keys().copied().collect();
+        for inode in all {
+            let version = pair.volume.attributes(Ino(inode))?.version;
+            let node = pair.model.change(inode);
+            if node.version != version {
+                node.vectors.values_mut().for_each(|vector| vector.fresh = None);
+            }
+            node.version = version;
+        }
+        Ok(pair)
     }
 
     /// The time of the next operation.
@@ -317,5 +349,3 @@ fn create_collection<D: BlockDevice>(
     Ok(volume.create_collection(name.as_bytes(), &new, now)?.0)
 }
 
-/// How attributes are set when nothing special is meant.
-pub const ANY: SetMode = SetMode::Any;
