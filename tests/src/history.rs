@@ -104,11 +104,7 @@ impl Recorder {
             let durable = durable..=after;
             self.history.overlays.push(Overlay { events, durable, inode, offset, bytes: bytes.into() });
         }
-        self.history.moments.push(Moment {
-            events: self.pair.device.events(),
-            durable: after,
-            begun: after,
-        });
+        self.history.moments.push(Moment { events: self.pair.device.events(), durable: after, begun: after });
         Ok(outcome)
     }
 
@@ -160,7 +156,8 @@ impl History {
 
     /// How to compare a volume of `generation` after a crash at `events` with one of its models.
     fn comparison(&self, generation: u64, events: usize) -> Comparison {
-        let mut how = Comparison { versions_may_differ: self.states[&generation].len() > 1, ..Comparison::exact() };
+        let mut how =
+            Comparison { versions_may_differ: self.states[&generation].len() > 1, ..Comparison::exact() };
         for overlay in &self.overlays {
             if overlay.events <= events && overlay.durable.contains(&generation) {
                 let list = how.overlays.entry(overlay.inode).or_default();
@@ -228,8 +225,7 @@ impl Oracle for History {
         let mut pair = Pair::adopt(device.clone(), volume, model.clone(), how.overlays.keys().copied())
             .map_err(|error| format!("after the crash: {error}"))?;
         let name = Name::from("made after the crash");
-        let create =
-            Op::Create { directory: 1, name, kind: FileKind::Regular, permissions: 0o644, owner: 0 };
+        let create = Op::Create { directory: 1, name, kind: FileKind::Regular, permissions: 0o644, owner: 0 };
         for op in [Op::Tidy, Op::Commit, create, Op::Tidy, Op::Remount] {
             let recovering = matches!(op, Op::Tidy);
             pair.run(&op).map_err(|why| format!("after the crash: {why}"))?;

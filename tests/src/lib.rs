@@ -6,8 +6,11 @@
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each.
 
+pub mod check;
 pub mod crash;
+pub mod history;
 pub mod image;
+pub mod model;
 pub mod random;
 pub mod sim;
 pub mod states;

@@ -29,7 +29,13 @@ impl Model {
     /// Does `op` while the files in `open` are held open, or says how it must be refused; gives the inodes whose times and versions it may change.
     ///
     /// After a refusal the model is to be thrown away: the caller works on a copy.
-    pub fn apply(&mut self, op: &Op, open: &BTreeSet<u64>, learned: &Learned, now: Time) -> Result<Vec<u64>, Error> {
+    pub fn apply(
+        &mut self,
+        op: &Op,
+        open: &BTreeSet<u64>,
+        learned: &Learned,
+        now: Time,
+    ) -> Result<Vec<u64>, Error> {
         match op {
             Op::Create { directory, name, kind, permissions, owner } => {
                 let mut node = Node::new(*kind, *permissions, now);
@@ -191,7 +197,8 @@ impl Model {
             Ok(_) => {}
         }
         let target = target.ok();
-        if self.is_below(to.0, moved) || (exchange && target.is_some_and(|target| self.is_below(from.0, target)))
+        if self.is_below(to.0, moved)
+            || (exchange && target.is_some_and(|target| self.is_below(from.0, target)))
         {
             return Err(Error::Invalid("a directory cannot move into itself"));
         }
@@ -246,6 +253,13 @@ impl Model {
                 if !keep_size && end > node.bytes.size() {
                     node.bytes.extend(end);
                     node.content_changed();
+                } else {
+                    // No byte changes, but a volume may count it as a change.
+                    node.vectors.values_mut().filter(|vector| vector.fresh == Some(true)).for_each(
+                        |vector| {
+                            vector.fresh = None;
+                        },
+                    );
                 }
             }
             Allocate::PunchHole => {
@@ -309,12 +323,8 @@ impl Model {
         let node = self.node(inode);
         let vectors = node.vectors.keys().map(|(id, n)| {
             let (name, state) = self.collection(*id).expect("a vector's collection exists");
-            let vector = super::VectorName {
-                collection: name.into(),
-                element: state.element,
-                n: *n,
-                short: false,
-            };
+            let vector =
+                super::VectorName { collection: name.into(), element: state.element, n: *n, short: false };
             vector.listed().len() + 1
         });
         node.attributes.keys().map(|name| name.len() + 1).chain(vectors).sum()

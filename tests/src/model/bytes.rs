@@ -75,6 +75,9 @@ impl Bytes {
     /// True if all of the range reads as zeros.
     pub fn is_zero(&self, offset: u64, len: u64) -> bool {
         let end = offset.saturating_add(len).min(self.size);
+        if offset >= end {
+            return true;
+        }
         self.pages.range(offset / PAGE..).take_while(|(page, _)| **page * PAGE < end).all(|(page, bytes)| {
             let base = page * PAGE;
             let from = offset.max(base) - base;

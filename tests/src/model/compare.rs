@@ -110,7 +110,9 @@ impl<D: BlockDevice> Walk<'_, D> {
         if found != node.entries {
             let extra: Vec<_> = found.keys().filter(|name| !node.entries.contains_key(*name)).collect();
             let missing: Vec<_> = node.entries.keys().filter(|name| !found.contains_key(*name)).collect();
-            return Err(format!("{path}/: entries: too many {extra:?}, missing {missing:?}, or other inodes"));
+            return Err(format!(
+                "{path}/: entries: too many {extra:?}, missing {missing:?}, or other inodes"
+            ));
         }
         if let Some(middle) = cookies.get(cookies.len() / 2) {
             let mut rest = Vec::new();
@@ -134,8 +136,10 @@ impl<D: BlockDevice> Walk<'_, D> {
         match node.kind {
             FileKind::Regular => old_bytes = self.bytes(inode, node, path)?,
             FileKind::Symlink => {
-                let target =
-                    self.volume.read_link(Ino(inode)).map_err(|error| format!("{path}: readlink: {error}"))?;
+                let target = self
+                    .volume
+                    .read_link(Ino(inode))
+                    .map_err(|error| format!("{path}: readlink: {error}"))?;
                 if target != node.target {
                     return Err(format!("{path}: points to \"{}\"", target.escape_ascii()));
                 }
@@ -162,7 +166,10 @@ impl<D: BlockDevice> Walk<'_, D> {
             real.version,
         );
         if found != expected || real.changed != node.changed {
-            return Err(format!("{path}: attributes {real:?}, expected {expected:?}, ctime {:?}", node.changed));
+            return Err(format!(
+                "{path}: attributes {real:?}, expected {expected:?}, ctime {:?}",
+                node.changed
+            ));
         }
         Ok(())
     }
@@ -270,7 +277,8 @@ impl<D: BlockDevice> Walk<'_, D> {
 
     /// Ordinary attributes, and the list of the names of all.
     fn extended(&self, inode: u64, node: &Node, real: &Attributes, path: &str) -> Result<(), String> {
-        let listed = self.volume.list_attributes(real.inode).map_err(|error| format!("{path}: list: {error}"))?;
+        let listed =
+            self.volume.list_attributes(real.inode).map_err(|error| format!("{path}: list: {error}"))?;
         if listed.last().is_some_and(|last| *last != 0) {
             return Err(format!("{path}: list of attributes does not end in NUL"));
         }

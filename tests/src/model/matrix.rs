@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use vexfs_core::checksum::crc32;
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::{COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory, collection_matrix};
+use vexfs_core::format::{
+    COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory, collection_matrix,
+};
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::Collection;
 use vexfs_core::volume::Volume;
@@ -13,10 +15,10 @@ use zerocopy::IntoBytes;
 use super::{CollectionState, Model, VectorState};
 
 /// What the files say of each row: by collection and row, the file's inode, n, version and the vector.
-pub type Rows = BTreeMap<u32, BTreeMap<u64, (u64, u32, u64, VectorState)>>;
+pub(super) type Rows = BTreeMap<u32, BTreeMap<u64, (u64, u32, u64, VectorState)>>;
 
 /// Compares all collections; `rows` is what the walk over the files found.
-pub fn compare_collections<D: BlockDevice>(
+pub(super) fn compare_collections<D: BlockDevice>(
     volume: &Volume<Direct<D>>,
     model: &Model,
     rows: &Rows,
@@ -62,7 +64,12 @@ fn one<D: BlockDevice>(
     }
     let above = found.keys().last().map_or(0, |row| row + 1);
     if real.live != found.len() as u64 || real.rows < above {
-        return Err(format!("tells {} live of {} rows, {} and {above} are", real.live, real.rows, found.len()));
+        return Err(format!(
+            "tells {} live of {} rows, {} and {above} are",
+            real.live,
+            real.rows,
+            found.len()
+        ));
     }
     for (row, record) in &found {
         header(&real, record, &expected[row]).map_err(|why| format!("row {row}: {why}"))?;
@@ -104,8 +111,9 @@ fn columns<D: BlockDevice>(
     let data = npy_data(&matrix, &shape, real.element.dtype())?;
     for (row, (.., state)) in expected {
         let start = *row as usize * real.stride as usize;
-        let bytes =
-            data.get(start..start + real.stride as usize).ok_or(format!("vectors.npy ends before row {row}"))?;
+        let bytes = data
+            .get(start..start + real.stride as usize)
+            .ok_or(format!("vectors.npy ends before row {row}"))?;
         let vector = state.fill.bytes(real.element);
         if bytes[..vector.len()] != vector[..] || bytes[vector.len()..].iter().any(|byte| *byte != 0) {
             return Err(format!("vectors.npy row {row} differs"));
@@ -114,7 +122,10 @@ fn columns<D: BlockDevice>(
     let directory = collection_directory(real.id);
     let shape = format!("({},)", real.rows);
     let inode = |name: &str| {
-        volume.lookup(directory, name.as_bytes()).map(|real| real.inode).map_err(|error| format!("{name}: {error}"))
+        volume
+            .lookup(directory, name.as_bytes())
+            .map(|real| real.inode)
+            .map_err(|error| format!("{name}: {error}"))
     };
     let valid = column(volume, inode("valid.npy")?, "valid.npy")?;
     let data = npy_data(&valid, &shape, "|b1")?;

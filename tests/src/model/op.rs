@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vexfs_core::format::{Element, FileKind};
+use vexfs_core::format::{Element, FileKind, NAME_MAX};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
 use crate::random::Random;
@@ -294,4 +294,15 @@ pub enum Op {
     Commit,
     /// Commits and mounts anew.
     Remount,
+}
+
+impl Op {
+    /// True if more than one refusal may be right, and which comes first is not told.
+    pub fn has_several_faults(&self) -> bool {
+        match self {
+            Self::Rename { .. } => true,
+            Self::Unlink { name, .. } | Self::RemoveDirectory { name, .. } => name.0.len() > NAME_MAX,
+            _ => false,
+        }
+    }
 }

@@ -123,11 +123,18 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 }
                 Ok(Outcome::Done)
             }
-            Err(Error::NoSpace { pending }) => Ok(Outcome::NoSpace { pending }),
+            Err(Error::NoSpace { pending }) => {
+                if let Op::Allocate { inode, offset, len, .. } = op {
+                    self.half_allocated(*inode, *offset..offset + len)?;
+                }
+                Ok(Outcome::NoSpace { pending })
+            }
             Err(error) => {
                 let learned = Learned { inode: u64::MAX, collection: u32::MAX, ..Learned::default() };
                 match model.apply(op, &self.open, &learned, now) {
-                    Err(expected) if expected.errno() == error.errno() => Ok(Outcome::Refused(error.errno())),
+                    Err(expected) if expected.errno() == error.errno() || op.has_several_faults() => {
+                        Ok(Outcome::Refused(error.errno()))
+                    }
                     Err(expected) => {
                         Err(format!("{op:?}: refused with \"{error}\", expected \"{expected}\""))
                     }
@@ -167,8 +174,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 learned.inode = volume.create(Ino(*directory), &name.0, &new, now)?.inode.0;
             }
             Op::CreateUnnamed { directory } => {
-                let new =
-                    NewInode { kind: FileKind::Regular, permissions: 0o600, uid: 0, gid: 0, device: 0 };
+                let new = NewInode { kind: FileKind::Regular, permissions: 0o600, uid: 0, gid: 0, device: 0 };
                 learned.inode = volume.create_unnamed(Ino(*directory), &new, now)?.inode.0;
             }
             Op::Symlink { directory, name, target } => {
@@ -263,6 +269,30 @@ impl<D: BlockDevice + Clone> Pair<D> {
         Ok(learned)
     }
 
+    /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already.
+    fn half_allocated(&mut self, inode: u64, range: std::ops::Range<u64>) -> std::result::Result<(), String> {
+        let real = self.volume.attributes(Ino(inode)).map_err(|error| error.to_string())?;
+        let node = self.model.change(inode);
+        (node.modified, node.changed, node.version) = (real.modified, real.changed, real.version);
+        node.vectors.values_mut().for_each(|vector| vector.fresh = None);
+        let ranges: Vec<(u64, usize)> = node.bytes.ranges().collect();
+        for (offset, len) in ranges {
+            let (mut old, mut new) = (vec![0; len], vec![0; len]);
+            let node = self.model.change(inode);
+            node.bytes.read(offset, &mut old);
+            self.volume.read(Ino(inode), offset, &mut new).map_err(|error| error.to_string())?;
+            for (at, (old, new)) in (offset..).zip(old.iter().zip(&new)) {
+                if old != new && (*new != 0 || !range.contains(&at)) {
+                    return Err(format!(
+                        "a failed fallocate of {range:?} changed byte {at} of inode {inode}"
+                    ));
+                }
+            }
+            node.bytes.write(offset, &new);
+        }
+        Ok(())
+    }
+
     /// Takes over times and content version of an inode after `op`, and judges them.
     fn learn(&mut self, op: &Op, before: &Model, inode: u64, now: Time) -> std::result::Result<(), String> {
         if !self.model.nodes.contains_key(&inode) {
@@ -348,4 +378,3 @@ fn create_collection<D: BlockDevice>(
     };
     Ok(volume.create_collection(name.as_bytes(), &new, now)?.0)
 }
-
