@@ -2,11 +2,12 @@
 
 use vexfs_core::check::{CheckOptions, check};
 use vexfs_core::device::{BlockDevice, Direct};
+use vexfs_core::numbers::Time;
 
 /// Checks everything and changes nothing; gives the number of orphans, which are no error.
 pub fn check_clean(device: &impl BlockDevice) -> Result<u64, String> {
     let mut findings = Vec::new();
-    let options = CheckOptions { repair: false, vectors: true };
+    let options = CheckOptions { repair: false, vectors: true, now: Time::default() };
     let report = check(
         Direct(device),
         options,

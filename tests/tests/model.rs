@@ -86,7 +86,10 @@ fn finish(mut pair: Pair<SimDevice>, free: u64) -> Result<(), String> {
         match pair.run_patiently(&op)? {
             Outcome::Done => {}
             outcome => {
-                return Err(format!("{op:?} on the way to an empty volume: {outcome:?}, {:?}", pair.volume.statistics()));
+                return Err(format!(
+                    "{op:?} on the way to an empty volume: {outcome:?}, {:?}",
+                    pair.volume.statistics()
+                ));
             }
         }
     }
