@@ -14,7 +14,7 @@ use vexfs_core::format::FileKind;
 use vexfs_core::operations::Allocate;
 use vexfs_core::volume::Volume;
 
-use crate::check::check_clean;
+use crate::check::check_crashed;
 use crate::crash::Oracle;
 use crate::image::Image;
 use crate::model::{Comparison, Model, Name, Op, Outcome, Pair, compare};
@@ -188,7 +188,7 @@ impl History {
     fn mounted(&self, image: &Image, events: usize) -> std::result::Result<Found<'_>, String> {
         let moment = self.moment(events);
         let device = SimDevice::from_image(image.clone());
-        check_clean(&device).map_err(|why| format!("check: {why}"))?;
+        check_crashed(&device).map_err(|why| format!("check: {why}"))?;
         device.record();
         let volume = Volume::mount(Direct(device.clone()), Pair::<SimDevice>::OPTIONS)
             .map_err(|error| format!("mount: {error}"))?;
@@ -248,7 +248,7 @@ impl Oracle for History {
 /// Commits and checks; gives the orphans left.
 fn check_committed(pair: &mut Pair<SimDevice>) -> std::result::Result<u64, String> {
     pair.run(&Op::Commit).map_err(|why| format!("after the crash: {why}"))?;
-    check_clean(&pair.device).map_err(|why| format!("check after the crash: {why}"))
+    check_crashed(&pair.device).map_err(|why| format!("check after the crash: {why}"))
 }
 
 impl History {
@@ -266,7 +266,7 @@ impl History {
         each_crash_state(trace, &FEW, seed, |image, origin| {
             let again = || {
                 let device = SimDevice::from_image(image.clone());
-                check_clean(&device)?;
+                check_crashed(&device)?;
                 let volume = Volume::mount(Direct(device), Pair::<SimDevice>::OPTIONS)
                     .map_err(|error| format!("mount: {error}"))?;
                 let made = volume.lookup(vexfs_core::format::ROOT, b"made after the crash").is_ok();

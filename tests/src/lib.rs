@@ -14,3 +14,4 @@ pub mod model;
 pub mod random;
 pub mod sim;
 pub mod states;
+pub mod workloads;
