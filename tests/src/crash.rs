@@ -11,7 +11,7 @@ use crate::sim::Trace;
 use crate::states::{Limits, Origin, each_crash_state};
 
 /// Failures of one workload that are worth telling.
-const FAILURES_MAX: usize = 3;
+const FAILURES_MAX: usize = 2;
 
 /// Knows what may be found after a crash.
 pub trait Oracle {

@@ -87,7 +87,7 @@ impl Recorder {
         let before = named(&self.pair.model);
         let commits = matches!(op, Op::Commit | Op::Remount);
         if commits {
-            self.history.states.entry(durable + 1).or_insert_with(|| vec![before.clone()]);
+            self.history.states.insert(durable + 1, vec![before.clone()]);
             self.history.moments.push(Moment { events, durable, begun: durable + 1 });
         }
         let overlays = self.history.overlays_of(&self.pair.model, op);
@@ -95,8 +95,8 @@ impl Recorder {
         let after = self.generation();
         if !commits && after > durable {
             for generation in durable + 1..=after {
-                let states = vec![before.clone(), named(&self.pair.model)];
-                self.history.states.insert(generation, states);
+                let now = named(&self.pair.model);
+                self.history.states.insert(generation, vec![before.clone(), begun(&before, &now), now]);
             }
             self.history.moments.push(Moment { events, durable, begun: after });
         }
@@ -125,6 +125,18 @@ fn named(model: &Model) -> Model {
     let mut model = model.clone();
     model.forget_orphans();
     model
+}
+
+/// As `before`, but with the times of `after`: an operation that commits may have told only that it began.
+fn begun(before: &Model, after: &Model) -> Model {
+    let mut begun = before.clone();
+    for (inode, after) in &after.nodes {
+        if before.nodes.get(inode).is_some_and(|node| !Arc::ptr_eq(node, after)) {
+            let node = begun.change(*inode);
+            (node.modified, node.changed) = (after.modified, after.changed);
+        }
+    }
+    begun
 }
 
 impl History {
@@ -222,7 +234,7 @@ impl Oracle for History {
             return Ok(());
         }
         let Found { device, volume, model, how } = found;
-        let mut pair = Pair::adopt(device.clone(), volume, model.clone(), how.overlays.keys().copied())
+        let mut pair = Pair::adopt(device.clone(), volume, model.clone(), &how)
             .map_err(|error| format!("after the crash: {error}"))?;
         let name = Name::from("made after the crash");
         let create = Op::Create { directory: 1, name, kind: FileKind::Regular, permissions: 0o644, owner: 0 };

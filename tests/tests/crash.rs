@@ -70,7 +70,7 @@ fn every_crash_leaves_the_last_commit_or_the_next() {
         }
     });
     let failures = tally.failures();
-    failures.iter().for_each(|why| println!("{why}"));
+    failures.iter().for_each(|why| println!("{:.1500}", why));
     println!(
         "crash: {} distinct states from {} workloads, {} failures ({} s)",
         tally.distinct(),

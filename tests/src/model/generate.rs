@@ -257,7 +257,7 @@ impl Generator {
         match self.random.below(30) {
             0 => Name(vec![b'L'; 255]),
             1 => Name(vec![b'M'; 250 + self.random.index(8)]),
-            2 => Name(vec![0xff, self.random.below(250) as u8 + 3, 0xc3, b' ', b'\n']),
+            2 => Name(vec![0xff, self.random.below(120) as u8 + 128, 0xc3, b' ', b'\n']),
             _ => Name(format!("f{}", self.random.below(60)).into_bytes()),
         }
     }

@@ -58,24 +58,16 @@ impl<D: BlockDevice + Clone> Pair<D> {
         Ok(Self { device, volume, model, open: BTreeSet::new(), clock: 1 })
     }
 
-    /// A volume found after a crash, and the model that fits it; `overlaid` files may hold bytes that the
-    /// model does not know, which it now learns.
-    pub fn adopt(
-        device: D,
-        volume: Volume<Direct<D>>,
-        model: Model,
-        overlaid: impl Iterator<Item = u64>,
-    ) -> Result<Self> {
+    /// A volume found after a crash, and the model that fits it but for bytes written in place, which it now learns.
+    pub fn adopt(device: D, volume: Volume<Direct<D>>, model: Model, how: &Comparison) -> Result<Self> {
         let mut pair = Self { device, volume, model, open: BTreeSet::new(), clock: 100_000 };
-        for inode in overlaid {
-            let Some(size) = pair.model.nodes.get(&inode).and_then(|node| node.size()) else { continue };
-            let node = pair.model.change(inode);
-            node.vectors.values_mut().for_each(|vector| vector.fresh = None);
-            let ranges: Vec<(u64, usize)> = node.bytes.ranges().collect();
-            for (offset, len) in ranges.into_iter().filter(|(offset, _)| *offset < size) {
-                let mut bytes = vec![0; len];
-                pair.volume.read(Ino(inode), offset, &mut bytes)?;
-                pair.model.change(inode).bytes.write(offset, &bytes);
+        for (inode, overlays) in &how.overlays {
+            let Some(size) = pair.model.nodes.get(inode).and_then(|node| node.size()) else { continue };
+            pair.model.change(*inode).vectors.values_mut().for_each(|vector| vector.fresh = None);
+            for (offset, bytes) in overlays {
+                let mut found = vec![0; size.saturating_sub(*offset).min(bytes.len() as u64) as usize];
+                pair.volume.read(Ino(*inode), *offset, &mut found)?;
+                pair.model.change(*inode).bytes.write(*offset, &found);
             }
         }
         let all: Vec<u64> = pair.model.nodes.keys().copied().collect();
