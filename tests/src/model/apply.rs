@@ -43,7 +43,8 @@ impl Model {
                 self.add(*directory, &name.0, node, learned.inode)
             }
             Op::CreateUnnamed { .. } => {
-                self.nodes.insert(learned.inode, Arc::new(Node::new(FileKind::Regular, 0o600, now)));
+                let node = Node { unnamed: true, ..Node::new(FileKind::Regular, 0o600, now) };
+                self.nodes.insert(learned.inode, Arc::new(node));
                 Ok(vec![learned.inode])
             }
             Op::Symlink { directory, name, target } => {
@@ -56,7 +57,9 @@ impl Model {
                     return Err(Error::NotPermitted("hard link to a directory"));
                 }
                 self.free_name(*directory, &name.0)?;
-                self.change(*inode).links += 1;
+                let node = self.change(*inode);
+                node.links += 1;
+                node.unnamed = false;
                 self.change(*directory).entries.insert(name.0.clone(), *inode);
                 Ok(vec![*inode, *directory])
             }

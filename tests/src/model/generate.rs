@@ -84,6 +84,11 @@ impl Generator {
 
     fn link(&mut self, model: &Model) -> Option<Op> {
         let inode = self.file(model, |kind| kind != FileKind::Directory)?;
+        let node = model.node(inode);
+        if node.links == 0 && !node.unnamed {
+            // linkat(2) refuses a file that lost its last name.
+            return None;
+        }
         let directory = self.directory(model);
         Some(Op::Link { inode, directory, name: self.name(model, directory, 12) })
     }
@@ -209,7 +214,8 @@ impl Generator {
 
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, dimensions) = self.random.pick(&COLLECTIONS);
-        Some(if model.collections.contains_key(name) && self.random.one_in(2) {
+        let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
+        Some(if model.collections.contains_key(name) && !open && self.random.one_in(2) {
             Op::RemoveCollection { name: name.into() }
         } else {
             let dimensions = if self.random.one_in(2) { 0 } else { dimensions };
@@ -274,10 +280,10 @@ impl Generator {
 
     fn len(&mut self) -> u64 {
         match self.random.below(8) {
-            0..=2 => self.random.below(200),
+            0..=2 => self.random.below(200) + 1,
             3 => 4096 * (1 + self.random.below(4)),
-            4 => self.random.below(900),
-            _ => self.random.below(self.file_size / 2),
+            4 => self.random.below(900) + 1,
+            _ => self.random.below(self.file_size / 2) + 1,
         }
     }
 }

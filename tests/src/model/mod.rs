@@ -47,6 +47,8 @@ pub struct Node {
     pub gid: u32,
     /// Links.
     pub links: u32,
+    /// True of a file that never had a name: it may still get one.
+    pub unnamed: bool,
     /// Device number.
     pub device: u32,
     /// Last change of the content.
@@ -141,6 +143,7 @@ impl Node {
             uid: 0,
             gid: 0,
             links: if kind == FileKind::Directory { 2 } else { 0 },
+            unnamed: false,
             device: 0,
             modified: now,
             changed: now,
