@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The reliability harness: simulated disks, a model of the filesystem, and what a power cut leaves behind.
+//!
+//! - [`random`], [`image`]: numbers from a seed, and images that are cheap to copy and to tell apart;
+//! - [`sim`], [`faulty`]: disks that remember, fail, watch the order of writes, or lie;
+//! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers;
+//! - [`model`]: the filesystem as maps in memory, run beside the real one;
+//! - [`crash`]: workloads, their crash states, and the verdict on each.
+
+pub mod check;
+pub mod crash;
+pub mod history;
+pub mod image;
+pub mod model;
+pub mod random;
+pub mod sim;
+pub mod states;
+pub mod workloads;

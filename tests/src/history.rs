@@ -1,0 +1,293 @@
+//! Runs a workload on a recorded disk and notes what may be found after a crash at each moment of it.
+//!
+//! To every generation belongs the model as it was at its commit: after a crash the volume must show that of
+//! the last durable generation or of the one under way, nothing between. Only bytes written in place since then
+//! may be new ([`Comparison::overlays`]). An operation that commits on its own account (a write under a vector)
+//! counts as two states, before and after it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vexfs_core::device::{BlockDevice, Direct};
+use vexfs_core::error::Result;
+use vexfs_core::format::FileKind;
+use vexfs_core::operations::Allocate;
+use vexfs_core::volume::Volume;
+
+use crate::check::check_crashed;
+use crate::crash::Oracle;
+use crate::image::Image;
+use crate::model::{Comparison, Model, Name, Op, Outcome, Pair, compare};
+use crate::sim::{SimDevice, Trace};
+use crate::states::{Limits, Origin, each_crash_state};
+
+/// A workload being recorded.
+pub struct Recorder {
+    /// The volume and its model.
+    pub pair: Pair<SimDevice>,
+    history: History,
+}
+
+/// What may be found after a crash.
+pub struct History {
+    block_size: u64,
+    /// Models by generation: what a volume of that generation may show.
+    states: BTreeMap<u64, Vec<Model>>,
+    moments: Vec<Moment>,
+    overlays: Vec<Overlay>,
+}
+
+/// From this event of the trace on, the generations told to be durable and begun.
+#[derive(Clone, Copy)]
+struct Moment {
+    events: usize,
+    durable: u64,
+    begun: u64,
+}
+
+/// Bytes put in place at this event, while these generations were the durable ones.
+struct Overlay {
+    events: usize,
+    durable: std::ops::RangeInclusive<u64>,
+    inode: u64,
+    offset: u64,
+    bytes: Arc<[u8]>,
+}
+
+impl Recorder {
+    /// A fresh volume; the recording begins when it is mounted.
+    pub fn new(size: u64, block_size: u32) -> Result<Self> {
+        let device = SimDevice::new(size);
+        let pair = Pair::format(device, block_size)?;
+        pair.device.record();
+        let generation = pair.volume.superblock().generation.get();
+        let history = History {
+            block_size: block_size.into(),
+            states: BTreeMap::from([(generation, vec![pair.model.clone()])]),
+            moments: vec![Moment { events: 0, durable: generation, begun: generation }],
+            overlays: Vec::new(),
+        };
+        Ok(Self { pair, history })
+    }
+
+    /// Does `op` and notes what it means for a crash; where the volume is full until a commit, commits first.
+    pub fn op(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
+        match self.once(op)? {
+            Outcome::NoSpace { pending } if pending > 0 => {
+                self.once(&Op::Commit)?;
+                self.once(op)
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    fn once(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
+        let events = self.pair.device.events();
+        let durable = self.generation();
+        let before = named(&self.pair.model);
+        let commits = matches!(op, Op::Commit | Op::Remount);
+        if commits {
+            self.history.states.insert(durable + 1, vec![before.clone()]);
+            self.history.moments.push(Moment { events, durable, begun: durable + 1 });
+        }
+        let overlays = self.history.overlays_of(&self.pair.model, op);
+        let outcome = self.pair.run(op)?;
+        let after = self.generation();
+        if !commits && after > durable {
+            for generation in durable + 1..=after {
+                let now = named(&self.pair.model);
+                self.history.states.insert(generation, vec![before.clone(), begun(&before, &now), now]);
+            }
+            self.history.moments.push(Moment { events, durable, begun: after });
+        }
+        for (inode, offset, bytes) in overlays {
+            let durable = durable..=after;
+            self.history.overlays.push(Overlay { events, durable, inode, offset, bytes: bytes.into() });
+        }
+        self.history.moments.push(Moment { events: self.pair.device.events(), durable: after, begun: after });
+        Ok(outcome)
+    }
+
+    fn generation(&self) -> u64 {
+        self.pair.volume.superblock().generation.get()
+    }
+
+    /// Ends the recording.
+    pub fn finish(self) -> (Trace, History) {
+        let trace = self.pair.device.take_trace();
+        let trace = trace.unwrap_or_else(|| Trace { base: self.pair.device.image(), events: Vec::new() });
+        (trace, self.history)
+    }
+}
+
+/// The model without what a crash ends: files that are only held open.
+fn named(model: &Model) -> Model {
+    let mut model = model.clone();
+    model.forget_orphans();
+    model
+}
+
+/// As `before`, but with the times of `after`: an operation that commits may have told only that it began.
+fn begun(before: &Model, after: &Model) -> Model {
+    let mut begun = before.clone();
+    for (inode, after) in &after.nodes {
+        if before.nodes.get(inode).is_some_and(|node| !Arc::ptr_eq(node, after)) {
+            let node = begun.change(*inode);
+            (node.modified, node.changed) = (after.modified, after.changed);
+        }
+    }
+    begun
+}
+
+impl History {
+    fn moment(&self, events: usize) -> Moment {
+        let after = self.moments.partition_point(|moment| moment.events <= events);
+        self.moments[after.saturating_sub(1)]
+    }
+
+    /// Bytes that `op` may put in place: those of a write, and zeros where a hole begins or ends in a block.
+    fn overlays_of(&self, model: &Model, op: &Op) -> Vec<(u64, u64, Vec<u8>)> {
+        let block = self.block_size;
+        match op {
+            Op::Write { inode, offset, fill } => vec![(*inode, *offset, fill.bytes())],
+            Op::Truncate { inode, size } if model.node(*inode).kind == FileKind::Regular => {
+                vec![(*inode, *size, vec![0; (size.next_multiple_of(block) - size) as usize])]
+            }
+            Op::Allocate { inode, what: Allocate::PunchHole | Allocate::ZeroRange { .. }, offset, len } => {
+                let end = offset + len;
+                let first = offset.next_multiple_of(block).min(end);
+                let last = (end - end % block).max(*offset);
+                [(*offset, first), (last, end)]
+                    .into_iter()
+                    .map(|(from, to)| (*inode, from, vec![0; (to - from) as usize]))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How to compare a volume of `generation` after a crash at `events` with one of its models.
+    fn comparison(&self, generation: u64, events: usize) -> Comparison {
+        let mut how =
+            Comparison { versions_may_differ: self.states[&generation].len() > 1, ..Comparison::exact() };
+        for overlay in &self.overlays {
+            if overlay.events <= events && overlay.durable.contains(&generation) {
+                let list = how.overlays.entry(overlay.inode).or_default();
+                list.push((overlay.offset, Arc::clone(&overlay.bytes)));
+            }
+        }
+        how
+    }
+
+    /// Compares a volume mounted after a crash at `events`; gives the model that fits.
+    fn fitting<D: BlockDevice>(
+        &self,
+        volume: &Volume<Direct<D>>,
+        generation: u64,
+        events: usize,
+    ) -> std::result::Result<(&Model, Comparison), String> {
+        let how = self.comparison(generation, events);
+        let mut why = String::new();
+        for model in &self.states[&generation] {
+            match compare(volume, model, &how) {
+                Ok(()) => return Ok((model, how)),
+                Err(difference) => why = difference,
+            }
+        }
+        Err(format!("generation {generation}: {why}"))
+    }
+
+    fn mounted(&self, image: &Image, events: usize) -> std::result::Result<Found<'_>, String> {
+        let moment = self.moment(events);
+        let device = SimDevice::from_image(image.clone());
+        check_crashed(&device).map_err(|why| format!("check: {why}"))?;
+        device.record();
+        let volume = Volume::mount(Direct(device.clone()), Pair::<SimDevice>::OPTIONS)
+            .map_err(|error| format!("mount: {error}"))?;
+        let generation = volume.superblock().generation.get();
+        if generation < moment.durable || generation > moment.begun {
+            let Moment { durable, begun, .. } = moment;
+            return Err(format!("generation {generation} found, {durable} was durable, {begun} under way"));
+        }
+        let (model, how) = self.fitting(&volume, generation, events)?;
+        Ok(Found { device, volume, model, how })
+    }
+}
+
+/// What was found after a crash.
+struct Found<'a> {
+    device: SimDevice,
+    volume: Volume<Direct<SimDevice>>,
+    model: &'a Model,
+    how: Comparison,
+}
+
+impl Oracle for History {
+    fn window(&self, events: usize) -> u64 {
+        let Moment { durable, begun, .. } = self.moment(events);
+        durable << 32 | begun
+    }
+
+    fn judge(&self, image: &Image, origin: &Origin, sample: u64) -> std::result::Result<(), String> {
+        let found = self.mounted(image, origin.events)?;
+        if sample % 8 != 0 {
+            return Ok(());
+        }
+        let Found { device, volume, model, how } = found;
+        let mut pair = Pair::adopt(device.clone(), volume, model.clone(), &how)
+            .map_err(|error| format!("after the crash: {error}"))?;
+        let name = Name::from("made after the crash");
+        let create = Op::Create { directory: 1, name, kind: FileKind::Regular, permissions: 0o644, owner: 0 };
+        for op in [Op::Tidy, Op::Commit, create, Op::Tidy, Op::Remount] {
+            let recovering = matches!(op, Op::Tidy);
+            pair.run(&op).map_err(|why| format!("after the crash: {why}"))?;
+            if recovering {
+                let report = check_committed(&mut pair)?;
+                if report > 0 {
+                    return Err(format!("after the crash and tidy: {report} orphans are left"));
+                }
+            }
+        }
+        pair.compare().map_err(|why| format!("after the crash, tidy and a remount: {why}"))?;
+        if sample % 64 == 0 {
+            let trace = device.take_trace().ok_or("no recording")?;
+            self.crash_again(&trace, model, &how, sample)?;
+        }
+        Ok(())
+    }
+}
+
+/// Commits and checks; gives the orphans left.
+fn check_committed(pair: &mut Pair<SimDevice>) -> std::result::Result<u64, String> {
+    pair.run(&Op::Commit).map_err(|why| format!("after the crash: {why}"))?;
+    check_crashed(&pair.device).map_err(|why| format!("check after the crash: {why}"))
+}
+
+impl History {
+    /// Crashes during the recovery itself: the same must be found again, but for the file made afterwards.
+    fn crash_again(
+        &self,
+        trace: &Trace,
+        model: &Model,
+        how: &Comparison,
+        seed: u64,
+    ) -> std::result::Result<(), String> {
+        const FEW: Limits = Limits { prefixes: 2, subsets: 6, torn: 2, superblock: 2 };
+        let how = Comparison { versions_may_differ: true, ..how.clone() };
+        let mut verdict = Ok(());
+        each_crash_state(trace, &FEW, seed, |image, origin| {
+            let again = || {
+                let device = SimDevice::from_image(image.clone());
+                check_crashed(&device)?;
+                let volume = Volume::mount(Direct(device), Pair::<SimDevice>::OPTIONS)
+                    .map_err(|error| format!("mount: {error}"))?;
+                let made = volume.lookup(vexfs_core::format::ROOT, b"made after the crash").is_ok();
+                // The comparison knows no such file; the listing of the root would differ.
+                if made { Ok(()) } else { compare(&volume, model, &how) }
+            };
+            verdict = again().map_err(|why| format!("crash again in the recovery, {origin:?}: {why}"));
+            verdict.is_ok()
+        });
+        verdict
+    }
+}

@@ -1,0 +1,406 @@
+//! The law: what each operation does, and when it is refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use vexfs_core::error::Error;
+use vexfs_core::format::{Element, FileKind, NAME_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
+use vexfs_core::numbers::Time;
+use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
+
+use super::{CollectionState, Model, Node, Op, VectorState};
+
+/// What the volume chose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Learned {
+    /// The inode number of what was created.
+    pub inode: u64,
+    /// The collection's number.
+    pub collection: u32,
+    /// The vector's row.
+    pub row: u64,
+    /// The vector's id.
+    pub vector_id: u64,
+    /// The content version the vector was bound to.
+    pub version: u64,
+}
+
+impl Model {
+    /// Does `op` while the files in `open` are held open, or says how it must be refused; gives the inodes whose times and versions it may change.
+    ///
+    /// After a refusal the model is to be thrown away: the caller works on a copy.
+    pub fn apply(
+        &mut self,
+        op: &Op,
+        open: &BTreeSet<u64>,
+        learned: &Learned,
+        now: Time,
+    ) -> Result<Vec<u64>, Error> {
+        match op {
+            Op::Create { directory, name, kind, permissions, owner } => {
+                let mut node = Node::new(*kind, *permissions, now);
+                (node.uid, node.gid, node.parent) = (*owner, *owner, *directory);
+                self.add(*directory, &name.0, node, learned.inode)
+            }
+            Op::CreateUnnamed { .. } => {
+                let node = Node { unnamed: true, ..Node::new(FileKind::Regular, 0o600, now) };
+                self.nodes.insert(learned.inode, Arc::new(node));
+                Ok(vec![learned.inode])
+            }
+            Op::Symlink { directory, name, target } => {
+                let mut node = Node::new(FileKind::Symlink, 0o777, now);
+                node.target = target.0.clone();
+                self.add(*directory, &name.0, node, learned.inode)
+            }
+            Op::Link { inode, directory, name } => {
+                if self.node(*inode).kind == FileKind::Directory {
+                    return Err(Error::NotPermitted("hard link to a directory"));
+                }
+                self.free_name(*directory, &name.0)?;
+                let node = self.change(*inode);
+                node.links += 1;
+                node.unnamed = false;
+                self.change(*directory).entries.insert(name.0.clone(), *inode);
+                Ok(vec![*inode, *directory])
+            }
+            Op::Unlink { directory, name } => {
+                let inode = self.named(*directory, &name.0)?;
+                if self.node(inode).kind == FileKind::Directory {
+                    return Err(Error::IsDirectory);
+                }
+                self.change(*directory).entries.remove(&name.0);
+                self.drop_link(inode, open);
+                Ok(vec![inode, *directory])
+            }
+            Op::RemoveDirectory { directory, name } => {
+                let inode = self.named(*directory, &name.0)?;
+                if self.node(inode).kind != FileKind::Directory {
+                    return Err(Error::NotDirectory);
+                }
+                if !self.node(inode).entries.is_empty() {
+                    return Err(Error::NotEmpty);
+                }
+                self.change(*directory).entries.remove(&name.0);
+                self.change(*directory).links -= 1;
+                self.nodes.remove(&inode);
+                Ok(vec![*directory])
+            }
+            Op::Rename { from, to, flags } => self.rename((from.0, &from.1.0), (to.0, &to.1.0), *flags, open),
+            Op::Open { .. } | Op::Tidy | Op::Commit | Op::Remount => Ok(Vec::new()),
+            Op::Close { inode } => {
+                if self.node(*inode).links == 0 {
+                    self.nodes.remove(inode);
+                }
+                Ok(Vec::new())
+            }
+            Op::Write { inode, offset, fill } => {
+                let node = self.regular(*inode)?;
+                node.bytes.write(*offset, &fill.bytes());
+                if fill.len > 0 {
+                    node.content_changed();
+                }
+                Ok(vec![*inode])
+            }
+            Op::Truncate { inode, size } => {
+                let node = self.regular(*inode)?;
+                node.bytes.truncate(*size);
+                node.content_changed();
+                Ok(vec![*inode])
+            }
+            Op::Allocate { inode, what, offset, len } => self.allocate(*inode, *what, *offset, *len),
+            Op::Permissions { inode, permissions } => {
+                self.change(*inode).permissions = *permissions;
+                Ok(vec![*inode])
+            }
+            Op::Owner { inode, uid, gid } => {
+                let node = self.change(*inode);
+                (node.uid, node.gid) = (*uid, *gid);
+                Ok(vec![*inode])
+            }
+            Op::Modified { inode, seconds } => {
+                self.change(*inode).modified = Time { seconds: *seconds, nanoseconds: 5 };
+                Ok(vec![*inode])
+            }
+            Op::SetAttribute { inode, name, fill, mode } => {
+                if name.0.len() > XATTR_NAME_MAX {
+                    return Err(Error::BufferTooSmall { needed: 0 });
+                }
+                if fill.len > XATTR_VALUE_MAX {
+                    return Err(Error::ValueTooBig);
+                }
+                let exists = self.node(*inode).attributes.contains_key(&name.0);
+                mode_allows(*mode, exists)?;
+                if !exists && self.list_len(*inode) + name.0.len() + 1 > XATTR_LIST_MAX {
+                    return Err(Error::TooManyAttributes);
+                }
+                self.change(*inode).attributes.insert(name.0.clone(), *fill);
+                Ok(vec![*inode])
+            }
+            Op::RemoveAttribute { inode, name } => {
+                self.change(*inode).attributes.remove(&name.0).ok_or(Error::NoAttribute)?;
+                Ok(vec![*inode])
+            }
+            Op::SetVector { .. } | Op::RemoveVector { .. } => self.vector(op, learned),
+            Op::CreateCollection { name, element, dimensions } => {
+                if self.collections.contains_key(name) {
+                    return Err(Error::Exists);
+                }
+                let state =
+                    CollectionState { id: learned.collection, element: *element, dimensions: *dimensions };
+                self.collections.insert(name.clone(), state);
+                Ok(Vec::new())
+            }
+            Op::RemoveCollection { name } => {
+                let id = self.collections.get(name).ok_or(Error::NotFound)?.id;
+                if self.live(id) > 0 {
+                    return Err(Error::NotEmpty);
+                }
+                self.collections.remove(name);
+                Ok(Vec::new())
+            }
+            Op::RenameCollection { from, to } => {
+                let state = *self.collections.get(from).ok_or(Error::NotFound)?;
+                if from != to && self.collections.contains_key(to) {
+                    return Err(Error::Exists);
+                }
+                self.collections.remove(from);
+                self.collections.insert(to.clone(), state);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn add(&mut self, directory: u64, name: &[u8], mut node: Node, inode: u64) -> Result<Vec<u64>, Error> {
+        self.free_name(directory, name)?;
+        let parent = self.change(directory);
+        parent.entries.insert(name.to_vec(), inode);
+        if node.kind == FileKind::Directory {
+            parent.links += 1;
+        } else {
+            node.links = 1;
+        }
+        self.nodes.insert(inode, Arc::new(node));
+        Ok(vec![inode, directory])
+    }
+
+    fn rename(
+        &mut self,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        flags: RenameFlags,
+        open: &BTreeSet<u64>,
+    ) -> Result<Vec<u64>, Error> {
+        let moved = self.named(from.0, from.1)?;
+        let target = self.named(to.0, to.1);
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        match target {
+            Err(Error::NotFound) if !exchange => {}
+            Err(error) => return Err(error),
+            Ok(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Error::Exists),
+            Ok(_) => {}
+        }
+        let target = target.ok();
+        if self.is_below(to.0, moved)
+            || (exchange && target.is_some_and(|target| self.is_below(from.0, target)))
+        {
+            return Err(Error::Invalid("a directory cannot move into itself"));
+        }
+        if target == Some(moved) {
+            return Ok(Vec::new());
+        }
+        if let Some(target) = target.filter(|_| !exchange) {
+            // A directory that holds the source is not empty.
+            match (self.node(moved).kind == FileKind::Directory, &self.node(target).kind) {
+                (false, FileKind::Directory) => return Err(Error::IsDirectory),
+                (true, FileKind::Directory) if !self.node(target).entries.is_empty() => {
+                    return Err(Error::NotEmpty);
+                }
+                (true, FileKind::Directory) => {
+                    self.change(to.0).links -= 1;
+                    self.nodes.remove(&target);
+                }
+                (true, _) => return Err(Error::NotDirectory),
+                (false, _) => self.drop_link(target, open),
+            }
+        }
+        self.change(from.0).entries.remove(from.1);
+        self.change(to.0).entries.insert(to.1.to_vec(), moved);
+        self.move_parent(moved, from.0, to.0);
+        let mut touched = vec![moved, from.0, to.0];
+        if let Some(target) = target {
+            touched.push(target);
+            if exchange {
+                self.change(from.0).entries.insert(from.1.to_vec(), target);
+                self.move_parent(target, to.0, from.0);
+            }
+        }
+        Ok(touched)
+    }
+
+    fn move_parent(&mut self, moved: u64, from: u64, to: u64) {
+        if self.node(moved).kind == FileKind::Directory {
+            self.change(from).links -= 1;
+            self.change(to).links += 1;
+            self.change(moved).parent = to;
+        }
+    }
+
+    fn allocate(&mut self, inode: u64, what: Allocate, offset: u64, len: u64) -> Result<Vec<u64>, Error> {
+        if len == 0 {
+            return Err(Error::Invalid("length 0"));
+        }
+        let node = self.regular(inode)?;
+        let end = offset + len;
+        match what {
+            Allocate::Reserve { keep_size } => {
+                if !keep_size && end > node.bytes.size() {
+                    node.bytes.extend(end);
+                    node.content_changed();
+                } else {
+                    // No byte changes, but a volume may count it as a change.
+                    node.vectors.values_mut().filter(|vector| vector.fresh == Some(true)).for_each(
+                        |vector| {
+                            vector.fresh = None;
+                        },
+                    );
+                }
+            }
+            Allocate::PunchHole => {
+                node.bytes.zero(offset, len);
+                node.content_changed();
+            }
+            Allocate::ZeroRange { keep_size } => {
+                node.bytes.zero(offset, len);
+                if !keep_size {
+                    node.bytes.extend(end);
+                }
+                node.content_changed();
+            }
+        }
+        Ok(vec![inode])
+    }
+
+    fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
+        match op {
+            Op::SetVector { inode, vector, fill, mode } => {
+                let known = self.collections.get(&vector.collection).copied();
+                let mut state = known.unwrap_or(CollectionState {
+                    id: learned.collection,
+                    element: vector.element,
+                    dimensions: 0,
+                });
+                if state.element != vector.element {
+                    return Err(Error::WrongElement { holds: "", asked: "" });
+                }
+                if state.dimensions != 0 && state.dimensions != fill.dimensions {
+                    return Err(Error::Invalid("length"));
+                }
+                if fill.poison && matches!(state.element, Element::F32 | Element::F16) {
+                    return Err(Error::NotFinite { index: 0 });
+                }
+                let key = (state.id, vector.n);
+                mode_allows(*mode, known.is_some() && self.node(*inode).vectors.contains_key(&key))?;
+                state.dimensions = fill.dimensions;
+                self.collections.insert(vector.collection.clone(), state);
+                let Learned { row, vector_id, version, .. } = *learned;
+                let node = self.change(*inode);
+                let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
+                node.vectors.insert(key, VectorState { fill: *fill, row, vector_id, version, fresh });
+                Ok(vec![*inode])
+            }
+            Op::RemoveVector { inode, vector } => {
+                let state = self.collections.get(&vector.collection).copied().ok_or(Error::NoAttribute)?;
+                if state.element != vector.element {
+                    return Err(Error::WrongElement { holds: "", asked: "" });
+                }
+                let key = (state.id, vector.n);
+                self.change(*inode).vectors.remove(&key).ok_or(Error::NoAttribute)?;
+                Ok(vec![*inode])
+            }
+            _ => unreachable!("only vectors come here"),
+        }
+    }
+
+    /// Bytes that `listxattr` gives for this file.
+    fn list_len(&self, inode: u64) -> usize {
+        let node = self.node(inode);
+        let vectors = node.vectors.keys().map(|(id, n)| {
+            let (name, state) = self.collection(*id).expect("a vector's collection exists");
+            let vector =
+                super::VectorName { collection: name.into(), element: state.element, n: *n, short: false };
+            vector.listed().len() + 1
+        });
+        node.attributes.keys().map(|name| name.len() + 1).chain(vectors).sum()
+    }
+
+    fn drop_link(&mut self, inode: u64, open: &BTreeSet<u64>) {
+        let node = self.change(inode);
+        node.links -= 1;
+        if node.links == 0 && !open.contains(&inode) {
+            self.nodes.remove(&inode);
+        }
+    }
+
+    /// True if `inode` is `above` or lies somewhere in it.
+    fn is_below(&self, mut inode: u64, above: u64) -> bool {
+        if self.node(above).kind != FileKind::Directory {
+            return false;
+        }
+        loop {
+            if inode == above {
+                return true;
+            }
+            let parent = self.node(inode).parent;
+            if parent == inode {
+                return false;
+            }
+            inode = parent;
+        }
+    }
+
+    fn named(&self, directory: u64, name: &[u8]) -> Result<u64, Error> {
+        let node = self.nodes.get(&directory).ok_or(Error::NotFound)?;
+        if node.kind != FileKind::Directory {
+            return Err(Error::NotDirectory);
+        }
+        if name.len() > NAME_MAX {
+            return Err(Error::NameTooLong);
+        }
+        node.entries.get(name).copied().ok_or(Error::NotFound)
+    }
+
+    fn free_name(&self, directory: u64, name: &[u8]) -> Result<(), Error> {
+        match self.named(directory, name) {
+            Ok(_) => Err(Error::Exists),
+            Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn regular(&mut self, inode: u64) -> Result<&mut Node, Error> {
+        match self.node(inode).kind {
+            FileKind::Regular => Ok(self.change(inode)),
+            FileKind::Directory => Err(Error::IsDirectory),
+            _ => Err(Error::Invalid("not a regular file")),
+        }
+    }
+
+    /// The file with this number, to be changed; it must be there.
+    pub fn change(&mut self, inode: u64) -> &mut Node {
+        Arc::make_mut(self.nodes.get_mut(&inode).expect("a file of the model"))
+    }
+}
+
+impl Node {
+    fn content_changed(&mut self) {
+        self.vectors.values_mut().for_each(|vector| vector.fresh = vector.fresh.map(|_| false));
+    }
+}
+
+fn mode_allows(mode: SetMode, exists: bool) -> Result<(), Error> {
+    match mode {
+        SetMode::Create if exists => Err(Error::Exists),
+        SetMode::Replace if !exists => Err(Error::NoAttribute),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,308 @@
+//! What can be done to a filesystem: plain values, so that a failing run can be printed and repeated.
+
+use std::fmt;
+
+use vexfs_core::format::{Element, FileKind, NAME_MAX};
+use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
+
+use crate::random::Random;
+
+/// A file name; prints as text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(pub Vec<u8>);
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() > 40 {
+            write!(f, "\"{}...\"({} bytes)", self.0[..8].escape_ascii(), self.0.len())
+        } else {
+            write!(f, "\"{}\"", self.0.escape_ascii())
+        }
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+/// Bytes told by a seed and a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Where the bytes come from.
+    pub seed: u64,
+    /// How many.
+    pub len: usize,
+}
+
+impl Fill {
+    /// The bytes.
+    pub fn bytes(self) -> Vec<u8> {
+        Random::new(self.seed).bytes(self.len)
+    }
+}
+
+/// Which vector of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorName {
+    /// The collection's name.
+    pub collection: String,
+    /// The element type the name asks for.
+    pub element: Element,
+    /// Which of the file's vectors there.
+    pub n: u32,
+    /// Leave the element out although it is not f32, as one may once the collection exists.
+    pub short: bool,
+}
+
+impl VectorName {
+    /// Vector 0 of a collection of f32.
+    pub fn new(collection: &str) -> Self {
+        Self { collection: collection.into(), element: Element::F32, n: 0, short: false }
+    }
+
+    /// The name of the attribute as `listxattr` gives it.
+    pub fn listed(&self) -> Vec<u8> {
+        Self { short: false, ..self.clone() }.attribute()
+    }
+
+    /// The name of the attribute as it is asked for.
+    pub fn attribute(&self) -> Vec<u8> {
+        let mut name = format!("user.vector.{}", self.collection);
+        if self.element != Element::F32 && !self.short {
+            name += ":";
+            name += self.element.name();
+        }
+        if self.n > 0 {
+            name += &format!(".{}", self.n);
+        }
+        name.into_bytes()
+    }
+}
+
+/// The bytes of a vector, told by a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorFill {
+    /// Where the bytes come from.
+    pub seed: u64,
+    /// Dimensions.
+    pub dimensions: u32,
+    /// Put a NaN there (f32 and f16 only).
+    pub poison: bool,
+}
+
+impl VectorFill {
+    /// The bytes: any for integers and bits, finite ones for floats.
+    pub fn bytes(self, element: Element) -> Vec<u8> {
+        let len = element.bytes(self.dimensions).unwrap_or(self.dimensions.div_ceil(8)) as usize;
+        let mut bytes = Random::new(self.seed).bytes(len);
+        let width = element.width() as usize;
+        if matches!(element, Element::F32 | Element::F16) {
+            // The highest bit of the exponent off: below 2, so neither infinite nor NaN.
+            bytes.chunks_exact_mut(width).for_each(|value| value[width - 1] &= 0xbf);
+            if let Some(value) = bytes.chunks_exact_mut(width).last().filter(|_| self.poison) {
+                value.fill(0xff);
+            }
+        }
+        bytes
+    }
+}
+
+/// One thing to do; inodes are told by their numbers.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// A file, directory, fifo, socket or device node.
+    Create {
+        /// Where.
+        directory: u64,
+        /// Its name.
+        name: Name,
+        /// Type.
+        kind: FileKind,
+        /// Permission bits.
+        permissions: u32,
+        /// uid and gid.
+        owner: u32,
+    },
+    /// A file without a name, held open.
+    CreateUnnamed {
+        /// Whose filesystem.
+        directory: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where.
+        directory: u64,
+        /// Its name.
+        name: Name,
+        /// What it names.
+        target: Name,
+    },
+    /// Another name.
+    Link {
+        /// For this.
+        inode: u64,
+        /// Where.
+        directory: u64,
+        /// The name.
+        name: Name,
+    },
+    /// Takes a name away.
+    Unlink {
+        /// Where.
+        directory: u64,
+        /// The name.
+        name: Name,
+    },
+    /// Removes an empty directory.
+    RemoveDirectory {
+        /// Where.
+        directory: u64,
+        /// Its name.
+        name: Name,
+    },
+    /// renameat2(2).
+    Rename {
+        /// Directory and name.
+        from: (u64, Name),
+        /// Directory and name.
+        to: (u64, Name),
+        /// How.
+        flags: RenameFlags,
+    },
+    /// Keeps a file open, so that it outlives its names.
+    Open {
+        /// The file.
+        inode: u64,
+    },
+    /// The last close.
+    Close {
+        /// The file.
+        inode: u64,
+    },
+    /// Puts bytes into a file.
+    Write {
+        /// The file.
+        inode: u64,
+        /// Byte offset.
+        offset: u64,
+        /// The bytes.
+        fill: Fill,
+    },
+    /// truncate(2).
+    Truncate {
+        /// The file.
+        inode: u64,
+        /// The new size.
+        size: u64,
+    },
+    /// fallocate(2).
+    Allocate {
+        /// The file.
+        inode: u64,
+        /// How.
+        what: Allocate,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// chmod.
+    Permissions {
+        /// The file.
+        inode: u64,
+        /// Permission bits.
+        permissions: u32,
+    },
+    /// chown.
+    Owner {
+        /// The file.
+        inode: u64,
+        /// uid.
+        uid: u32,
+        /// gid.
+        gid: u32,
+    },
+    /// Sets the time of the last change of the content.
+    Modified {
+        /// The file.
+        inode: u64,
+        /// Seconds since 1970.
+        seconds: i64,
+    },
+    /// setxattr(2) of an ordinary attribute.
+    SetAttribute {
+        /// The file.
+        inode: u64,
+        /// The attribute.
+        name: Name,
+        /// Its value.
+        fill: Fill,
+        /// Create, replace or either.
+        mode: SetMode,
+    },
+    /// removexattr(2) of an ordinary attribute.
+    RemoveAttribute {
+        /// The file.
+        inode: u64,
+        /// The attribute.
+        name: Name,
+    },
+    /// setxattr(2) of a vector.
+    SetVector {
+        /// The file.
+        inode: u64,
+        /// Which.
+        vector: VectorName,
+        /// Its value.
+        fill: VectorFill,
+        /// Create, replace or either.
+        mode: SetMode,
+    },
+    /// removexattr(2) of a vector.
+    RemoveVector {
+        /// The file.
+        inode: u64,
+        /// Which.
+        vector: VectorName,
+    },
+    /// mkdir in the control directory, with settings.
+    CreateCollection {
+        /// Its name.
+        name: String,
+        /// Element type.
+        element: Element,
+        /// Dimensions; 0 = as the first vector has.
+        dimensions: u32,
+    },
+    /// rmdir in the control directory.
+    RemoveCollection {
+        /// Its name.
+        name: String,
+    },
+    /// rename in the control directory.
+    RenameCollection {
+        /// Its name.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// All the work that waits.
+    Tidy,
+    /// Makes everything durable.
+    Commit,
+    /// Commits and mounts anew.
+    Remount,
+}
+
+impl Op {
+    /// True if more than one refusal may be right, and which comes first is not told.
+    pub fn has_several_faults(&self) -> bool {
+        match self {
+            Self::Rename { .. } => true,
+            Self::Unlink { name, .. } | Self::RemoveDirectory { name, .. } => name.0.len() > NAME_MAX,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Every crash state of every workload: it mounts without fsck, the check finds nothing, and all that can be
+//! seen is as the last durable commit left it, or as the one under way would have (promises P2, P3, P4).
+//!
+//! `VEXFS_WORKLOADS=a,b` runs some only; `VEXFS_LIMITS=few|all` fewer or more states of each epoch; `VEXFS_LONG=1`
+//! many more random workloads and all subsets of up to ten writes.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use vexfs_tests::crash::{Tally, panic_text};
+use vexfs_tests::states::Limits;
+use vexfs_tests::workloads::{self, Workload};
+
+const FEW: Limits = Limits { prefixes: 4, subsets: 16, torn: 4, superblock: 6 };
+const USUAL: Limits = Limits { prefixes: 12, subsets: 64, torn: 12, superblock: 16 };
+const ALL: Limits = Limits { prefixes: 200, subsets: 1024, torn: 100, superblock: 100 };
+
+fn limits() -> Limits {
+    match env::var("VEXFS_LIMITS").as_deref() {
+        Ok("few") => FEW,
+        Ok("all") => ALL,
+        _ if env::var_os("VEXFS_LONG").is_some() => ALL,
+        _ if cfg!(debug_assertions) => FEW,
+        _ => USUAL,
+    }
+}
+
+fn chosen() -> Vec<Workload> {
+    let random = match (env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
+        (true, _) => 400,
+        (_, true) => 4,
+        _ => 40,
+    };
+    let mut all = workloads::all(random);
+    if let Ok(names) = env::var("VEXFS_WORKLOADS") {
+        all.retain(|workload| names.split(',').any(|name| name == workload.name));
+    }
+    all
+}
+
+fn one(workload: &Workload, tally: &Tally, limits: &Limits) {
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        let (trace, history) = workload.record()?.finish();
+        tally.explore(&workload.name, &trace, &history, limits, 1);
+        Ok::<(), String>(())
+    }));
+    match verdict {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tally.fail(format!("{} without a crash: {why}", workload.name)),
+        Err(panic) => {
+            tally.fail(format!("{} without a crash: panic: {}", workload.name, panic_text(&*panic)))
+        }
+    }
+}
+
+#[test]
+fn every_crash_leaves_the_last_commit_or_the_next() {
+    let (limits, workloads, tally) = (limits(), chosen(), Tally::default());
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(workload) = workloads.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    one(workload, &tally, &limits);
+                }
+            });
+        }
+    });
+    let failures = tally.failures();
+    failures.iter().for_each(|why| println!("{:.1500}", why));
+    println!(
+        "crash: {} distinct states from {} workloads, {} failures ({} s)",
+        tally.distinct(),
+        workloads.len(),
+        failures.len(),
+        start.elapsed().as_secs()
+    );
+    assert!(!workloads.is_empty(), "VEXFS_WORKLOADS names no workload");
+    assert!(failures.is_empty(), "{} crash states are wrong", failures.len());
+}
