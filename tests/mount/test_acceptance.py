@@ -27,8 +27,8 @@ def store(volume, collection, element, rows):
         os.setxattr(path, attribute(collection, element), row.tobytes())
 
 
-def mapped(volume, collection, element, rows):
-    """The live rows of the mapping, without padding; they and every attribute must equal the source."""
+def check_mapping(volume, collection, element, rows, answer):
+    """The mapping's rows and every attribute must equal the source; gives `answer(rows mapped, without padding)`."""
     columns = volume.collection(collection)
     matrix = columns.vectors
     assert isinstance(matrix, np.memmap) and columns.valid.all() and matrix.shape[0] == len(rows)
@@ -38,7 +38,7 @@ def mapped(volume, collection, element, rows):
     for i, row in enumerate(rows):
         assert os.getxattr(directory / f"{i:05}", attribute(collection, element)) == row.tobytes(), f"row {i}"
     assert columns.headers["file_inode"].tolist() == [os.stat(directory / f"{i:05}").st_ino for i in range(len(rows))]
-    return matrix
+    return answer(matrix)
 
 
 def test_real_embeddings(volume, data):
@@ -52,12 +52,12 @@ def test_real_embeddings(volume, data):
     store(volume, "hundred", "f32", hundred)
     store(volume, "bits", "bit", bits)
     for _ in range(2):
-        matrix = mapped(volume, "real", "f32", vectors)
-        assert (sample.exact(matrix, queries, TOP) == nearest[:, :TOP]).all()
-        matrix = mapped(volume, "hundred", "f32", hundred)
-        assert (sample.exact(np.ascontiguousarray(matrix), hundred_queries, TOP) == hundred_nearest).all()
-        matrix = mapped(volume, "bits", "bit", bits)
-        assert (sample.hamming(matrix, bit_queries, TOP) == bit_nearest).all()
+        found = check_mapping(volume, "real", "f32", vectors, lambda m: sample.exact(m, queries, TOP))
+        assert (found == nearest[:, :TOP]).all()
+        found = check_mapping(volume, "hundred", "f32", hundred, lambda m: sample.exact(np.array(m), hundred_queries, TOP))
+        assert (found == hundred_nearest).all()
+        found = check_mapping(volume, "bits", "bit", bits, lambda m: sample.hamming(m, bit_queries, TOP))
+        assert (found == bit_nearest).all()
         volume.again()
 
 
@@ -79,11 +79,15 @@ def test_import_and_export(volume4, data, tmp_path):
     for name in names:
         (volume4.path / name).touch()
     np.save(tmp_path / "vectors.npy", vectors)
-    (tmp_path / "paths.txt").write_text("".join(f"{volume4.path / name}\n" for name in names))
-    run(BIN / "vexfs", "create", volume4.path / ".vexfs/collections/real", "--dim", vectors.shape[1])
-    run(BIN / "vexfs", "import", volume4.path / ".vexfs/collections/real", tmp_path / "vectors.npy", tmp_path / "paths.txt")
-    columns = volume4.collection("real")
-    rows = columns.rows()
+    (tmp_path / "paths.txt").write_text("".join(f"{name}\n" for name in names))
+    vexfs = (BIN / "vexfs", "--mount", volume4.path)
+    run(*vexfs, "create", "real", "--dim", vectors.shape[1])
+    run(*vexfs, "import", "real", tmp_path / "vectors.npy", "--paths", tmp_path / "paths.txt", "--base", volume4.path)
+    rows = volume4.collection("real").rows()
     for name, vector in zip(names, vectors, strict=True):
         assert os.getxattr(volume4.path / name, "user.vector.real") == vector.tobytes()
         assert len(rows[os.stat(volume4.path / name).st_ino]) == 1
+    run(*vexfs, "export", "real", tmp_path / "out.npy", "--paths", tmp_path / "out.txt")
+    assert np.load(tmp_path / "out.npy").tobytes() == vectors.tobytes()
+    assert (tmp_path / "out.txt").read_text().split() == names
+    assert "real" in run(*vexfs, "ls").stdout

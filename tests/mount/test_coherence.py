@@ -95,7 +95,7 @@ def test_an_open_file_never_gets_shorter(filled):
         before = os.fstat(file.fileno()).st_size
         for i in range(FILES):
             os.unlink(filled.path / f"f{i}")
-        filled.settle()
+        filled.settle(still_seconds=1)
         assert os.fstat(file.fileno()).st_size >= before
         assert mapping.shape[0] == FILES and np.asarray(mapping).nbytes
         assert not filled.collection("c").valid.any()

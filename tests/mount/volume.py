@@ -107,20 +107,24 @@ class Volume:
         status = Path(f"/proc/{self.daemon()}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
-    def settle(self):
+    def settle(self, still_seconds=6):
         """Free bytes once the work that deletes leave behind is done: waits until the number stands still."""
-        seen = []
+        descriptor = os.open(self.path, os.O_RDONLY)
         deadline = time.monotonic() + 4 * WAIT_SECONDS_MAX
-        while len(seen) < 3 or len(set(seen[-3:])) > 1:
-            assert time.monotonic() < deadline, f"free space does not stand still: {seen[-5:]}"
-            os.sync()
-            descriptor = os.open(self.path, os.O_RDONLY)
-            os.fsync(descriptor)
+        before, since = None, time.monotonic()
+        try:
+            while True:
+                os.fsync(descriptor)
+                numbers = os.statvfs(self.path)
+                free = numbers.f_bfree * numbers.f_frsize
+                if free != before:
+                    before, since = free, time.monotonic()
+                elif time.monotonic() - since >= still_seconds:
+                    return free
+                assert time.monotonic() < deadline, f"free space does not stand still: {free} bytes now"
+                time.sleep(0.2)
+        finally:
             os.close(descriptor)
-            numbers = os.statvfs(self.path)
-            seen.append(numbers.f_bfree * numbers.f_frsize)
-            time.sleep(2)
-        return seen[-1]
 
     def collection(self, name):
         """A collection in the control directory."""
@@ -136,7 +140,8 @@ class Volume:
             subprocess.run([str(BIN / "umount.vexfs"), str(self.path)], stdin=subprocess.DEVNULL, check=False)
         if self.is_mounted():
             subprocess.run(["umount", "-l", str(self.path)], check=False)
-            wait_for(lambda: self.daemon() is None, "the daemon's end")
+            if pid := self.daemon():
+                os.kill(pid, signal.SIGKILL)
 
 
 class Collection:
