@@ -29,7 +29,6 @@ METRICS = ["cosine", "l2", "ip", "hamming"]
 
 
 def need(condition, where, why):
-    """What the image says must hold; `where` and `why` say what does not."""
     if not condition:
         raise ValueError(f"{where} {why}")
 
@@ -106,7 +105,7 @@ class Image:
         return data
 
     def find_superblock(self):
-        best = None
+        best, seen = None, False
         for slot in range(4):
             end = best.block_count * best.block_size if best else self.length
             offset = slot * SPACING if slot < 2 else min(end, self.length) // SPACING * SPACING - (4 - slot) * SPACING
@@ -114,12 +113,13 @@ class Image:
                 continue
             data = self.read(offset, SUPERBLOCK_SIZE)
             found = SUPERBLOCK.parse(data, "superblock")
-            whole = found.slot == slot and found.checksum == zlib.crc32(data[:8] + bytes(4) + data[12:])
-            if found.magic == b"VEXFS-FS" and not whole:
+            ours, checksum = found.magic == b"VEXFS-FS", zlib.crc32(data[:8] + bytes(4) + data[12:])
+            seen = seen or ours
+            if not ours or found.slot != slot or found.checksum != checksum:
                 self.damaged_slots.append(slot)
-            elif found.magic == b"VEXFS-FS" and (best is None or found.generation > best.generation):
+            elif best is None or found.generation > best.generation:
                 best = found
-        need(best, "image", "has damaged superblocks only" if self.damaged_slots else "is not a VexFS volume")
+        need(best, "image", "has damaged superblocks only" if seen else "is not a VexFS volume")
         return best
 
     def covered(self, start, count):
@@ -226,8 +226,7 @@ class Image:
         """The inline bytes: a symbolic link's target."""
         parts = dict(self.records(number, INLINE))
         data = b"".join(parts.values())
-        fine = len(data) == inode.size and [*parts] == [*range(0, len(data), 768)]
-        need(fine, f"inode {number}", "has inline bytes of a wrong length")
+        need(len(data) == inode.size and [*parts] == [*range(0, len(data), 768)], f"inode {number}", "lacks bytes")
         return data
 
     def sha256(self, number, inode):

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The reliability harness: golden images of the format.
+
+pub mod golden;
