@@ -76,7 +76,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     let mut state = INITIAL;
     let mut padded = bytes.to_vec();
     padded.push(0x80);
-    padded.resize(padded.len().next_multiple_of(64) + if padded.len() % 64 > 56 { 64 } else { 0 }, 0);
+    padded.resize((padded.len() + 8).next_multiple_of(64), 0);
     let end = padded.len() - 8;
     padded[end..].copy_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
     for chunk in padded.chunks_exact(64) {
@@ -121,5 +121,15 @@ mod tests {
         assert_eq!(sha256(b"abc"), abc);
         let two_blocks = "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1";
         assert_eq!(sha256(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"), two_blocks);
+    }
+
+    #[test]
+    fn pads_every_length() {
+        // By Python: the digest of the digests of n bytes of value n, for n from 0 to 130.
+        let digests: String = (0..=130u8).map(|n| sha256(&vec![n; usize::from(n)])).collect();
+        assert_eq!(
+            sha256(digests.as_bytes()),
+            "d0baea72526dad7349caefa1eb0367cdf14831720b58b6ab382f9386e8ad7be9"
+        );
     }
 }
