@@ -4,10 +4,12 @@
 //! - [`sim`], [`faulty`]: disks that remember, fail, watch the order of writes, or lie;
 //! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers;
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
-//! - [`crash`]: workloads, their crash states, and the verdict on each.
+//! - [`crash`]: workloads, their crash states, and the verdict on each;
+//! - [`golden`]: the golden images of the format.
 
 pub mod check;
 pub mod crash;
+pub mod golden;
 pub mod history;
 pub mod image;
 pub mod model;
