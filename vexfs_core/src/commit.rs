@@ -64,10 +64,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// Freezes all changes so far into a commit; memory only. `None` if nothing changed.
     ///
     /// # Errors
-    /// `Busy` while another commit is not published.
+    /// `Busy` while another commit is not published; `ReadOnly` after one failed.
     pub fn seal(&mut self, now: Time) -> Result<Option<Sealed>> {
         if self.sealing {
-            return Err(Error::Busy);
+            return Err(if self.read_only { Error::ReadOnly } else { Error::Busy });
         }
         if !self.changed {
             return Ok(None);

@@ -16,9 +16,11 @@ use crate::volume::{Counters, Event, NodeRef, Nodes, Volume};
 /// What a transaction may need.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Records put.
+    /// Records put, each of which may split nodes.
     pub puts: u64,
-    /// Records removed, which splits no node.
+    /// Records put in place of others of the same length.
+    pub touches: u64,
+    /// Records removed, after which nodes may be merged.
     pub removes: u64,
     /// Blocks of file data.
     pub blocks: u64,
@@ -27,14 +29,20 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `records` records put or removed, and no data.
+    /// `records` records of any kind, and no data.
     pub const fn records(records: u64) -> Self {
-        Self { puts: records, removes: 0, blocks: 0, frees: false }
+        Self { puts: records, touches: 0, removes: 0, blocks: 0, frees: false }
     }
 
     /// Something that frees space: `records` records removed, and at most a third as many (and a few) put.
     pub const fn freeing(records: u64) -> Self {
-        Self { puts: records / 3 + 8, removes: records, blocks: 0, frees: true }
+        Self { puts: records / 3 + 8, touches: 0, removes: records, blocks: 0, frees: true }
+    }
+
+    /// The least that taking a name away needs, so that the reserve is always enough for it: the entry and the way
+    /// back go, directory and inode change, the inode comes onto the orphan list.
+    pub const fn least() -> Self {
+        Self { puts: 1, touches: 2, removes: 2, blocks: 0, frees: true }
     }
 
     /// With `blocks` blocks of data.
@@ -65,10 +73,15 @@ pub struct Transaction<'v, H: BlockDevice + Data> {
 impl<H: BlockDevice + Data> Volume<H> {
     /// Blocks of tree nodes that a transaction can take at most.
     pub(crate) fn tree_worst(&self, budget: Budget) -> u64 {
-        let Budget { puts, removes, .. } = budget;
-        let path = u64::from(self.root_level) + 1;
-        // Each record its own path, each put a split on every level of it.
-        let apart = puts.saturating_mul(2 * path + 1).saturating_add(removes.saturating_mul(2 * path));
+        let Budget { puts, touches, removes, .. } = budget;
+        let below = u64::from(self.root_level);
+        // The root once; then each record its own path below it, a put a split on every level and a new root, a
+        // removal a neighbour on every level.
+        let apart = puts
+            .saturating_mul(2 * below + 2)
+            .saturating_add(touches.saturating_mul(below))
+            .saturating_add(removes.saturating_mul(2 * below))
+            .saturating_add(1);
         // However many records: a node is copied once a generation, and a put splits a leaf; one split of a leaf in
         // ten at most splits the node above.
         let splits = puts.saturating_add(puts / 8).saturating_add(16);

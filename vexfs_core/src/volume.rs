@@ -357,6 +357,7 @@ impl Expected {
 fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
     let mut best: Option<Superblock> = None;
     let mut damaged = [false; 4];
+    let mut absent = [false; 4];
     let mut refusal = None;
     // Slots 2 and 3 lie at the volume's end, which is the device's unless the front ones say otherwise.
     for slot in 0..4u32 {
@@ -375,13 +376,14 @@ fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])>
                     best = Some(found);
                 }
             }
-            Ok(None) => {}
+            Ok(None) => absent[slot as usize] = true,
             Err(Error::Corrupt(_)) => damaged[slot as usize] = true,
             Err(error) => refusal = Some(error),
         }
     }
     match (best, refusal) {
-        (Some(best), _) => Ok((best, damaged)),
+        // Formatting writes all four, so one without a trace of ours is damaged too.
+        (Some(best), _) => Ok((best, core::array::from_fn(|slot| damaged[slot] || absent[slot]))),
         (None, Some(refusal)) => Err(refusal),
         (None, None) if damaged.contains(&true) => Err(Error::SuperblocksDamaged),
         (None, None) => Err(Error::NotVexfs),

@@ -185,23 +185,30 @@ impl Vexfs {
             if name.as_bytes().starts_with(b"user.vex") || name.as_bytes().starts_with(b"user.vector.") {
                 self.service.refused();
                 let name = name.to_string_lossy();
-                let collection = name.strip_prefix("user.vector.").map(collection_of).unwrap_or_default();
-                log::warn!("refused: pid {pid}, inode {inode}, attribute {name}: {collection}{error}");
+                let reason = match name.strip_prefix("user.vector.") {
+                    Some(rest) => in_words(rest, error),
+                    None => error.to_string(),
+                };
+                log::warn!("refused: pid {pid}, inode {inode}, attribute {name}: {reason}");
             }
         }
         (result, events)
     }
 }
 
-// `collection minilm: `, or a suggestion where the name cannot be one.
-fn collection_of(rest: &str) -> String {
+// The reason with the collection's name in it, and a suggestion where the name cannot be one.
+fn in_words(rest: &str, error: Error) -> String {
     let name = rest.split(['.', ':']).next().unwrap_or_default();
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let reason = error.to_string();
     if !name.is_empty() && name.chars().all(fine) && name.len() <= 64 {
-        return format!("collection {name}: ");
+        return match reason.strip_prefix("the collection ") {
+            Some(rest) => format!("collection {name} {rest}"),
+            None => format!("collection {name}: {reason}"),
+        };
     }
     let better: String = name.chars().map(|c| if fine(c) { c } else { '_' }).take(64).collect();
-    format!("'{name}' cannot be a collection's name, '{better}' could: ")
+    format!("{reason}; instead of '{name}' try '{better}'")
 }
 
 // Supplementary groups of a process; none if it is gone.

@@ -177,7 +177,9 @@ impl Options {
             _ if name.starts_with("x-") || name.starts_with("comment") => {}
             _ if sloppy => {}
             _ => {
-                return Err(format!("unknown or incomplete option '{option}'; mount.vexfs --help lists them"));
+                return Err(format!(
+                    "unknown or incomplete option '{option}'; mount.vexfs --help lists them"
+                ));
             }
         }
         Ok(())

@@ -7,7 +7,8 @@ use crate::error::Error;
 /// One thing that a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A copy of the superblock is damaged; its twin or the others are used.
+    /// A copy of the superblock is damaged, as a power cut in the middle of writing it leaves it; no error, since the
+    /// others are whole.
     Superblock {
         /// Slot 0 to 3.
         slot: u32,
@@ -114,9 +115,9 @@ pub enum Counted {
 }
 
 impl Finding {
-    /// False for what is merely waiting to be finished.
+    /// False for what a power cut alone can leave behind, and what the next mount finishes.
     pub const fn is_error(&self) -> bool {
-        !matches!(self, Self::Orphan { .. } | Self::Blanks { .. })
+        !matches!(self, Self::Superblock { .. } | Self::Orphan { .. } | Self::Blanks { .. })
     }
 
     /// True if a repair mends it without losing anything.

@@ -37,7 +37,7 @@ pub(super) fn apply<H: BlockDevice + Data>(
     }
     for finding in repairs {
         let done = match *finding {
-            Finding::Superblock { .. } => true,
+            Finding::Superblock { .. } => false,
             Finding::Counter { what, counted, .. } => counter(volume, what, counted),
             Finding::Count { inode, what, counted, .. } => count(volume, Ino(inode), what, counted, now)?,
             _ => false,

@@ -288,14 +288,21 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::IsDirectory);
         }
         self.load_waiting()?;
-        let budget = Budget::freeing(12 + self.unlink_records(found.inode)?);
-        self.transact(budget, now, |tx| {
-            let mut parent = inode::load(tx, directory)?;
-            remove_entry(tx, directory, &found)?;
-            count_entry(&mut parent, -1, 0, tx.now);
-            inode::store(tx, directory, &parent)?;
-            drop_link(tx, found.inode, is_open)
-        })
+        let vectors = self.vector_count(found.inode)?;
+        let mut remove = |budget, limit| {
+            self.transact(budget, now, |tx| {
+                let mut parent = inode::load(tx, directory)?;
+                remove_entry(tx, directory, &found)?;
+                count_entry(&mut parent, -1, 0, tx.now);
+                inode::store(tx, directory, &parent)?;
+                drop_link(tx, found.inode, is_open, limit)
+            })
+        };
+        match remove(Budget::freeing(12 + vectors * vector::RECORDS + orphan::STEP), orphan::STEP) {
+            // A full volume: as little as will do, and the rest in steps.
+            Err(Error::NoSpace { .. }) if vectors == 0 => remove(Budget::least(), 0),
+            other => other,
+        }
     }
 
     /// Removes an empty directory; in `.vexfs/collections`, an empty collection.
@@ -308,13 +315,20 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let found = entry(self, directory, name)?.ok_or(Error::NotFound)?;
         self.load_waiting()?;
-        self.transact(Budget::freeing(12 + orphan::STEP), now, |tx| {
-            let mut parent = inode::load(tx, directory)?;
-            remove_entry(tx, directory, &found)?;
-            count_entry(&mut parent, -1, -1, tx.now);
-            inode::store(tx, directory, &parent)?;
-            drop_directory(tx, found.inode)
-        })
+        let vectors = self.vector_count(found.inode)?;
+        let mut remove = |budget, limit| {
+            self.transact(budget, now, |tx| {
+                let mut parent = inode::load(tx, directory)?;
+                remove_entry(tx, directory, &found)?;
+                count_entry(&mut parent, -1, -1, tx.now);
+                inode::store(tx, directory, &parent)?;
+                drop_directory(tx, found.inode, limit)
+            })
+        };
+        match remove(Budget::freeing(12 + vectors * vector::RECORDS + orphan::STEP), orphan::STEP) {
+            Err(Error::NoSpace { .. }) if vectors == 0 => remove(Budget::least(), 0),
+            other => other,
+        }
     }
 
     /// A path of `inode` from the root, without leading slash; `None` if it has no name.
@@ -353,23 +367,25 @@ impl<H: BlockDevice + Data> Volume<H> {
         Ok(Some(path))
     }
 
-    /// Records that removing a link of `inode` may change: its vectors', and what is freed with it.
-    pub(crate) fn unlink_records(&self, inode: Ino) -> Result<u64> {
+    /// How many vectors a file has.
+    pub(crate) fn vector_count(&self, inode: Ino) -> Result<u64> {
         let mut vectors = 0;
         let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
         tree::scan(self, from, to, &mut |_, _| {
             vectors += 1;
             Ok(true)
         })?;
-        Ok(vectors * vector::RECORDS + orphan::STEP)
+        Ok(vectors)
     }
 }
 
-/// Takes one link away from an inode that is no directory; with the last one it becomes an orphan or is freed.
+/// Takes one link away from an inode that is no directory; with the last one it becomes an orphan, or is freed if it
+/// has fewer than `limit` records.
 pub(crate) fn drop_link<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
     is_open: &dyn Fn(Ino) -> bool,
+    limit: u64,
 ) -> Result<Removed> {
     let mut record = inode::load(tx, inode)?;
     let links =
@@ -380,7 +396,7 @@ pub(crate) fn drop_link<H: BlockDevice + Data>(
     if links == 0 {
         let open = is_open(inode);
         vector::unlink_all(tx, inode, open)?;
-        orphan::bury(tx, inode, open)?;
+        orphan::bury(tx, inode, open, limit)?;
     }
     Ok(Removed { inode, links })
 }
@@ -389,6 +405,7 @@ pub(crate) fn drop_link<H: BlockDevice + Data>(
 pub(crate) fn drop_directory<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
+    limit: u64,
 ) -> Result<Removed> {
     let mut record = inode::load(tx, inode)?;
     record.expect_directory(inode)?;
@@ -399,7 +416,7 @@ pub(crate) fn drop_directory<H: BlockDevice + Data>(
     record.changed = tx.now.into();
     inode::store(tx, inode, &record)?;
     vector::unlink_all(tx, inode, false)?;
-    orphan::bury(tx, inode, false)?;
+    orphan::bury(tx, inode, false, limit)?;
     Ok(Removed { inode, links: 0 })
 }
 

@@ -37,9 +37,15 @@ pub(crate) fn forget<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: 
     tree::remove(tx, Key::new(ORPHANS, Kind::Orphan, inode.0))
 }
 
-/// What becomes of an inode whose last link went: freed at once if it is small and nobody has it open.
-pub(crate) fn bury<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino, open: bool) -> Result<()> {
-    if open || !free_step(tx, inode, STEP)? {
+/// What becomes of an inode whose last link went: freed at once if it has fewer than `limit` records and nobody has it
+/// open.
+pub(crate) fn bury<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    open: bool,
+    limit: u64,
+) -> Result<()> {
+    if open || limit == 0 || !free_step(tx, inode, limit)? {
         return add(tx, inode, OrphanKind::Delete);
     }
     finish(tx, inode)
@@ -134,11 +140,26 @@ impl<H: BlockDevice + Data> Volume<H> {
         if kind == OrphanKind::Truncate {
             return self.truncate_step(inode, now);
         }
-        self.transact(Budget::freeing(STEP + 8), now, |tx| {
-            let mut freed = free_step(tx, inode, STEP)?;
+        match self.free_orphan(inode, kind, STEP, Budget::freeing(STEP + 8), now) {
+            // A full volume: record by record, until a commit brings space.
+            Err(Error::NoSpace { .. }) => self.free_orphan(inode, kind, 2, Budget::least(), now),
+            other => other,
+        }
+    }
+
+    fn free_orphan(
+        &mut self,
+        inode: Ino,
+        kind: OrphanKind,
+        limit: u64,
+        budget: Budget,
+        now: Time,
+    ) -> Result<bool> {
+        self.transact(budget, now, |tx| {
+            let mut freed = free_step(tx, inode, limit)?;
             if kind == OrphanKind::Collection {
                 let matrix = Ino(inode.0 + 1);
-                freed = freed && free_step(tx, matrix, STEP)?;
+                freed = freed && free_step(tx, matrix, limit)?;
                 if freed {
                     tree::remove(tx, Key::new(matrix, Kind::Inode, 0))?;
                     tree::remove(tx, Key::new(inode, Kind::Inode, 0))?;

@@ -49,7 +49,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         let target = directory::entry(self, to.0, to.1)?;
         self.load_waiting()?;
         let records = match &target {
-            Some(target) if !flags.contains(RenameFlags::EXCHANGE) => self.unlink_records(target.inode)?,
+            Some(target) if !flags.contains(RenameFlags::EXCHANGE) => {
+                self.vector_count(target.inode)? * super::vector::RECORDS + super::orphan::STEP
+            }
             _ => 0,
         };
         let budget = Budget { frees: records > 0, ..Budget::records(32 + records) };
@@ -93,9 +95,9 @@ fn replace<H: BlockDevice + Data>(
     directory::count_entry(&mut parent, -1, if directories.1 { -1 } else { 0 }, tx.now);
     inode::store(tx, to.0, &parent)?;
     let removed = if directories.1 {
-        directory::drop_directory(tx, target.inode)?
+        directory::drop_directory(tx, target.inode, super::orphan::STEP)?
     } else {
-        directory::drop_link(tx, target.inode, is_open)?
+        directory::drop_link(tx, target.inode, is_open, super::orphan::STEP)?
     };
     move_entry(tx, from, to, source)?;
     Ok(removed)

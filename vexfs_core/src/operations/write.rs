@@ -83,6 +83,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         now: Time,
     ) -> Result<Attributes> {
         self.space.redeem(plan.promised);
+        if plan.len == 0 {
+            self.give_back(&plan);
+            return self.attributes(plan.inode);
+        }
         let records = 2 * (plan.links.len() + plan.conversions.len()) as u64 + 8;
         let budget = Budget { frees: true, ..Budget::records(records) };
         if let Err(error) = self.begin(budget, now).map(drop) {

@@ -60,7 +60,5 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
         return Ok(());
     }
     // The daemon holds the lock until its last commit is on disk.
-    LockedImage::open(&mount.source, Access::Read, WAIT)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    LockedImage::open(&mount.source, Access::Read, WAIT).map(drop).map_err(|error| error.to_string())
 }
