@@ -88,6 +88,14 @@ pub fn file_type(kind: FileKind) -> FileType {
     }
 }
 
+/// The errno where the inode itself was asked for: one that is gone is stale, and the kernel looks its name up anew.
+pub fn errno_of_inode(error: Error) -> Errno {
+    match error {
+        Error::NotFound => Errno::ESTALE,
+        other => errno(other),
+    }
+}
+
 /// The errno of an error; damage and failures of the device are logged in words.
 pub fn errno(error: Error) -> Errno {
     if matches!(error, Error::Corrupt(_) | Error::Device { .. } | Error::VectorChecksum { .. }) {

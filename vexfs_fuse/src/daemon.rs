@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::disk::Disk;
 use crate::filesystem::Vexfs;
 use crate::messages::Ring;
 use crate::options::{Implicit, Options};
-use crate::service::{Service, THREADS};
+use crate::service::{Later, Service, THREADS};
 
 /// How long a mount waits for another program to let go of the image, as after an unmount.
 const WAIT_FOR_IMAGE: Duration = Duration::from_secs(10);
@@ -99,11 +100,7 @@ pub fn remount(target: &Path, options: &Options) -> Result<(), String> {
 struct Helpers(Vec<thread::JoinHandle<()>>);
 
 impl Helpers {
-    fn start(
-        service: &Arc<Service>,
-        options: &Options,
-        queue: std::sync::mpsc::Receiver<(Vec<vexfs_core::Event>, Box<dyn FnOnce() + Send>)>,
-    ) -> Result<Self, String> {
+    fn start(service: &Arc<Service>, options: &Options, queue: Receiver<Later>) -> Result<Self, String> {
         let interval = Duration::from_secs(options.commit_seconds);
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.into()).spawn(work).map_err(|error| format!("threads: {error}"))

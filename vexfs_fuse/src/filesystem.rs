@@ -25,7 +25,7 @@ use vexfs_core::operations::{
 };
 use vexfs_core::{Error, Event, Result, Volume};
 
-use crate::convert::{attribute_ttl, entry_ttl, errno, file_attr, file_type, nothing};
+use crate::convert::{attribute_ttl, entry_ttl, errno, errno_of_inode, file_attr, file_type, nothing};
 use crate::disk::Disk;
 use crate::service::{Service, from_system, now};
 
@@ -98,7 +98,7 @@ impl Vexfs {
         let block_size = self.block_size();
         self.service.finish(events, move || match result {
             Ok(attributes) => reply.attr(&attribute_ttl(&attributes), &file_attr(&attributes, block_size)),
-            Err(error) => reply.error(errno(error)),
+            Err(error) => reply.error(errno_of_inode(error)),
         });
     }
 
@@ -108,17 +108,21 @@ impl Vexfs {
         if kind.is_some() && writing {
             return Err(Error::AccessDenied("files of the control directory cannot be written"));
         }
-        let content = match kind {
-            Some(Pseudo::Computed) => Some(self.service.volume().render(inode, &*self.service)?),
-            _ => None,
+        // Counted first, so that an unlink from now on keeps the inode.
+        self.service.opened(inode);
+        let opened = match kind {
+            Some(Pseudo::Computed) => self.service.volume().render(inode, &*self.service).map(Some),
+            _ => self.service.volume().attributes(inode).map(|_| None),
         };
+        let content = opened.inspect_err(|_| {
+            self.service.closed(inode);
+        })?;
         let flags = match content {
             Some(_) => FopenFlags::FOPEN_DIRECT_IO,
             None => FopenFlags::FOPEN_KEEP_CACHE,
         };
         let touched = AtomicBool::new(!self.access_times);
         let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.service.opened(inode);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.insert(number, Arc::new(Handle { inode, content, touched }));
         Ok((FileHandle(number), flags))
@@ -432,7 +436,7 @@ impl Filesystem for Vexfs {
             let writing = flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0;
             match self.open_handle(ino(inode), writing) {
                 Ok((fh, flags)) => reply.opened(fh, flags),
-                Err(error) => reply.error(errno(error)),
+                Err(error) => reply.error(errno_of_inode(error)),
             }
         });
     }
@@ -566,7 +570,7 @@ impl Filesystem for Vexfs {
                 self.touch(ino(inode), &AtomicBool::new(false));
             }
             let volume = self.service.volume();
-            let result = list(&volume, ino(inode), offset, &mut |inode, kind, name, cookie| {
+            let result = list(&volume, ino(inode), offset, |inode, kind, name, cookie| {
                 reply.add(INodeNo(inode.0), cookie, file_type(kind), OsStr::from_bytes(name))
             });
             drop(volume);
@@ -592,19 +596,18 @@ impl Filesystem for Vexfs {
             let block_size = self.block_size();
             let volume = self.service.volume();
             let mut failed = None;
-            let result = list(&volume, ino(inode), offset, &mut |inode, _, name, cookie| match volume
-                .attributes(inode)
-            {
-                Ok(attributes) => {
-                    let attr = file_attr(&attributes, block_size);
-                    let ttl: Duration = attribute_ttl(&attributes).min(entry_ttl(&attributes));
-                    reply.add(INodeNo(inode.0), cookie, OsStr::from_bytes(name), &ttl, &attr, GENERATION)
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    true
-                }
-            });
+            let result =
+                list(&volume, ino(inode), offset, |inode, _, name, cookie| match volume.attributes(inode) {
+                    Ok(attributes) => {
+                        let attr = file_attr(&attributes, block_size);
+                        let ttl: Duration = attribute_ttl(&attributes).min(entry_ttl(&attributes));
+                        reply.add(INodeNo(inode.0), cookie, OsStr::from_bytes(name), &ttl, &attr, GENERATION)
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        true
+                    }
+                });
             drop(volume);
             match result.and(failed.map_or(Ok(()), Err)) {
                 Ok(()) => reply.ok(),
@@ -777,7 +780,7 @@ fn list(
     volume: &Volume<Disk>,
     directory: Ino,
     offset: u64,
-    add: &mut dyn FnMut(Ino, FileKind, &[u8], u64) -> bool,
+    mut add: impl FnMut(Ino, FileKind, &[u8], u64) -> bool,
 ) -> Result<()> {
     if offset < 1 && add(directory, FileKind::Directory, b".", 1) {
         return Ok(());

@@ -31,8 +31,11 @@ const DIRTY_MANY: u64 = 8 << 20;
 /// Dirty metadata that makes a caller wait for a commit.
 const DIRTY_TOO_MANY: u64 = 32 << 20;
 
-/// What is still to be done before a call returns.
-type Answer = Box<dyn FnOnce() + Send>;
+/// Notifications that another thread sends, and the reply that then goes to the caller.
+pub struct Later {
+    events: Vec<Event>,
+    answer: Box<dyn FnOnce() + Send>,
+}
 
 /// The shared state of a mount.
 pub struct Service {
@@ -44,7 +47,7 @@ pub struct Service {
     committing: Mutex<bool>,
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
-    later: Mutex<Option<Sender<(Vec<Event>, Answer)>>>,
+    later: Mutex<Option<Sender<Later>>>,
     /// How often each inode is open.
     opens: Mutex<HashMap<u64, u64>>,
     wake: Mutex<Wake>,
@@ -54,6 +57,10 @@ pub struct Service {
     commits: AtomicU64,
     refusals: AtomicU64,
     panics: AtomicU64,
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -84,6 +91,10 @@ impl Service {
             commits: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
     }
@@ -167,13 +178,15 @@ impl Service {
         }
         let later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
         let handed = match later.as_ref() {
-            Some(sender) => sender.send((events, Box::new(answer))).map_err(|refused| refused.0),
-            None => Err((events, Box::new(answer) as Answer)),
+            Some(sender) => {
+                sender.send(Later { events, answer: Box::new(answer) }).map_err(|refused| refused.0)
+            }
+            None => Err(Later { events, answer: Box::new(answer) }),
         };
         drop(later);
-        if let Err((events, answer)) = handed {
-            self.notify(&events);
-            answer();
+        if let Err(refused) = handed {
+            self.notify(&refused.events);
+            (refused.answer)();
         }
     }
 
@@ -195,7 +208,7 @@ impl Service {
     }
 
     /// Sets the way to the kernel, and gives the queue that a thread must serve with [`Service::serve_later`].
-    pub fn connect(&self, notifier: Notifier) -> Receiver<(Vec<Event>, Answer)> {
+    pub fn connect(&self, notifier: Notifier) -> Receiver<Later> {
         let (sender, receiver) = channel();
         let _ = self.notifier.set(notifier);
         *self.later.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
@@ -203,10 +216,10 @@ impl Service {
     }
 
     /// Sends the notifications that were handed over, until the service stops.
-    pub fn serve_later(&self, queue: &Receiver<(Vec<Event>, Answer)>) {
-        while let Ok((events, answer)) = queue.recv() {
-            self.notify(&events);
-            answer();
+    pub fn serve_later(&self, queue: &Receiver<Later>) {
+        while let Ok(later) = queue.recv() {
+            self.notify(&later.events);
+            (later.answer)();
         }
     }
 
@@ -322,6 +335,8 @@ impl Service {
 
     /// Writes `bytes` to a file: the plan under the lock, the bytes without it.
     pub fn write(&self, inode: Ino, offset: u64, bytes: &[u8], kill_privileges: bool) -> Result<()> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let _alone = self.alone(inode);
         let (plan, _) = self.change(|volume| volume.write_begin(inode, offset, bytes.len(), now()));
         let plan = plan?;
@@ -353,6 +368,8 @@ impl Service {
         for (range, place) in plan.pieces {
             self.disk.read_at(place, &mut buffer[range])?;
         }
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.read_bytes.fetch_add(plan.len as u64, Ordering::Relaxed);
         Ok(plan.len)
     }
 
@@ -372,19 +389,19 @@ impl Report for Service {
     fn metrics(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
         let cache = self.disk.cache_statistics();
         let opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        let rows: [(&str, &str, &str, u64); 8] = [
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let rows = [
             ("cache_hits_total", "counter", "metadata blocks found in the cache", cache.hits),
             ("cache_misses_total", "counter", "metadata blocks read from the device", cache.misses),
             ("cache_bytes", "gauge", "memory of the metadata cache", cache.bytes),
             ("cache_bytes_max", "gauge", "memory it may take", cache.bytes_max),
-            ("commits_total", "counter", "commits", self.commits.load(Ordering::Relaxed)),
-            ("refusals_total", "counter", "refused vectors", self.refusals.load(Ordering::Relaxed)),
-            (
-                "panics_total",
-                "counter",
-                "requests that met a mistake of this program",
-                self.panics.load(Ordering::Relaxed),
-            ),
+            ("commits_total", "counter", "commits", count(&self.commits)),
+            ("fuse_reads_total", "counter", "reads that the kernel asked for", count(&self.reads)),
+            ("fuse_read_bytes_total", "counter", "bytes of them", count(&self.read_bytes)),
+            ("fuse_writes_total", "counter", "writes", count(&self.writes)),
+            ("fuse_written_bytes_total", "counter", "bytes of them", count(&self.written_bytes)),
+            ("refusals_total", "counter", "refused vectors", count(&self.refusals)),
+            ("panics_total", "counter", "requests that met a mistake of this program", count(&self.panics)),
             ("open_inodes", "gauge", "inodes that are open", opens),
         ];
         for (name, kind, help, value) in rows {
