@@ -17,7 +17,7 @@ use vexfs_core::volume::Volume;
 use crate::check::check_crashed;
 use crate::crash::Oracle;
 use crate::image::Image;
-use crate::model::{Comparison, Model, Name, Op, Outcome, Pair, compare};
+use crate::model::{Comparison, Model, Name, Op, Outcome, Overlay, Pair, compare};
 use crate::sim::{SimDevice, Trace};
 use crate::states::{Limits, Origin, each_crash_state};
 
@@ -34,7 +34,7 @@ pub struct History {
     /// Models by generation: what a volume of that generation may show.
     states: BTreeMap<u64, Vec<Model>>,
     moments: Vec<Moment>,
-    overlays: Vec<Overlay>,
+    overlays: Vec<InPlace>,
 }
 
 /// From this event of the trace on, the generations told to be durable and begun.
@@ -46,7 +46,7 @@ struct Moment {
 }
 
 /// Bytes put in place at this event, while these generations were the durable ones.
-struct Overlay {
+struct InPlace {
     events: usize,
     durable: std::ops::RangeInclusive<u64>,
     inode: u64,
@@ -102,7 +102,7 @@ impl Recorder {
         }
         for (inode, offset, bytes) in overlays {
             let durable = durable..=after;
-            self.history.overlays.push(Overlay { events, durable, inode, offset, bytes: bytes.into() });
+            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes: bytes.into() });
         }
         self.history.moments.push(Moment { events: self.pair.device.events(), durable: after, begun: after });
         Ok(outcome)
@@ -173,7 +173,7 @@ impl History {
         for overlay in &self.overlays {
             if overlay.events <= events && overlay.durable.contains(&generation) {
                 let list = how.overlays.entry(overlay.inode).or_default();
-                list.push((overlay.offset, Arc::clone(&overlay.bytes)));
+                list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.bytes) });
             }
         }
         how
