@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use vexfs_core::commit::Sealed;
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::Result;
 use vexfs_core::format::FileKind;
@@ -26,6 +27,9 @@ pub struct Recorder {
     /// The volume and its model.
     pub pair: Pair<SimDevice>,
     history: History,
+    /// The generation told to be durable, and the one begun: higher while a commit is on its way.
+    durable: u64,
+    begun: u64,
 }
 
 /// What may be found after a crash.
@@ -67,7 +71,7 @@ impl Recorder {
             moments: vec![Moment { events: 0, durable: generation, begun: generation }],
             overlays: Vec::new(),
         };
-        Ok(Self { pair, history })
+        Ok(Self { pair, history, durable: generation, begun: generation })
     }
 
     /// Does `op` and notes what it means for a crash; where the volume is full until a commit, commits first.
@@ -83,7 +87,8 @@ impl Recorder {
 
     fn once(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
         let events = self.pair.device.events();
-        let durable = self.generation();
+        let durable = self.durable;
+        let under_way = self.begun > self.durable;
         let before = named(&self.pair.model);
         let commits = matches!(op, Op::Commit | Op::Remount);
         if commits {
@@ -92,8 +97,8 @@ impl Recorder {
         }
         let overlays = self.history.overlays_of(&self.pair.model, op);
         let outcome = self.pair.run(op)?;
-        let after = self.generation();
-        if !commits && after > durable {
+        let after = self.generation().max(self.begun);
+        if !commits && !under_way && after > durable {
             for generation in durable + 1..=after {
                 let now = named(&self.pair.model);
                 self.history.states.insert(generation, vec![before.clone(), begun(&before, &now), now]);
@@ -104,8 +109,41 @@ impl Recorder {
             let durable = durable..=after;
             self.history.overlays.push(InPlace { events, durable, inode, offset, bytes: bytes.into() });
         }
-        self.history.moments.push(Moment { events: self.pair.device.events(), durable: after, begun: after });
+        if !under_way {
+            (self.durable, self.begun) = (after, after);
+        }
+        self.note();
         Ok(outcome)
+    }
+
+    /// Begins a commit: what comes before [`Self::write`] and [`Self::publish`] is not part of it.
+    pub fn seal(&mut self) -> Result<Option<Sealed>> {
+        let model = named(&self.pair.model);
+        let sealed = self.pair.volume.seal(self.pair.now())?;
+        if let Some(sealed) = &sealed {
+            self.begun = sealed.generation();
+            self.history.states.insert(self.begun, vec![model]);
+            self.note();
+        }
+        Ok(sealed)
+    }
+
+    /// Writes a commit; it is durable afterwards.
+    pub fn write(&mut self, sealed: &Sealed) -> Result<()> {
+        sealed.write(&self.pair.device)?;
+        self.durable = self.begun;
+        self.note();
+        Ok(())
+    }
+
+    /// Ends a commit.
+    pub fn publish(&mut self, sealed: Sealed) -> Result<()> {
+        self.pair.volume.publish(sealed)
+    }
+
+    fn note(&mut self) {
+        let (durable, begun) = (self.durable, self.begun);
+        self.history.moments.push(Moment { events: self.pair.device.events(), durable, begun });
     }
 
     fn generation(&self) -> u64 {

@@ -31,6 +31,8 @@ pub enum Outcome {
     Done,
     /// It was refused with this errno, as it had to be.
     Refused(i32),
+    /// It needs a commit of its own while another is on its way, and nothing changed but content versions.
+    Busy,
     /// The disk failed, and nothing changed but bytes written in place.
     Failed,
     /// The volume turned read-only after such a failure.
@@ -124,6 +126,12 @@ impl<D: BlockDevice + Clone> Pair<D> {
                     self.half_allocated(*inode, *offset..offset + len)?;
                 }
                 Ok(Outcome::NoSpace { pending })
+            }
+            Err(Error::Busy) => {
+                if let Op::Write { inode, offset, .. } = op {
+                    self.half_allocated(*inode, *offset..*offset)?;
+                }
+                Ok(Outcome::Busy)
             }
             Err(Error::Device { .. }) => Ok(Outcome::Failed),
             Err(Error::ReadOnly) if self.volume.is_read_only() => Ok(Outcome::ReadOnly),
@@ -267,7 +275,8 @@ impl<D: BlockDevice + Clone> Pair<D> {
         Ok(learned)
     }
 
-    /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already.
+    /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already, and the
+    /// file counts as changed.
     fn half_allocated(&mut self, inode: u64, range: std::ops::Range<u64>) -> std::result::Result<(), String> {
         let real = self.volume.attributes(Ino(inode)).map_err(|error| error.to_string())?;
         let node = self.model.change(inode);
