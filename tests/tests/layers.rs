@@ -22,7 +22,8 @@ const BESIDE: [&str; 2] = ["codec", "distance"];
 const LINES_MAX: usize = 500;
 
 /// Files that may be longer, and why.
-const LONGER: [(&str, &str); 0] = [];
+const LONGER: [(&str, &str); 1] =
+    [("vexfs_fuse/src/filesystem.rs", "one `impl` of fuser's trait, a short function for each request")];
 
 /// Crates whose files the tidiness rules hold for.
 const CRATES: [&str; 8] =
@@ -174,7 +175,8 @@ fn files_are_tidy() {
     let mut count = 0;
     for (path, text) in CRATES.iter().flat_map(|directory| sources(directory)) {
         count += 1;
-        let lines = text.lines().count();
+        // A module's own tests, at its end, are not counted.
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
         if lines > LINES_MAX && !LONGER.iter().any(|(name, _)| *name == path) {
             wrong.push(format!("{path}: {lines} lines; which second idea has moved in?"));
         }
