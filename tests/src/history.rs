@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use vexfs_core::commit::Sealed;
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::Result;
 use vexfs_core::format::FileKind;
@@ -17,7 +18,7 @@ use vexfs_core::volume::Volume;
 use crate::check::check_crashed;
 use crate::crash::Oracle;
 use crate::image::Image;
-use crate::model::{Comparison, Model, Name, Op, Outcome, Pair, compare};
+use crate::model::{Comparison, Model, Name, Op, Outcome, Overlay, Pair, compare};
 use crate::sim::{SimDevice, Trace};
 use crate::states::{Limits, Origin, each_crash_state};
 
@@ -26,6 +27,9 @@ pub struct Recorder {
     /// The volume and its model.
     pub pair: Pair<SimDevice>,
     history: History,
+    /// The generation told to be durable, and the one begun: higher while a commit is on its way.
+    durable: u64,
+    begun: u64,
 }
 
 /// What may be found after a crash.
@@ -34,7 +38,7 @@ pub struct History {
     /// Models by generation: what a volume of that generation may show.
     states: BTreeMap<u64, Vec<Model>>,
     moments: Vec<Moment>,
-    overlays: Vec<Overlay>,
+    overlays: Vec<InPlace>,
 }
 
 /// From this event of the trace on, the generations told to be durable and begun.
@@ -46,7 +50,7 @@ struct Moment {
 }
 
 /// Bytes put in place at this event, while these generations were the durable ones.
-struct Overlay {
+struct InPlace {
     events: usize,
     durable: std::ops::RangeInclusive<u64>,
     inode: u64,
@@ -67,7 +71,7 @@ impl Recorder {
             moments: vec![Moment { events: 0, durable: generation, begun: generation }],
             overlays: Vec::new(),
         };
-        Ok(Self { pair, history })
+        Ok(Self { pair, history, durable: generation, begun: generation })
     }
 
     /// Does `op` and notes what it means for a crash; where the volume is full until a commit, commits first.
@@ -83,7 +87,8 @@ impl Recorder {
 
     fn once(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
         let events = self.pair.device.events();
-        let durable = self.generation();
+        let durable = self.durable;
+        let under_way = self.begun > self.durable;
         let before = named(&self.pair.model);
         let commits = matches!(op, Op::Commit | Op::Remount);
         if commits {
@@ -92,8 +97,8 @@ impl Recorder {
         }
         let overlays = self.history.overlays_of(&self.pair.model, op);
         let outcome = self.pair.run(op)?;
-        let after = self.generation();
-        if !commits && after > durable {
+        let after = self.generation().max(self.begun);
+        if !commits && !under_way && after > durable {
             for generation in durable + 1..=after {
                 let now = named(&self.pair.model);
                 self.history.states.insert(generation, vec![before.clone(), begun(&before, &now), now]);
@@ -102,10 +107,43 @@ impl Recorder {
         }
         for (inode, offset, bytes) in overlays {
             let durable = durable..=after;
-            self.history.overlays.push(Overlay { events, durable, inode, offset, bytes: bytes.into() });
+            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes: bytes.into() });
         }
-        self.history.moments.push(Moment { events: self.pair.device.events(), durable: after, begun: after });
+        if !under_way {
+            (self.durable, self.begun) = (after, after);
+        }
+        self.note();
         Ok(outcome)
+    }
+
+    /// Begins a commit: what comes before [`Self::write`] and [`Self::publish`] is not part of it.
+    pub fn seal(&mut self) -> Result<Option<Sealed>> {
+        let model = named(&self.pair.model);
+        let sealed = self.pair.volume.seal(self.pair.now())?;
+        if let Some(sealed) = &sealed {
+            self.begun = sealed.generation();
+            self.history.states.insert(self.begun, vec![model]);
+            self.note();
+        }
+        Ok(sealed)
+    }
+
+    /// Writes a commit; it is durable afterwards.
+    pub fn write(&mut self, sealed: &Sealed) -> Result<()> {
+        sealed.write(&self.pair.device)?;
+        self.durable = self.begun;
+        self.note();
+        Ok(())
+    }
+
+    /// Ends a commit.
+    pub fn publish(&mut self, sealed: Sealed) -> Result<()> {
+        self.pair.volume.publish(sealed)
+    }
+
+    fn note(&mut self) {
+        let (durable, begun) = (self.durable, self.begun);
+        self.history.moments.push(Moment { events: self.pair.device.events(), durable, begun });
     }
 
     fn generation(&self) -> u64 {
@@ -173,7 +211,7 @@ impl History {
         for overlay in &self.overlays {
             if overlay.events <= events && overlay.durable.contains(&generation) {
                 let list = how.overlays.entry(overlay.inode).or_default();
-                list.push((overlay.offset, Arc::clone(&overlay.bytes)));
+                list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.bytes) });
             }
         }
         how

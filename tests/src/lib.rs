@@ -9,6 +9,7 @@
 
 pub mod check;
 pub mod crash;
+pub mod faulty;
 pub mod golden;
 pub mod history;
 pub mod image;

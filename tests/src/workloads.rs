@@ -217,6 +217,22 @@ impl Story {
         self.op(Op::Commit)
     }
 
+    /// A commit with something done between `seal` and `write`, and between `write` and `publish`.
+    fn commit_around(
+        &mut self,
+        before: impl FnOnce(&mut Self) -> Step,
+        after: impl FnOnce(&mut Self) -> Step,
+    ) -> Step {
+        let Some(sealed) = self.recorder.seal().map_err(|error| format!("seal: {error}"))? else {
+            return self.commit();
+        };
+        self.commits += 1;
+        before(self)?;
+        self.recorder.write(&sealed).map_err(|error| format!("write of a commit: {error}"))?;
+        after(self)?;
+        self.recorder.publish(sealed).map_err(|error| format!("publish: {error}"))
+    }
+
     fn remount(&mut self) -> Step {
         self.op(Op::Remount)
     }

@@ -15,7 +15,7 @@ use vexfs_tests::states::Limits;
 use vexfs_tests::workloads::{self, Workload};
 
 const FEW: Limits = Limits { prefixes: 4, subsets: 16, torn: 4, superblock: 6 };
-const USUAL: Limits = Limits { prefixes: 12, subsets: 64, torn: 12, superblock: 16 };
+const USUAL: Limits = Limits { prefixes: 24, subsets: 128, torn: 24, superblock: 24 };
 const ALL: Limits = Limits { prefixes: 200, subsets: 1024, torn: 100, superblock: 100 };
 
 fn limits() -> Limits {
@@ -32,7 +32,7 @@ fn chosen() -> Vec<Workload> {
     let random = match (env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
         (true, _) => 400,
         (_, true) => 4,
-        _ => 40,
+        _ => 60,
     };
     let mut all = workloads::all(random);
     if let Ok(names) = env::var("VEXFS_WORKLOADS") {

@@ -22,14 +22,23 @@ const BESIDE: [&str; 2] = ["codec", "distance"];
 const LINES_MAX: usize = 500;
 
 /// Files that may be longer, and why.
-const LONGER: [(&str, &str); 0] = [];
+const LONGER: [(&str, &str); 1] =
+    [("vexfs_fuse/src/filesystem.rs", "one `impl` of fuser's trait, a short function for each request")];
 
 /// Crates whose files the tidiness rules hold for.
-const CRATES: [&str; 7] =
-    ["vexfs_core", "vexfs_fuse", "vexfs_search", "vexfs_cli", "mkfs", "tests", "kernel"];
+const CRATES: [&str; 8] =
+    ["vexfs_core", "vexfs_host", "vexfs_fuse", "vexfs_search", "vexfs_cli", "mkfs", "tests", "kernel"];
 
-/// Files that may say `unsafe`: each wraps what cannot be said otherwise.
-const UNSAFE: [&str; 3] = ["vexfs_search/", "vexfs_fuse/", "kernel/"];
+/// Where `unsafe` may stand, each time with a `SAFETY:` comment above it: system calls that no crate wraps, the
+/// map of a file, SIMD, and the kernel's interfaces.
+const UNSAFE: [&str; 6] = [
+    "vexfs_search/src/",
+    "vexfs_fuse/src/",
+    "vexfs_host/src/",
+    "vexfs_cli/src/xattr.rs",
+    "vexfs_cli/src/import.rs",
+    "kernel/",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -166,7 +175,8 @@ fn files_are_tidy() {
     let mut count = 0;
     for (path, text) in CRATES.iter().flat_map(|directory| sources(directory)) {
         count += 1;
-        let lines = text.lines().count();
+        // A module's own tests, at its end, are not counted.
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
         if lines > LINES_MAX && !LONGER.iter().any(|(name, _)| *name == path) {
             wrong.push(format!("{path}: {lines} lines; which second idea has moved in?"));
         }
@@ -183,8 +193,14 @@ fn files_are_tidy() {
                 }
             }
             let unsafe_word = ["unsa", "fe "].concat();
-            if code.contains(&unsafe_word) && !UNSAFE.iter().any(|allowed| path.starts_with(allowed)) {
-                wrong.push(format!("{path}:{line}: {unsafe_word}outside of {UNSAFE:?}"));
+            if code.contains(&unsafe_word) {
+                let explained =
+                    text.lines().take(line).skip(line.saturating_sub(6)).any(|line| line.contains("SAFETY:"));
+                if !explained || !UNSAFE.iter().any(|allowed| path.starts_with(allowed)) {
+                    wrong.push(format!(
+                        "{path}:{line}: {unsafe_word}without SAFETY, or outside of {UNSAFE:?}"
+                    ));
+                }
             }
         }
     }

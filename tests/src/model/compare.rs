@@ -17,9 +17,22 @@ use super::{Model, Node, VectorName};
 pub struct Comparison {
     /// Bytes written in place since the state that is compared with, by inode and offset: each byte of such a
     /// range may be the old or the new one.
-    pub overlays: BTreeMap<u64, Vec<(u64, Arc<[u8]>)>>,
+    pub overlays: BTreeMap<u64, Vec<Overlay>>,
     /// Content versions may be higher than told, and vectors may look stale: a crash cut an operation in two.
     pub versions_may_differ: bool,
+    /// Times may be newer than told, for the same reason.
+    pub times_may_differ: bool,
+    /// Bytes of files are read, but may be any: in-place writes since the state are not known.
+    pub any_bytes: bool,
+}
+
+/// Bytes that may be found in the place of older ones.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
 }
 
 impl Comparison {
@@ -153,8 +166,11 @@ impl<D: BlockDevice> Walk<'_, D> {
     fn attributes(&self, node: &Node, real: &Attributes, path: &str) -> Result<(), String> {
         let size = node.size().unwrap_or(real.size);
         let version = if self.how.versions_may_differ { real.version } else { node.version };
-        let expected =
-            (node.kind, node.permissions, node.uid, node.gid, node.links, size, node.modified, version);
+        let (modified, changed) = match self.how.times_may_differ {
+            true => (real.modified, real.changed),
+            false => (node.modified, node.changed),
+        };
+        let expected = (node.kind, node.permissions, node.uid, node.gid, node.links, size, modified, version);
         let found = (
             real.kind,
             real.permissions,
@@ -165,7 +181,7 @@ impl<D: BlockDevice> Walk<'_, D> {
             real.modified,
             real.version,
         );
-        if found != expected || real.changed != node.changed {
+        if found != expected || real.changed != changed {
             return Err(format!(
                 "{path}: attributes {real:?}, expected {expected:?}, ctime {:?}",
                 node.changed
@@ -199,7 +215,9 @@ impl<D: BlockDevice> Walk<'_, D> {
             if got != there {
                 return Err(format!("{path}: read at {offset} gave {got} bytes, expected {there}"));
             }
-            if expected[..there] != found[..there] {
+            if expected[..there] != found[..there] && self.how.any_bytes {
+                old = false;
+            } else if expected[..there] != found[..there] {
                 old = false;
                 self.only_overlays(inode, offset, &expected[..there], &found[..there], path)?;
             }
@@ -220,8 +238,8 @@ impl<D: BlockDevice> Walk<'_, D> {
         for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
             let at = offset + index as u64;
             let allowed = expected == found
-                || overlays.iter().any(|(start, bytes)| {
-                    at.checked_sub(*start).and_then(|index| bytes.get(index as usize)) == Some(found)
+                || overlays.iter().any(|Overlay { offset, bytes }| {
+                    at.checked_sub(*offset).and_then(|index| bytes.get(index as usize)) == Some(found)
                 });
             if !allowed {
                 return Err(format!("{path}: byte {at} is {found:#04x}, expected {expected:#04x}"));
@@ -257,7 +275,7 @@ impl<D: BlockDevice> Walk<'_, D> {
         self.each_data(inode, size, path, |data, len| {
             at = if node.bytes.is_zero(at, data - at) { data + len } else { u64::MAX };
         })?;
-        let overlaid = self.how.overlays.contains_key(&inode);
+        let overlaid = self.how.any_bytes || self.how.overlays.contains_key(&inode);
         if !overlaid && (at == u64::MAX || !node.bytes.is_zero(at, size.saturating_sub(at))) {
             return Err(format!("{path}: SEEK_DATA skips bytes that are not zero"));
         }

@@ -20,7 +20,7 @@ use vexfs_core::numbers::Time;
 
 pub use apply::Learned;
 pub use bytes::Bytes;
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, Overlay, compare};
 pub use generate::Generator;
 pub use op::{Fill, Name, Op, VectorFill, VectorName};
 pub use pair::{Outcome, Pair};

@@ -9,7 +9,7 @@ use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, Removed};
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
-use super::{Comparison, Learned, Model, Op, compare};
+use super::{Comparison, Learned, Model, Op, Overlay, compare};
 
 /// A volume under test, and what it should be.
 pub struct Pair<D> {
@@ -31,6 +31,12 @@ pub enum Outcome {
     Done,
     /// It was refused with this errno, as it had to be.
     Refused(i32),
+    /// It needs a commit of its own while another is on its way, and nothing changed but content versions.
+    Busy,
+    /// The disk failed, and nothing changed but bytes written in place.
+    Failed,
+    /// The volume turned read-only after such a failure.
+    ReadOnly,
     /// The volume is full, and nothing changed.
     NoSpace {
         /// Blocks that the next commit frees.
@@ -64,7 +70,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
         for (inode, overlays) in &how.overlays {
             let Some(size) = pair.model.nodes.get(inode).and_then(|node| node.size()) else { continue };
             pair.model.change(*inode).vectors.values_mut().for_each(|vector| vector.fresh = None);
-            for (offset, bytes) in overlays {
+            for Overlay { offset, bytes } in overlays {
                 let mut found = vec![0; size.saturating_sub(*offset).min(bytes.len() as u64) as usize];
                 pair.volume.read(Ino(*inode), *offset, &mut found)?;
                 pair.model.change(*inode).bytes.write(*offset, &found);
@@ -121,6 +127,14 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 }
                 Ok(Outcome::NoSpace { pending })
             }
+            Err(Error::Busy) => {
+                if let Op::Write { inode, offset, .. } = op {
+                    self.half_allocated(*inode, *offset..*offset)?;
+                }
+                Ok(Outcome::Busy)
+            }
+            Err(Error::Device { .. }) => Ok(Outcome::Failed),
+            Err(Error::ReadOnly) if self.volume.is_read_only() => Ok(Outcome::ReadOnly),
             Err(error) => {
                 let learned = Learned { inode: u64::MAX, collection: u32::MAX, ..Learned::default() };
                 match model.apply(op, &self.open, &learned, now) {
@@ -261,7 +275,8 @@ impl<D: BlockDevice + Clone> Pair<D> {
         Ok(learned)
     }
 
-    /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already.
+    /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already, and the
+    /// file counts as changed.
     fn half_allocated(&mut self, inode: u64, range: std::ops::Range<u64>) -> std::result::Result<(), String> {
         let real = self.volume.attributes(Ino(inode)).map_err(|error| error.to_string())?;
         let node = self.model.change(inode);

@@ -39,6 +39,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("run-full", run_full).with(small, 4096),
         Workload::new("commit-by-commit", commit_by_commit),
         Workload::new("many-remounts", many_remounts),
+        Workload::new("work-during-commits", work_during_commits).with(small, 4096),
     ]
 }
 
@@ -458,4 +459,27 @@ fn many_remounts(story: &mut Story) -> Step {
         debug_assert!(!story.recorder.pair.open.contains(&inode));
     }
     Ok(())
+}
+
+fn work_during_commits(story: &mut Story) -> Step {
+    story.file("a", 30_000)?;
+    story.file("b", 9000)?;
+    story.commit()?;
+    for round in 0..5 {
+        story.write("a", 5000 * round, 6000)?;
+        story.file(&format!("new {round}"), 7000)?;
+        story.commit_around(
+            |story| {
+                story.unlink("b")?;
+                story.file(&format!("early {round}"), 12_000)?;
+                story.write("a", 100, 5000)
+            },
+            |story| {
+                story.file("b", 9000)?;
+                story.truncate("a", 29_000 - round)?;
+                story.unlink(&format!("new {round}"))
+            },
+        )?;
+    }
+    story.commit()
 }

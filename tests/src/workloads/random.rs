@@ -1,5 +1,7 @@
 //! Random workloads: three or four operations on a few files, a commit, and again (after the manner of ACE).
 
+use std::cell::RefCell;
+
 use super::{Op, Outcome, Step, Story, Told, Workload};
 use crate::model::Generator;
 
@@ -24,15 +26,46 @@ fn tell(story: &mut Story, seed: u64) -> Step {
     story.commit()?;
     for round in 0..8 {
         generator.removing = round % 4 == 3;
-        for _ in 0..3 {
-            let pair = &story.recorder.pair;
-            let op = generator.next(&pair.model, &pair.open);
-            let outcome = story.attempt(op.clone())?;
-            if matches!(outcome, Outcome::NoSpace { .. }) {
-                return Err(format!("{op:?}: {outcome:?}"));
+        few(story, &mut generator, 3)?;
+        match round {
+            5 => story.op(Op::Remount)?,
+            _ if (seed + round) % 3 == 0 => {
+                let generator = RefCell::new(&mut generator);
+                story.commit_around(
+                    |story| meanwhile(story, &mut generator.borrow_mut()),
+                    |story| meanwhile(story, &mut generator.borrow_mut()),
+                )?;
             }
+            _ => story.op(Op::Commit)?,
         }
-        story.op(if round == 5 { Op::Remount } else { Op::Commit })?;
+    }
+    Ok(())
+}
+
+fn few(story: &mut Story, generator: &mut Generator, count: u32) -> Step {
+    for _ in 0..count {
+        let pair = &story.recorder.pair;
+        let op = generator.next(&pair.model, &pair.open);
+        let outcome = story.attempt(op.clone())?;
+        if matches!(outcome, Outcome::NoSpace { .. }) {
+            return Err(format!("{op:?}: {outcome:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What may be done while a commit is on its way: all that does not need one of its own.
+fn meanwhile(story: &mut Story, generator: &mut Generator) -> Step {
+    for _ in 0..2 {
+        let pair = &story.recorder.pair;
+        let op = generator.next(&pair.model, &pair.open);
+        let commits = match &op {
+            Op::Write { inode, .. } => !pair.model.node(*inode).vectors.is_empty(),
+            _ => false,
+        };
+        if !commits {
+            story.attempt(op)?;
+        }
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("remove-a-used-collection", remove_a_used_collection),
         Workload::new("chunks-of-a-document", chunks_of_a_document).with(4 << 20, 4096),
         Workload::new("hard-links-with-vectors", hard_links_with_vectors),
+        Workload::new("vectors-during-commits", vectors_during_commits),
         Workload::new("matrix-grows-and-shrinks", matrix_grows_and_shrinks).with(4 << 20, 4096),
     ]
 }
@@ -283,5 +284,32 @@ fn matrix_grows_and_shrinks(story: &mut Story) -> Step {
     story.commit()?;
     story.create("last")?;
     story.vector("last", "wide", 0, 1000)?;
+    story.commit()
+}
+
+fn vectors_during_commits(story: &mut Story) -> Step {
+    for path in ["a", "b", "c"] {
+        story.file(path, 100)?;
+        story.vector(path, "minilm", 0, 96)?;
+    }
+    story.commit()?;
+    for round in 0..5 {
+        story.remove_vector("b", "minilm", 0)?;
+        story.commit_around(
+            |story| {
+                story.tidy()?;
+                story.vector("a", "minilm", round, 96)?;
+                story.vector("c", "minilm", 0, 96)
+            },
+            |story| {
+                story.tidy()?;
+                story.vector("b", "minilm", 0, 96)?;
+                story.tidy()
+            },
+        )?;
+        story.tidy()?;
+        story.commit()?;
+    }
+    story.tidy()?;
     story.commit()
 }
