@@ -46,11 +46,12 @@ install: ## install the programs [PREFIX=/usr] [DESTDIR=]; run `make build` firs
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BIN)/,$(SYSTEM_PROGRAMS)) "$(DESTDIR)$(PREFIX)/sbin"
 	install -m 755 $(addprefix $(BIN)/,$(USER_PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
-# Helpers elsewhere than in /sbin would not be found: link them there, unless /sbin leads to the same place.
-	@install -d "$(DESTDIR)/sbin"
-	@for program in $(SYSTEM_PROGRAMS); do \
+# Helpers elsewhere than in /sbin would not be found: link them there, unless /sbin leads to the same place (a package
+# in the making, with DESTDIR, has no such link yet).
+	@[ "$(PREFIX)" = /usr ] && [ -n "$(DESTDIR)" ] || { install -d "$(DESTDIR)/sbin"; \
+	for program in $(SYSTEM_PROGRAMS); do \
 		[ "$(DESTDIR)/sbin/$$program" -ef "$(DESTDIR)$(PREFIX)/sbin/$$program" ] || \
-		ln -sfnv "$(PREFIX)/sbin/$$program" "$(DESTDIR)/sbin/$$program"; done
+		ln -sfnv "$(PREFIX)/sbin/$$program" "$(DESTDIR)/sbin/$$program"; done; }
 
 .PHONY: uninstall
 uninstall: ## take away what `make install` put there [PREFIX=] [DESTDIR=]

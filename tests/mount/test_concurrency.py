@@ -12,6 +12,15 @@ STEPS = 600
 
 
 def work(root, number, results):
+    """What one process does; its model, or its error, goes to `results`."""
+    try:
+        results.put((number, change(root, number)))
+    except BaseException as error:
+        results.put((number, error))
+        raise
+
+
+def change(root, number):
     """Random operations in a directory of the worker's own, with a model beside them; and in a shared one, without."""
     choose = random.Random(number)
     own, shared = f"{root}/own{number}", f"{root}/shared"
@@ -42,7 +51,7 @@ def work(root, number, results):
                 os.rename(f"{shared}/g{choose.randrange(20)}", f"{shared}/g{choose.randrange(20)}")
             except FileNotFoundError:
                 pass
-    results.put((number, model))
+    return model
 
 
 def test_processes_at_once(volume):
@@ -55,6 +64,7 @@ def test_processes_at_once(volume):
     models = dict(results.get(timeout=120) for _ in workers)
     for worker in workers:
         worker.join()
+    assert all(isinstance(model, dict) for model in models.values()), models
     for _ in range(2):
         for number, model in models.items():
             own = volume.path / f"own{number}"

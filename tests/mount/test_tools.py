@@ -53,7 +53,7 @@ def test_not_a_vexfs_image(tmp_path):
     for image in (zeros, ext4):
         for program in ("mount.vexfs", "fsck.vexfs", "dump.vexfs"):
             arguments = [image, mount_point] if program == "mount.vexfs" else [image]
-            assert "not a VexFS image" in refused(BIN / program, *arguments)
+            assert "not a VexFS" in refused(BIN / program, *arguments)
     assert "No such file" in refused(BIN / "mount.vexfs", tmp_path / "nothing", mount_point)
 
 
@@ -183,7 +183,11 @@ def test_mount_and_umount_and_fsck_find_the_helpers(make_volume, tmp_path):
     staging = tmp_path / "staging"
     run("make", "-C", ROOT, "install", f"DESTDIR={staging}")
     installed = {str(path.relative_to(staging)) for path in staging.rglob("*") if path.is_file()}
-    assert {"usr/sbin/mount.vexfs", "usr/sbin/mkfs.vexfs", "usr/sbin/fsck.vexfs", "usr/bin/vexfs", "sbin/mount.vexfs"} <= installed
+    assert {"usr/sbin/mount.vexfs", "usr/sbin/mkfs.vexfs", "usr/sbin/fsck.vexfs", "usr/bin/vexfs"} <= installed
+    local = tmp_path / "local"
+    run("make", "-C", ROOT, "install", f"DESTDIR={local}", "PREFIX=/usr/local")
+    assert os.readlink(local / "sbin/mount.vexfs") == "/usr/local/sbin/mount.vexfs"
+    assert (local / "usr/local/sbin/mount.vexfs").is_file()
     sbin = os.path.realpath("/sbin")
     other = tmp_path / "other.img"
     script = textwrap.dedent(f"""
