@@ -29,7 +29,7 @@ target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target/planted-bugs"
 target=$(cd "$target/planted-bugs" && pwd)
 export CARGO_TARGET_DIR="$target" RUST_BACKTRACE=0
-export CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_DEBUG=false
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
 
 planted=0
 found=0

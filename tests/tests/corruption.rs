@@ -82,7 +82,11 @@ fn metadata(image: &Image, pair: &Pair<SimDevice>) -> Vec<(u64, u64)> {
 
 #[test]
 fn every_flipped_bit_is_found_or_harmless() {
-    let flips = if long() { 4000 } else { 40 };
+    let flips = match (long(), cfg!(debug_assertions)) {
+        (true, _) => 4000,
+        (_, true) => 8,
+        _ => 40,
+    };
     let mut wrong = Vec::new();
     let (mut found, mut harmless) = (0, 0);
     for (seed, block_size) in [(1, 4096), (2, 8192), (3, 16384)] {
@@ -109,14 +113,20 @@ fn every_flipped_bit_is_found_or_harmless() {
     println!("flipped bits: {found} found, {harmless} harmless, {} unseen", wrong.len());
     wrong.truncate(10);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(found > 500, "only {found} flips found");
+    assert!(found > 400, "only {found} flips found");
 }
 
 #[test]
 fn every_lie_of_the_disk_is_found_or_harmless() {
     let mut wrong = Vec::new();
     let (mut found, mut harmless) = (0, 0);
-    let seeds = if long() { 60 } else { 3 };
+    let seeds = if long() {
+        60
+    } else if cfg!(debug_assertions) {
+        1
+    } else {
+        3
+    };
     for seed in 0..seeds {
         let honest = filled(SimDevice::new(SIZE), 4096, 100 + seed);
         let start = honest.device.image();
