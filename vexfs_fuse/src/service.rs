@@ -13,6 +13,7 @@ use std::sync::{
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuser::{INodeNo, Notifier};
+use vexfs_core::control::{Pseudo, pseudo};
 use vexfs_core::device::Data;
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Report, WritePlan};
@@ -48,6 +49,8 @@ pub struct Service {
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
     later: Mutex<Option<Sender<Later>>>,
+    /// Sizes of columns that the kernel was told.
+    sizes: Mutex<HashMap<u64, u64>>,
     /// How often each inode is open.
     opens: Mutex<HashMap<u64, u64>>,
     wake: Mutex<Wake>,
@@ -83,6 +86,7 @@ impl Service {
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
             later: Mutex::new(None),
+            sizes: Mutex::new(HashMap::new()),
             opens: Mutex::new(HashMap::new()),
             wake: Mutex::new(Wake { tidy: true, ..Wake::default() }),
             woken: Condvar::new(),
@@ -199,10 +203,29 @@ impl Service {
                 continue;
             }
             done.push(event);
+            self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
             if let Err(error) = notifier.inval_inode(INodeNo(event.inode.0), offset, event.len as i64) {
                 log::debug!("notification for inode {}: {error}", event.inode);
+            }
+        }
+    }
+
+    // A column that grew: an invalidation makes the kernel drop the answers to its own questions for the size, so it
+    // could read with the old one. Storing the last byte, a zero, sets the size at once.
+    fn tell_size(&self, notifier: &Notifier, inode: Ino) {
+        if pseudo(inode) != Some(Pseudo::Column) {
+            return;
+        }
+        let Ok(size) = self.volume().attributes(inode).map(|attributes| attributes.size) else { return };
+        let told = {
+            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+            sizes.insert(inode.0, size).unwrap_or(0)
+        };
+        if size > told && size > 1 {
+            if let Err(error) = notifier.store(INodeNo(inode.0), size - 1, &[0]) {
+                log::debug!("size of inode {inode}: {error}");
             }
         }
     }
@@ -367,6 +390,9 @@ impl Service {
         let plan = self.volume().read_begin(inode, offset, buffer)?;
         for (range, place) in plan.pieces {
             self.disk.read_at(place, &mut buffer[range])?;
+        }
+        if plan.len < buffer.len() {
+            log::debug!("short read of inode {inode} at {offset}: {} of {}", plan.len, buffer.len());
         }
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.read_bytes.fetch_add(plan.len as u64, Ordering::Relaxed);

@@ -133,15 +133,16 @@ impl Loaded {
         let block_size = u64::from(tx.geometry().block_size);
         let matrix = collection_matrix(self.id);
         let size = record.size.get();
-        if to > size {
+        // A chunk ahead, so that the kernel knows the new size before a row that needs it can be seen.
+        if to.saturating_add(CHUNK) > size {
             let growth = (size / 8).max(1).next_power_of_two().clamp(CHUNK, GROWTH_MAX);
-            let end = to.max(size + growth).next_multiple_of(CHUNK);
-            let chunk_end = to.next_multiple_of(CHUNK);
-            if grow(tx, matrix, record, size, end).is_err() {
+            let end = (to + CHUNK).max(size + growth).next_multiple_of(CHUNK);
+            if grow(tx, matrix, record, size, end).is_ok() {
+                record.size = U64::new(end);
+            } else if to > size {
                 // Nearly full: as little as will do.
-                grow(tx, matrix, record, size, chunk_end)?;
-                record.size = U64::new(chunk_end);
-            } else {
+                let end = to.next_multiple_of(CHUNK);
+                grow(tx, matrix, record, size, end)?;
                 record.size = U64::new(end);
             }
         }
