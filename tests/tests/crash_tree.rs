@@ -186,7 +186,13 @@ impl Bench {
 
 #[test]
 fn every_crash_leaves_a_whole_tree() {
-    let rounds = if std::env::var_os("VEXFS_LONG").is_some() { 200 } else { 12 };
+    let rounds = if std::env::var_os("VEXFS_LONG").is_some() {
+        200
+    } else if cfg!(debug_assertions) {
+        4
+    } else {
+        40
+    };
     let tally = Tally::default();
     for round in 0..rounds {
         let mut run = Bench::new([4096, 4096, 8192, 16384][round as usize % 4], round);

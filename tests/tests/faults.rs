@@ -104,7 +104,13 @@ fn named(model: &Model) -> Model {
 
 #[test]
 fn every_call_may_fail() {
-    let seeds = if std::env::var_os("VEXFS_LONG").is_some() { 100 } else { 4 };
+    let seeds = if std::env::var_os("VEXFS_LONG").is_some() {
+        100
+    } else if cfg!(debug_assertions) {
+        2
+    } else {
+        14
+    };
     let mut runs = 0;
     let mut wrong = Vec::new();
     for seed in 0..seeds {
