@@ -155,11 +155,16 @@ fn a_damaged_superblock_is_repaired_and_a_damaged_node_is_told() {
     fill(&image.0);
     let device = Image::open(&image.0, Access::Write).unwrap();
     device.write(16384 + 100, b"damage").unwrap();
-    assert!(expect(4, run(FSCK, &["-n", image.path()])).contains("superblock copy 1 is damaged"));
-    assert!(expect(4, run(FSCK, &[image.path()])).contains("-y repairs 1"), "not asked, nothing repaired");
+    // A power cut can leave that, and the others are whole: it is told, but is no error.
+    assert!(expect(0, run(FSCK, &["-n", image.path()])).contains("superblock copy 1 is damaged"));
+    assert!(
+        expect(0, run(FSCK, &[image.path()])).contains("copy 1 is damaged"),
+        "not asked, nothing repaired"
+    );
     expect(1, run(DUMP, &[image.path(), "superblock"]));
-    assert!(expect(1, run(FSCK, &["-p", image.path()])).contains("all repaired"));
-    expect(0, run(FSCK, &["-n", image.path()]));
+    expect(0, run(FSCK, &["-p", image.path()]));
+    assert!(!expect(0, run(FSCK, &["-n", image.path()])).contains("copy 1"));
+    expect(0, run(DUMP, &[image.path(), "superblock"]));
 
     let tree = json_lines(&expect(0, run(DUMP, &["--json", image.path(), "tree"])));
     let leaf = tree.iter().find(|node| node["level"] == 0).unwrap()["block"].as_u64().unwrap();

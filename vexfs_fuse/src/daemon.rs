@@ -1,6 +1,6 @@
 //! The life of a mount: open and lock the image, mount, serve, commit, let go.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -15,13 +15,12 @@ use vexfs_host::{Access, LockedImage};
 use crate::disk::Disk;
 use crate::filesystem::Vexfs;
 use crate::messages::Ring;
+use crate::mounting;
 use crate::options::{Implicit, Options};
 use crate::service::{Later, Service, THREADS};
 
 /// How long a mount waits for another program to let go of the image, as after an unmount.
 const WAIT_FOR_IMAGE: Duration = Duration::from_secs(10);
-/// Read-ahead in KiB; the kernel begins with 128.
-const READ_AHEAD_KIB: u32 = 1024;
 
 /// Mounts `source` on `target` and serves it until it is unmounted; calls `ready` once it is mounted.
 ///
@@ -49,21 +48,17 @@ pub fn run(
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;
 
     let filesystem = Vexfs::new(Arc::clone(&service), !options.no_access_times && !options.read_only);
-    let mut session = Session::new(filesystem, target, &config(source, options))
-        .map_err(|error| format!("mounting on {}: {error}", target.display()))?;
+    let target = target.canonicalize().map_err(|error| format!("{}: {error}", target.display()))?;
+    let session = start_session(filesystem, source, &target, options)?;
     let queue = service.connect(session.notifier());
-    let mut unmounter = session.unmount_callable();
     let helpers = Helpers::start(&service, options, queue)?;
-    let place = target.to_path_buf();
+    let place = target.clone();
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             if signals.wait().is_ok() {
                 log::info!("a signal asks to unmount");
-                if unmounter.unmount().is_err() {
-                    // Somebody is still in it: out of sight now, gone with its last user.
-                    let _ = nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH);
-                }
+                mounting::unmount(&place);
             }
         })
         .map_err(|error| format!("threads: {error}"))?;
@@ -79,22 +74,25 @@ pub fn run(
     Ok(())
 }
 
-/// Changes the kernel's flags of a mount.
-pub fn remount(target: &Path, options: &Options) -> Result<(), String> {
-    use nix::mount::MsFlags;
-    let mut flags = MsFlags::MS_REMOUNT;
-    let wanted = [
-        (options.read_only, MsFlags::MS_RDONLY),
-        (options.no_access_times, MsFlags::MS_NOATIME),
-        (!options.devices, MsFlags::MS_NODEV),
-        (!options.setuid, MsFlags::MS_NOSUID),
-        (options.no_exec, MsFlags::MS_NOEXEC),
-    ];
-    for (on, flag) in wanted {
-        flags.set(flag, on);
+// Root mounts by itself, others through fusermount3.
+fn start_session(
+    filesystem: Vexfs,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+) -> Result<Session<Vexfs>, String> {
+    let config = config(source, options);
+    if !nix::unistd::geteuid().is_root() {
+        let session = Session::new(filesystem, target, &config);
+        return session.map_err(|error| format!("mounting on {}: {error}", target.display()));
     }
-    nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
-        .map_err(|error| format!("remounting {}: {error}", target.display()))
+    let image = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
+    let fuse = mounting::mount_fuse(&image, target, options)?;
+    let acl = config.acl;
+    Session::from_fd(filesystem, fuse, acl, config).map_err(|error| {
+        mounting::unmount(target);
+        format!("the kernel's FUSE did not start: {error}")
+    })
 }
 
 struct Helpers(Vec<thread::JoinHandle<()>>);
@@ -166,21 +164,4 @@ fn stop_signals() -> SigSet {
         signals.add(signal);
     }
     signals
-}
-
-/// Raises the read-ahead of the mount; the kernel caps what INIT asks for.
-pub fn raise_read_ahead(target: &Path) -> Option<()> {
-    let target = target.canonicalize().ok()?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let device = mounts.lines().rev().find_map(|line| {
-        let mut fields = line.split(' ');
-        let device = fields.nth(2)?;
-        let place = fields.nth(1)?.replace("\\040", " ");
-        (Path::new(&place) == target).then(|| device.to_owned())
-    })?;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(format!("/sys/class/bdi/{device}/read_ahead_kb"))
-        .ok()?;
-    write!(file, "{READ_AHEAD_KIB}").ok()
 }

@@ -73,6 +73,7 @@ impl Vexfs {
 
     fn reply_entry(&self, reply: ReplyEntry, (result, events): (Result<Attributes>, Vec<Event>)) {
         let block_size = self.block_size();
+        let _ = result.as_ref().map(|attributes| self.service.told(attributes));
         self.service.finish(events, move || match result {
             Ok(attributes) => {
                 let attr = file_attr(&attributes, block_size);
@@ -96,6 +97,7 @@ impl Vexfs {
 
     fn reply_attr(&self, reply: ReplyAttr, (result, events): (Result<Attributes>, Vec<Event>)) {
         let block_size = self.block_size();
+        let _ = result.as_ref().map(|attributes| self.service.told(attributes));
         self.service.finish(events, move || match result {
             Ok(attributes) => reply.attr(&attribute_ttl(&attributes), &file_attr(&attributes, block_size)),
             Err(error) => reply.error(errno_of_inode(error)),
@@ -599,6 +601,7 @@ impl Filesystem for Vexfs {
             let result =
                 list(&volume, ino(inode), offset, |inode, _, name, cookie| match volume.attributes(inode) {
                     Ok(attributes) => {
+                        self.service.told(&attributes);
                         let attr = file_attr(&attributes, block_size);
                         let ttl: Duration = attribute_ttl(&attributes).min(entry_ttl(&attributes));
                         reply.add(INodeNo(inode.0), cookie, OsStr::from_bytes(name), &ttl, &attr, GENERATION)

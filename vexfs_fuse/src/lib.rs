@@ -9,5 +9,6 @@ pub mod daemon;
 pub mod disk;
 pub mod filesystem;
 pub mod messages;
+pub mod mounting;
 pub mod options;
 pub mod service;

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 use vexfs_fuse::options::{Arguments, Options};
-use vexfs_fuse::{daemon, messages};
+use vexfs_fuse::{daemon, messages, mounting};
 
 /// mount(8): wrong usage.
 const USAGE: u8 = 1;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if options.remount {
-        return finish(daemon::remount(&arguments.target, &options));
+        return finish(mounting::remount(&arguments.target, &options));
     }
     if !arguments.target.is_dir() {
         return fail(FAILURE, &format!("{}: not a directory to mount on", arguments.target.display()));
@@ -55,9 +55,9 @@ fn serve(
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), String> {
     daemon::run(&arguments.source, &arguments.target, options, ring, || {
-        let target = arguments.target.clone();
-        // The mount is served by then, which looking at its path needs.
-        std::thread::spawn(move || daemon::raise_read_ahead(&target));
+        if let Ok(target) = std::path::absolute(&arguments.target) {
+            mounting::raise_read_ahead(&target);
+        }
         ready()
     })
 }

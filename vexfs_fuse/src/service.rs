@@ -16,7 +16,7 @@ use fuser::{INodeNo, Notifier};
 use vexfs_core::control::{Pseudo, pseudo};
 use vexfs_core::device::Data;
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Report, WritePlan};
+use vexfs_core::operations::{Attributes, Report, WritePlan};
 use vexfs_core::{Error, Event, Result, Volume};
 
 use crate::disk::Disk;
@@ -212,21 +212,33 @@ impl Service {
         }
     }
 
+    /// Notes the size of a column that the kernel is told with attributes.
+    pub fn told(&self, attributes: &Attributes) {
+        if pseudo(attributes.inode) == Some(Pseudo::Column) {
+            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = sizes.entry(attributes.inode.0).or_insert(attributes.size);
+            *known = attributes.size.max(*known);
+        }
+    }
+
     // A column that grew: an invalidation makes the kernel drop the answers to its own questions for the size, so it
-    // could read with the old one. Storing the last byte, a zero, sets the size at once.
+    // could read with the old one. Storing the last byte sets the size at once; the page is read anew afterwards.
     fn tell_size(&self, notifier: &Notifier, inode: Ino) {
         if pseudo(inode) != Some(Pseudo::Column) {
             return;
         }
-        let Ok(size) = self.volume().attributes(inode).map(|attributes| attributes.size) else { return };
-        let told = {
-            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-            sizes.insert(inode.0, size).unwrap_or(0)
-        };
-        if size > told && size > 1 {
-            if let Err(error) = notifier.store(INodeNo(inode.0), size - 1, &[0]) {
-                log::debug!("size of inode {inode}: {error}");
-            }
+        let Ok(attributes) = self.volume().attributes(inode) else { return };
+        let size = attributes.size;
+        let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&inode.0).copied();
+        // A column that the kernel never heard of is in none of its caches.
+        if known.is_none_or(|known| size <= known) {
+            return;
+        }
+        self.told(&attributes);
+        let stored = notifier.store(INodeNo(inode.0), size - 1, &[0]);
+        let done = stored.and_then(|()| notifier.inval_inode(INodeNo(inode.0), size as i64 - 1, 1));
+        if let Err(error) = done {
+            log::debug!("size of inode {inode}: {error}");
         }
     }
 

@@ -141,7 +141,7 @@ fn pass(image: &LockedImage, arguments: &Arguments, repair: bool, tell: bool) ->
         Direct(image),
         options,
         &mut |finding| {
-            if tell && finding.is_error() {
+            if tell && (finding.is_error() || finding.is_repairable()) {
                 bar.suspend(|| println!("{finding}"));
             }
             repairable += u64::from(finding.is_repairable());
@@ -187,6 +187,11 @@ fn print_summary(path: &Path, first: &Pass, last: &CheckReport, corrected: bool)
     }
     let errors = counted(seen.errors, "error", "errors");
     match (seen.errors, corrected, last.errors) {
+        (0, ..) if first.repairable > 0 => {
+            println!(
+                "{path}: clean; the next mount, or fsck.vexfs -p, writes damaged superblock copies anew"
+            );
+        }
         (0, ..) => println!("{path}: clean"),
         (_, false, _) if first.repairable > 0 => {
             println!("{path}: {errors}; fsck.vexfs -y repairs {} of them", first.repairable);
