@@ -46,16 +46,18 @@ install: ## install the programs [PREFIX=/usr] [DESTDIR=]; run `make build` firs
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BIN)/,$(SYSTEM_PROGRAMS)) "$(DESTDIR)$(PREFIX)/sbin"
 	install -m 755 $(addprefix $(BIN)/,$(USER_PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+# The kernel knows the mount as fuse.vexfs, and umount(8) looks for the helper of that type.
+	@ln -sfnv umount.vexfs "$(DESTDIR)$(PREFIX)/sbin/umount.fuse.vexfs"
 # Helpers elsewhere than in /sbin would not be found: link them there, unless /sbin leads to the same place (a package
 # in the making, with DESTDIR, has no such link yet).
 	@[ "$(PREFIX)" = /usr ] && [ -n "$(DESTDIR)" ] || { install -d "$(DESTDIR)/sbin"; \
-	for program in $(SYSTEM_PROGRAMS); do \
+	for program in $(SYSTEM_PROGRAMS) umount.fuse.vexfs; do \
 		[ "$(DESTDIR)/sbin/$$program" -ef "$(DESTDIR)$(PREFIX)/sbin/$$program" ] || \
 		ln -sfnv "$(PREFIX)/sbin/$$program" "$(DESTDIR)/sbin/$$program"; done; }
 
 .PHONY: uninstall
 uninstall: ## take away what `make install` put there [PREFIX=] [DESTDIR=]
-	rm -f $(foreach program,$(SYSTEM_PROGRAMS),"$(DESTDIR)$(PREFIX)/sbin/$(program)" "$(DESTDIR)/sbin/$(program)")
+	rm -f $(foreach program,$(SYSTEM_PROGRAMS) umount.fuse.vexfs,"$(DESTDIR)$(PREFIX)/sbin/$(program)" "$(DESTDIR)/sbin/$(program)")
 	rm -f $(foreach program,$(USER_PROGRAMS),"$(DESTDIR)$(PREFIX)/bin/$(program)")
 
 .PHONY: check
