@@ -111,7 +111,7 @@ python: setup-demo ## print the path of a Python with numpy and scikit-learn
 
 .PHONY: bench-alloc
 bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and next-fit
-	cargo bench --package vexfs_tests --bench allocator
+	cargo run --release --package vexfs_tests --bin bench-alloc
 
 .PHONY: kernel-core
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
