@@ -188,7 +188,7 @@ impl Vexfs {
         let caller = Caller { uid, gid, in_group: &in_group };
         let (result, events) = self.service.change(|volume| change(volume, &caller));
         if let Err(error) = result {
-            if name.as_bytes().starts_with(b"user.vex") || name.as_bytes().starts_with(b"user.vector.") {
+            if name.as_bytes().starts_with(b"user.vexfs.") || name.as_bytes().starts_with(b"user.vector.") {
                 self.service.refused();
                 let name = name.to_string_lossy();
                 let reason = match name.strip_prefix("user.vector.") {

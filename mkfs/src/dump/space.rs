@@ -51,7 +51,7 @@ pub fn journal<D: BlockDevice, W: Write>(reader: &Reader<D>, report: &mut Report
     let layout = reader.geometry();
     let value = json!({
         "start": layout.journal_start, "blocks": layout.journal_blocks,
-        "bytes": layout.journal_blocks * u64::from(layout.block_size), "records": 0,
+        "bytes": layout.journal_blocks * u64::from(layout.block_size),
         "note": "reserved: in format version 1 each fsync is a commit, and nothing is logged",
     });
     report.section("journal", &value)?;

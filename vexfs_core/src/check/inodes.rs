@@ -12,7 +12,7 @@ use crate::format::{
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::records;
 use crate::tree;
-use crate::volume::{Nodes, Volume};
+use crate::volume::Volume;
 use zerocopy::IntoBytes;
 
 /// Directories between one and the root at most.
@@ -78,7 +78,7 @@ impl Group {
             Kind::Link => self.link(volume, state, key, value)?,
             Kind::Xattr => {
                 let (attribute, name, _) = records::xattr(inode, value)?;
-                check_hash(volume, state, key, records::name_hash(volume, inode, name))?;
+                check_hash(state, key, records::name_hash(volume, inode, name))?;
                 let number = attribute.value_number.get();
                 if number != 0
                     && records::xattr_value(volume, inode, value)?.len() != attribute.value_len.get() as usize
@@ -235,7 +235,7 @@ impl Group {
     ) -> Result<()> {
         let inode = Ino(key.inode);
         let link: &LinkRecord = parse_exact(value, "link of inode", inode.0)?;
-        check_hash(volume, state, key, records::name_hash(volume, inode, link.as_bytes()))?;
+        check_hash(state, key, records::name_hash(volume, inode, link.as_bytes()))?;
         self.links += 1;
         self.link_parent = link.parent.get();
         let parent = Ino(link.parent.get());
@@ -258,7 +258,7 @@ impl Group {
         let directory = Ino(key.inode);
         let (entry, name): (&DirentRecord, _) = records::dirent(directory, value)?;
         let inode = Ino(entry.inode.get());
-        check_hash(volume, state, key, records::name_hash(volume, directory, name))?;
+        check_hash(state, key, records::name_hash(volume, directory, name))?;
         self.entries += 1;
         self.subdirectories += u64::from(entry.kind == FileKind::Directory as u8);
         let bad_name = name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/'));
@@ -354,13 +354,7 @@ fn orphan<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>, key:
     Ok(())
 }
 
-fn check_hash<H: BlockDevice + Data>(
-    volume: &Volume<H>,
-    state: &mut State<'_>,
-    key: Key,
-    hash: u64,
-) -> Result<()> {
-    debug_assert!(volume.geometry().block_size != 0);
+fn check_hash(state: &mut State<'_>, key: Key, hash: u64) -> Result<()> {
     if key.offset >> 16 == hash && key.offset >= 3 {
         return Ok(());
     }

@@ -84,11 +84,11 @@ pub fn check<H: BlockDevice + Data>(
     walk::tree(&volume, &mut state)?;
     walk::space(&volume, &mut state)?;
     walk::counters(&volume, &mut state)?;
-    let (report, repairs, whole, used) = state.finish();
+    let (report, repairs, whole) = state.finish();
     if !options.repair {
         return Ok(report);
     }
-    let repaired = repair::apply(&mut volume, &repairs, &used, whole, options.now)?;
+    let repaired = repair::apply(&mut volume, &repairs, whole, options.now)?;
     Ok(CheckReport { repaired, ..report })
 }
 
@@ -173,7 +173,7 @@ impl<'a> State<'a> {
         Ok(())
     }
 
-    fn finish(self) -> (CheckReport, Vec<Finding>, bool, Vec<u8>) {
-        (self.report, self.repairs, self.whole, self.used)
+    fn finish(self) -> (CheckReport, Vec<Finding>, bool) {
+        (self.report, self.repairs, self.whole)
     }
 }

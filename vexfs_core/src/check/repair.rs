@@ -14,7 +14,6 @@ use crate::volume::Volume;
 pub(super) fn apply<H: BlockDevice + Data>(
     volume: &mut Volume<H>,
     repairs: &[Finding],
-    used: &[u8],
     whole: bool,
     now: Time,
 ) -> Result<u64> {
@@ -28,7 +27,6 @@ pub(super) fn apply<H: BlockDevice + Data>(
             Finding::SpaceMap { .. } => repaired += 1,
             Finding::Leaked { start, count } | Finding::Unmarked { start, count } => {
                 let run = Run::new(start, count);
-                debug_assert!(count > 0 && !used.is_empty());
                 let in_use = matches!(finding, Finding::Unmarked { .. });
                 repaired += u64::from(volume.space.correct(run, in_use));
             }
@@ -37,7 +35,6 @@ pub(super) fn apply<H: BlockDevice + Data>(
     }
     for finding in repairs {
         let done = match *finding {
-            Finding::Superblock { .. } => false,
             Finding::Counter { what, counted, .. } => counter(volume, what, counted),
             Finding::Count { inode, what, counted, .. } => count(volume, Ino(inode), what, counted, now)?,
             _ => false,
