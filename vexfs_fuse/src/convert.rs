@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use fuser::{Errno, FileAttr, FileType, INodeNo};
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
 use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::format::FileKind;
+use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
 
-use crate::service::to_system;
+use crate::service::{from_system, now, to_system};
+
+/// Inode numbers are never used again, so that all are of one generation.
+pub const GENERATION: Generation = Generation(0);
 
 /// How long the kernel may keep what only the kernel itself changes.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -72,6 +76,19 @@ pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
         rdev: attributes.device,
         blksize: block_size,
         flags: 0,
+    }
+}
+
+/// An inode's number.
+pub fn ino(number: INodeNo) -> Ino {
+    Ino(number.0)
+}
+
+/// A time that a caller sets.
+pub fn time(value: TimeOrNow) -> Time {
+    match value {
+        TimeOrNow::SpecificTime(time) => from_system(time),
+        TimeOrNow::Now => now(),
     }
 }
 
