@@ -8,8 +8,9 @@ use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, SetMode};
 use vexfs_core::{Error, Event, Result, Volume};
 
+use crate::clock::now;
 use crate::disk::Disk;
-use crate::service::{Service, now};
+use crate::service::Service;
 
 /// Sets an attribute.
 pub fn set(

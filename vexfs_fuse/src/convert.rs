@@ -9,7 +9,7 @@ use vexfs_core::format::FileKind;
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
 
-use crate::service::{from_system, now, to_system};
+use crate::clock::{from_system, now, to_system};
 
 /// Inode numbers are never used again, so that all are of one generation.
 pub const GENERATION: Generation = Generation(0);

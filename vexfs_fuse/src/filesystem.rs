@@ -21,10 +21,11 @@ use vexfs_core::control::is_control;
 use vexfs_core::format::FileKind;
 use vexfs_core::operations::{Changes, RenameFlags as CoreRenameFlags};
 
+use crate::clock::now;
 use crate::convert::{errno, errno_of_inode, ino, time};
 use crate::names::new_inode;
 use crate::open_files::OpenFiles;
-use crate::service::{Service, now};
+use crate::service::Service;
 use crate::{attributes, capabilities, directories, inodes, names, replies};
 
 /// The filesystem that fuser serves.

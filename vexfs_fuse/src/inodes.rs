@@ -6,7 +6,8 @@ use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
 use vexfs_core::{Event, Result};
 
-use crate::service::{Service, now};
+use crate::clock::now;
+use crate::service::Service;
 
 /// Changes attributes; gives what they are then.
 pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Vec<Event>) {

@@ -6,6 +6,7 @@
 pub mod attributes;
 pub mod cache;
 pub mod capabilities;
+pub mod clock;
 pub mod convert;
 pub mod daemon;
 pub mod directories;

@@ -6,7 +6,8 @@ use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{NewInode, RenameFlags};
 use vexfs_core::{Event, Result};
 
-use crate::service::{Service, now};
+use crate::clock::now;
+use crate::service::Service;
 
 /// The inode that `request` asks to be made.
 pub fn new_inode(request: &Request, mode: u32, umask: u32, device: u32, kind: FileKind) -> NewInode {

@@ -13,7 +13,8 @@ use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Event, Result};
 
-use crate::service::{Service, now};
+use crate::clock::now;
+use crate::service::Service;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
