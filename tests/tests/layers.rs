@@ -10,9 +10,9 @@ const LAYERS: [&[&str]; 6] = [
     &["error", "checksum", "memory", "numbers"],
     &["format"],
     &["device", "buddy"],
-    &["transaction", "volume", "commit", "space"],
+    &["transaction", "volume", "commit", "journal", "patches", "space"],
     &["tree"],
-    &["operations", "control", "make", "check"],
+    &["operations", "control", "make", "check", "recover"],
 ];
 
 /// Modules beside the layers, which may use only the lowest of them and `format`.

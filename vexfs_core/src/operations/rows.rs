@@ -11,7 +11,7 @@ use super::collection::{Loaded, load};
 use super::extents::{self, Extent};
 use super::{inode, orphan, write};
 use crate::control;
-use crate::device::{BlockDevice, Data};
+use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
     BlankRecord, Element, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory,
@@ -203,9 +203,12 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     if rows.is_empty() {
         return Ok((false, rest));
     }
-    blank_bytes(volume, &loaded, &rows)?;
+    let blanked = blank_bytes(volume, &loaded, &rows)?;
     volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
         let mut loaded = load(tx, id)?;
+        for (place, len) in blanked {
+            tx.note_fresh(place, len)?;
+        }
         for row in &rows {
             tree::remove(tx, Key::new(directory, Kind::Blank, *row))?;
             give_row(tx, &mut loaded, *row)?;
@@ -217,7 +220,13 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
 }
 
 // Overwrites dead rows where they lie: NaN in floats, else zero. The transaction that makes them free comes after.
-fn blank_bytes<H: BlockDevice + Data>(volume: &mut Volume<H>, loaded: &Loaded, rows: &[u64]) -> Result<()> {
+// Gives the places.
+fn blank_bytes<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    loaded: &Loaded,
+    rows: &[u64],
+) -> Result<Vec<(Place, u64)>> {
+    let mut places = Vec::new();
     let matrix = collection_matrix(loaded.id);
     let mut bytes = memory::zeroed(loaded.record.stride.get() as usize)?;
     fill_blank(loaded.element()?, &mut bytes[..loaded.vector_len()]);
@@ -225,11 +234,12 @@ fn blank_bytes<H: BlockDevice + Data>(volume: &mut Volume<H>, loaded: &Loaded, r
         let offset = loaded.row_offset(*row);
         let mut scratch = memory::zeroed(bytes.len())?;
         for (range, place) in super::file::pieces(volume, matrix, offset, &mut scratch)? {
-            volume.host.write_at(place, &bytes[range])?;
+            volume.host.write_at(place, &bytes[range.clone()])?;
+            memory::push(&mut places, (place, range.len() as u64))?;
         }
         memory::push(&mut volume.events, Event { inode: matrix, offset, len: bytes.len() as u64 })?;
     }
-    Ok(())
+    Ok(places)
 }
 
 /// Fills bytes with what a dead row shows: quiet NaN in floats, else zero.
