@@ -249,6 +249,16 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
     }
 
+    /// The newest generation that anything may be of: the durable one, or the next, if the journal was replayed.
+    pub(crate) fn newest_generation(&self) -> u64 {
+        self.superblock.generation.get() + u64::from(self.recovered.records > 0)
+    }
+
+    /// Records of the journal on the last durable generation.
+    pub fn journal_records(&self) -> u64 {
+        self.journal.sequence
+    }
+
     /// What the mount found in the journal.
     pub fn recovered(&self) -> Recovered {
         self.recovered

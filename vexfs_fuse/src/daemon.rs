@@ -43,6 +43,10 @@ pub fn run(
             log::warn!("superblock copy {slot} is damaged; the next commits write it anew");
         }
     }
+    let recovered = volume.recovered().records;
+    if recovered > 0 {
+        log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");
+    }
     let service = Arc::new(Service::new(disk, volume, ring));
     let signals = stop_signals();
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;

@@ -23,6 +23,11 @@ impl Disk {
         Self(Arc::new(Cached::new(image, cache_bytes_max)))
     }
 
+    /// Flushes of the device so far.
+    pub fn flushes(&self) -> u64 {
+        self.0.flushes()
+    }
+
     /// How well the metadata cache does.
     pub fn cache_statistics(&self) -> CacheStatistics {
         self.0.statistics()

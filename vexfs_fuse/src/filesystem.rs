@@ -301,11 +301,11 @@ impl Filesystem for Vexfs {
     }
 
     fn fsync(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::done(&self.service, reply, (self.service.commit(), Vec::new())));
+        self.guard(|| replies::done(&self.service, reply, (self.service.sync(), Vec::new())));
     }
 
     fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::done(&self.service, reply, (self.service.commit(), Vec::new())));
+        self.guard(|| replies::done(&self.service, reply, (self.service.sync(), Vec::new())));
     }
 
     fn readdir(

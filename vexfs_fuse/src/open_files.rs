@@ -114,7 +114,7 @@ impl OpenFiles {
         durable: bool,
     ) -> Result<()> {
         self.service.write(inode, offset, bytes, kill_privileges)?;
-        if durable { self.service.commit() } else { Ok(()) }
+        if durable { self.service.sync() } else { Ok(()) }
     }
 
     /// Marks that a directory is read, if accesses are marked.

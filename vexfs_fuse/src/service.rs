@@ -7,6 +7,7 @@
 mod commits;
 mod notices;
 mod report;
+mod sync;
 mod transfers;
 
 use std::collections::HashMap;
@@ -38,7 +39,10 @@ pub struct Service {
     volume: RwLock<Volume<Disk>>,
     moving: RwLock<()>,
     stripes: Vec<RwLock<()>>,
-    /// Held while a commit is under way; true once one failed.
+    /// How many changes were made, and how many of them are durable.
+    changes: AtomicU64,
+    durable: AtomicU64,
+    /// Held while a commit or a record of the journal is under way; true once one failed.
     committing: Mutex<bool>,
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
@@ -52,6 +56,8 @@ pub struct Service {
     ring: Ring,
     started: Instant,
     commits: AtomicU64,
+    log_records: AtomicU64,
+    log_bytes: AtomicU64,
     refusals: AtomicU64,
     panics: AtomicU64,
     reads: AtomicU64,
@@ -69,6 +75,8 @@ impl Service {
             volume: RwLock::new(volume),
             moving: RwLock::new(()),
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
+            changes: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             committing: Mutex::new(false),
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
@@ -80,6 +88,8 @@ impl Service {
             ring,
             started: Instant::now(),
             commits: AtomicU64::new(0),
+            log_records: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -128,6 +138,8 @@ impl Service {
             let (result, dirty) = {
                 let mut volume = self.volume_mut();
                 let result = change(&mut volume);
+                // Counted under the lock, so that a record or commit knows exactly what it holds.
+                self.changes.fetch_add(1, Ordering::AcqRel);
                 events.extend(volume.events());
                 (result, volume.statistics().dirty_bytes)
             };

@@ -56,7 +56,7 @@ impl Rows {
                 let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
                 self.blanks += 1;
                 let live = exists(volume, Key::new(directory, Kind::Row, key.offset))?;
-                if live || blank.generation.get() > volume.superblock.generation.get() {
+                if live || blank.generation.get() > volume.newest_generation() {
                     state.report(record(
                         directory,
                         "a freed row is live, or freed in the future",

@@ -296,7 +296,7 @@ impl Group {
         if key.offset < self.extent_end {
             state.report(record(inode, "extents overlap", key.offset))?;
         }
-        if birth > volume.superblock.generation.get() {
+        if birth > volume.newest_generation() {
             state.report(record(inode, "an extent from the future", key.offset))?;
         }
         self.extent_end = key.offset + run.count;

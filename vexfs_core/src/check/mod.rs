@@ -71,7 +71,19 @@ pub fn check<H: BlockDevice + Data>(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CheckReport> {
     let mount = MountOptions { read_only: !options.repair, ..MountOptions::default() };
-    let (mut volume, space_error) = Volume::open_damaged(host, mount)?;
+    let (mut volume, space_error) = Volume::open_damaged(&host, mount)?;
+    let mut journal_error = None;
+    if space_error.is_none() {
+        match volume.recover() {
+            Ok(()) => {}
+            Err(error @ (Error::Corrupt(_) | Error::NoSpace { .. })) => {
+                // What is half replayed is of no use; the last commit is whole.
+                (volume, _) = Volume::open_damaged(&host, mount)?;
+                journal_error = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let mut state = State::new(&volume, options, found, progress)?;
     for (slot, damaged) in volume.damaged_slots().iter().enumerate() {
         if *damaged {
@@ -80,6 +92,12 @@ pub fn check<H: BlockDevice + Data>(
     }
     if let Some(error) = space_error {
         state.report(Finding::SpaceMap { error })?;
+    }
+    if let Some(error) = journal_error {
+        state.report(Finding::Journal { error })?;
+    }
+    if volume.recovered().records > 0 {
+        state.report(Finding::Replayed { records: volume.recovered().records })?;
     }
     walk::tree(&volume, &mut state)?;
     walk::space(&volume, &mut state)?;

@@ -24,7 +24,8 @@ pub(super) fn apply<H: BlockDevice + Data>(
     }
     for finding in repairs {
         match *finding {
-            Finding::SpaceMap { .. } => repaired += 1,
+            // The commit below makes the map anew, and empties the journal.
+            Finding::SpaceMap { .. } | Finding::Journal { .. } => repaired += 1,
             Finding::Leaked { start, count } | Finding::Unmarked { start, count } => {
                 let run = Run::new(start, count);
                 let in_use = matches!(finding, Finding::Unmarked { .. });

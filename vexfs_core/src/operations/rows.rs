@@ -137,11 +137,9 @@ impl Loaded {
         if to.saturating_add(CHUNK) > size {
             let growth = (size / 8).max(1).next_power_of_two().clamp(CHUNK, GROWTH_MAX);
             let end = (to + CHUNK).max(size + growth).next_multiple_of(CHUNK);
-            if grow(tx, matrix, record, size, end).is_ok() {
-                record.size = U64::new(end);
-            } else if to > size {
-                // Nearly full: as little as will do.
-                let end = to.next_multiple_of(CHUNK);
+            // Nearly full: as little as will do.
+            let end = if room(tx, size, end) { end } else { to.next_multiple_of(CHUNK).max(size) };
+            if end > size {
                 grow(tx, matrix, record, size, end)?;
                 record.size = U64::new(end);
             }
@@ -150,6 +148,12 @@ impl Loaded {
         extents::fill_holes(tx, matrix, record, first / block_size, last / block_size)?;
         Ok(())
     }
+}
+
+// True if a matrix can grow from byte `from` to byte `to`.
+fn room<H: BlockDevice + Data>(tx: &Transaction<'_, H>, from: u64, to: u64) -> bool {
+    let count = (to - from) / u64::from(tx.geometry().block_size);
+    tx.volume.space.ready() >= count + tx.volume.space.reserve()
 }
 
 // Adds blocks to the end of a matrix, as one aligned extent if there is one.
@@ -163,7 +167,7 @@ fn grow<H: BlockDevice + Data>(
     let block_size = u64::from(tx.geometry().block_size);
     let (first, last) = (from / block_size, to / block_size);
     let count = last - first;
-    if tx.volume.space.ready() < count + tx.volume.space.reserve() {
+    if !room(tx, from, to) {
         return Err(Error::NoSpace { pending: tx.volume.space.pending() });
     }
     let goal = extents::goal(tx, matrix, first)?;

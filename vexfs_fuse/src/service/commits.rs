@@ -24,7 +24,10 @@ impl Service {
         if *failed {
             return Err(Error::Device { operation: "write", offset: 0 });
         }
-        let sealed = self.volume_mut().seal(now())?;
+        let (sealed, covered) = {
+            let mut volume = self.volume_mut();
+            (volume.seal(now())?, self.changes.load(Ordering::Acquire))
+        };
         let Some(sealed) = sealed else { return Ok(()) };
         let written = sealed.write(&self.disk);
         let moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
@@ -43,12 +46,13 @@ impl Service {
             log::error!("a commit failed, the volume is read-only now: {error}");
             return Err(error);
         }
+        self.durable.fetch_max(covered, Ordering::AcqRel);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.wake(|wake| wake.tidy = true);
         Ok(())
     }
 
-    fn committing(&self) -> MutexGuard<'_, bool> {
+    pub(super) fn committing(&self) -> MutexGuard<'_, bool> {
         self.committing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

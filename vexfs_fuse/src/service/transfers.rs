@@ -33,7 +33,7 @@ impl Service {
 
     fn move_bytes(&self, plan: &WritePlan, bytes: &[u8]) -> Result<()> {
         if plan.commit_first {
-            self.commit()?;
+            self.sync()?;
         }
         let _moving = self.moving();
         plan.perform(&self.disk, bytes)
