@@ -66,6 +66,8 @@ struct InPlace {
     inode: u64,
     offset: u64,
     bytes: Arc<[u8]>,
+    /// What the file showed there before, as far as it went.
+    old: Arc<[u8]>,
 }
 
 impl Recorder {
@@ -109,6 +111,7 @@ impl Recorder {
             self.history.moments.push(Moment { events, durable, begun: committed(durable) });
         }
         let overlays = self.history.overlays_of(&self.pair.model, op);
+        let before_op = self.pair.model.clone();
         let outcome = self.pair.run(op)?;
         let after = self.state().max(self.begun);
         if !commits && !under_way && after > durable {
@@ -120,7 +123,11 @@ impl Recorder {
         }
         for (inode, offset, bytes) in overlays {
             let durable = durable..=after;
-            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes: bytes.into() });
+            let file = &before_op.node(inode).bytes;
+            let mut old = vec![0; (file.size().saturating_sub(offset) as usize).min(bytes.len())];
+            file.read(offset, &mut old);
+            let (bytes, old) = (bytes.into(), old.into());
+            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes, old });
         }
         if !under_way {
             (self.durable, self.begun) = (after, after);
@@ -222,10 +229,16 @@ impl History {
     fn comparison(&self, generation: u64, events: usize) -> Comparison {
         let mut how =
             Comparison { versions_may_differ: self.states[&generation].len() > 1, ..Comparison::exact() };
+        let told = self.moment(events).durable;
         for overlay in &self.overlays {
             if overlay.events <= events && overlay.durable.contains(&generation) {
                 let list = how.overlays.entry(overlay.inode).or_default();
                 list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.bytes) });
+            }
+            // A record that nobody was told of may be there without the bytes put in place before it.
+            if overlay.events <= events && told < generation && *overlay.durable.end() >= told {
+                let list = how.overlays.entry(overlay.inode).or_default();
+                list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.old) });
             }
         }
         how
