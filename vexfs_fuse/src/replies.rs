@@ -66,6 +66,14 @@ pub fn done(service: &Service, reply: ReplyEmpty, (result, events): (Result<()>,
     });
 }
 
+/// Answers fsync(2): whatever kept a commit from becoming durable is an I/O error to the caller, and logged in words.
+pub fn durable(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(_) => reply.error(Errno::EIO),
+    }
+}
+
 /// Answers with bytes.
 pub fn bytes(reply: ReplyData, bytes: Result<&[u8]>) {
     match bytes {
