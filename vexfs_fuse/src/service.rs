@@ -1,8 +1,21 @@
 //! The volume as the daemon's threads share it: its lock, its commits, its notifications.
 //!
-//! Order of locks: an inode's stripe, then `moving`, then the volume. No lock is held across a flush or a
-//! notification. `moving` is held shared from a plan to the end of its reads or writes, and exclusively while a
-//! commit is published: so no freed block is given out while somebody still moves bytes to or from it.
+//! Order of locks: an inode's stripe, then `committing`, then `moving`, then the volume, then the small ones of a
+//! table each (`opens`, the sizes of columns), under which nothing else is taken. No lock but a stripe and
+//! `committing` is held across a flush, none across a notification.
+//!
+//! - A **stripe** keeps two writers of a file apart, from the plan to its end. Several inodes share one, so that
+//!   nobody takes two. Whoever holds one may commit (a change that finds no space, a write over bytes that a vector
+//!   was made from): a commit takes no stripe, and those it waits for hold none, so it ends. Meanwhile only writers
+//!   of that stripe wait; reads take none.
+//! - **`moving`** is held shared from a plan to the end of its reads or writes, and exclusively while a commit is
+//!   published: so no freed block is given out while somebody still moves bytes to or from it. Whoever holds it
+//!   neither commits nor changes the volume, since a commit waits for him.
+//! - The **volume** is never taken twice by a thread, not even to read: a writer may wait in between.
+//!
+//! Names need no lock here: the kernel holds a directory while it looks up, lists or changes one of its names, and
+//! keeps what it was told for a day. A look-up that it makes without, to ask whether an old answer still holds, is
+//! about a name that it drops itself when the unlink it sent meanwhile comes back.
 
 mod commits;
 mod failure;
