@@ -9,7 +9,7 @@ use vexfs_core::format::FileKind;
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
 
-use crate::clock::{from_system, now, to_system};
+use crate::clock::{from_fuser, now, to_system};
 
 /// Inode numbers are never used again, so that all are of one generation.
 pub const GENERATION: Generation = Generation(0);
@@ -87,7 +87,7 @@ pub fn ino(number: INodeNo) -> Ino {
 /// A time that a caller sets.
 pub fn time(value: TimeOrNow) -> Time {
     match value {
-        TimeOrNow::SpecificTime(time) => from_system(time),
+        TimeOrNow::SpecificTime(time) => from_fuser(time),
         TimeOrNow::Now => now(),
     }
 }
