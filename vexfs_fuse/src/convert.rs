@@ -5,7 +5,7 @@ use std::time::Duration;
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
 use vexfs_core::control::{Pseudo, is_control, pseudo};
-use vexfs_core::format::FileKind;
+use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
 
@@ -58,8 +58,29 @@ pub fn nothing() -> (Duration, FileAttr) {
     (LONG, attr)
 }
 
+/// What the kernel is shown of every inode alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// The user who mounts, and his group: they own what is the mount's own in the control directory.
+    pub owner: (u32, u32),
+}
+
+impl Shown {
+    // Who owns an inode. The core has what is no record of the volume as root's.
+    fn owner(&self, attributes: &Attributes) -> (u32, u32) {
+        let inode = attributes.inode;
+        match pseudo(inode) {
+            Some(_) if inode != COLLECTIONS && collection_part(inode).is_none() => self.owner,
+            _ => (attributes.uid, attributes.gid),
+        }
+    }
+}
+
 /// Attributes as the kernel wants them.
-pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
+pub fn file_attr(attributes: &Attributes, shown: Shown) -> FileAttr {
+    let (uid, gid) = shown.owner(attributes);
     FileAttr {
         ino: INodeNo(attributes.inode.0),
         size: attributes.size,
@@ -71,10 +92,10 @@ pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
         kind: file_type(attributes.kind),
         perm: attributes.permissions as u16,
         nlink: attributes.links,
-        uid: attributes.uid,
-        gid: attributes.gid,
+        uid,
+        gid,
         rdev: attributes.device,
-        blksize: block_size,
+        blksize: shown.block_size,
         flags: 0,
     }
 }

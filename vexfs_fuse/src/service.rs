@@ -30,6 +30,7 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, 
 use std::time::Instant;
 
 use fuser::Notifier;
+use nix::unistd::{getegid, geteuid};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Event, Result, Volume};
 
@@ -37,6 +38,7 @@ use self::commits::Wake;
 pub use self::failure::Failure;
 pub use self::notices::Later;
 use crate::clock::now;
+use crate::convert::Shown;
 use crate::disk::Disk;
 use crate::messages::Ring;
 use crate::opens::Opens;
@@ -52,6 +54,7 @@ const DIRTY_TOO_MANY: u64 = 32 << 20;
 /// The shared state of a mount.
 pub struct Service {
     disk: Disk,
+    shown: Shown,
     volume: RwLock<Volume<Disk>>,
     moving: RwLock<()>,
     stripes: Vec<RwLock<()>>,
@@ -80,7 +83,9 @@ pub struct Service {
 impl Service {
     /// Shares `volume`, whose host is `disk`.
     pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring) -> Self {
+        let owner = (geteuid().as_raw(), getegid().as_raw());
         Self {
+            shown: Shown { block_size: volume.layout().block_size, owner },
             disk,
             volume: RwLock::new(volume),
             moving: RwLock::new(()),
@@ -110,6 +115,11 @@ impl Service {
     /// The volume, to read.
     pub fn volume(&self) -> RwLockReadGuard<'_, Volume<Disk>> {
         self.volume.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the kernel is shown of every inode alike.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     /// The disk.
