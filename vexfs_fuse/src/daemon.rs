@@ -62,7 +62,10 @@ pub fn run(
         .spawn(move || {
             if signals.wait().is_ok() {
                 log::info!("a signal asks to unmount");
-                mounting::unmount(&place);
+                // In use: it vanishes from sight, and ends with its last user.
+                if mounting::unmount(&place, false).or_else(|_| mounting::unmount(&place, true)).is_err() {
+                    log::error!("{} cannot be unmounted", place.display());
+                }
             }
         })
         .map_err(|error| format!("threads: {error}"))?;
@@ -88,13 +91,14 @@ fn start_session(
     let config = config(source, options);
     if !nix::unistd::geteuid().is_root() {
         let session = Session::new(filesystem, target, &config);
-        return session.map_err(|error| format!("mounting on {}: {error}", target.display()));
+        return session.map_err(|error| mounting::why_not(target, &error));
     }
     let image = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
     let fuse = mounting::mount_fuse(&image, target, options)?;
     let acl = config.acl;
     Session::from_fd(filesystem, fuse, acl, config).map_err(|error| {
-        mounting::unmount(target);
+        // Nothing is served there.
+        let _ = mounting::unmount(target, true);
         format!("the kernel's FUSE did not start: {error}")
     })
 }

@@ -29,12 +29,11 @@ pub fn list_with_attributes(
     reply: &mut ReplyDirectoryPlus,
 ) -> Result<()> {
     let volume = service.volume();
-    let block_size = volume.layout().block_size;
     let mut failed = None;
     entries(&volume, directory, offset, |inode, _, name, cookie| match volume.attributes(inode) {
         Ok(attributes) => {
             service.told(&attributes);
-            let attr = file_attr(&attributes, block_size);
+            let attr = file_attr(&attributes, service.shown());
             let ttl = attribute_ttl(&attributes).min(entry_ttl(&attributes));
             reply.add(INodeNo(inode.0), cookie, OsStr::from_bytes(name), &ttl, &attr, GENERATION)
         }

@@ -297,15 +297,15 @@ impl Filesystem for Vexfs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.guard(|| replies::done(&self.service, reply, self.files.close(fh)));
+        self.guard(|| replies::done(&self.service, reply, (Ok(()), self.files.close(fh))));
     }
 
     fn fsync(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::done(&self.service, reply, (self.service.sync(), Vec::new())));
+        self.guard(|| replies::durable(reply, self.service.sync()));
     }
 
     fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::done(&self.service, reply, (self.service.sync(), Vec::new())));
+        self.guard(|| replies::durable(reply, self.service.sync()));
     }
 
     fn readdir(

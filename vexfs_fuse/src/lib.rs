@@ -17,6 +17,7 @@ pub mod messages;
 pub mod mounting;
 pub mod names;
 pub mod open_files;
+pub mod opens;
 pub mod options;
 pub mod replies;
 pub mod service;

@@ -3,7 +3,7 @@
 use fuser::Request;
 use vexfs_core::format::FileKind;
 use vexfs_core::numbers::Ino;
-use vexfs_core::operations::{NewInode, RenameFlags};
+use vexfs_core::operations::{NewInode, Removed, RenameFlags};
 use vexfs_core::{Event, Result};
 
 use crate::clock::now;
@@ -21,9 +21,10 @@ pub fn kind_of_mode(mode: u32) -> Option<FileKind> {
 
 /// Removes a name of a file.
 pub fn unlink(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Vec<Event>) {
-    let is_open = |inode| service.is_open(inode);
-    let (result, events) = service.change(|volume| volume.unlink(parent, name, &is_open, now()));
-    (result.and_then(|removed| bury(service, removed.inode, removed.links)), events)
+    let is_open = |inode| service.opens().contains(inode);
+    let (result, mut events) = service.change(|volume| volume.unlink(parent, name, &is_open, now()));
+    let result = result.map(|removed| events.extend(bury(service, &removed)));
+    (result, events)
 }
 
 /// Moves a name, perhaps over another.
@@ -33,19 +34,13 @@ pub fn rename(
     to: (Ino, &[u8]),
     flags: RenameFlags,
 ) -> (Result<()>, Vec<Event>) {
-    let is_open = |inode| service.is_open(inode);
-    let (result, events) = service.change(|volume| volume.rename(from, to, flags, &is_open, now()));
-    let result = result.and_then(|removed| match removed {
-        Some(removed) => bury(service, removed.inode, removed.links),
-        None => Ok(()),
-    });
+    let is_open = |inode| service.opens().contains(inode);
+    let (result, mut events) = service.change(|volume| volume.rename(from, to, flags, &is_open, now()));
+    let result =
+        result.map(|replaced| events.extend(replaced.iter().flat_map(|removed| bury(service, removed))));
     (result, events)
 }
 
-// An inode that lost its last name: freed unless somebody has it open, whose close then does it.
-fn bury(service: &Service, inode: Ino, links: u32) -> Result<()> {
-    if links != 0 || service.is_open(inode) {
-        return Ok(());
-    }
-    service.change(|volume| volume.release(inode, now())).0
+fn bury(service: &Service, removed: &Removed) -> Vec<Event> {
+    if removed.links == 0 { service.bury(removed.inode) } else { Vec::new() }
 }

@@ -1,7 +1,7 @@
 //! Open files: what is known of each descriptor, reads and writes through them, and the last close.
 //!
-//! An open is counted before the inode is looked at, and a close after the descriptor is gone: an inode that lost its
-//! last name is freed by whoever finds it without opens, never under a descriptor.
+//! An open is counted before the inode is looked at, and a close after the descriptor is gone: so an inode that lost
+//! its last name is freed by the unlink or by the last close, whichever comes later, and never under a descriptor.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -54,14 +54,14 @@ impl OpenFiles {
             return Err(Error::AccessDenied("files of the control directory cannot be written"));
         }
         // Counted first, so that an unlink from now on keeps the inode.
-        self.service.opened(inode);
+        if !self.service.opens().add(inode) {
+            return Err(Error::NotFound);
+        }
         let opened = match kind {
             Some(Pseudo::Computed) => self.service.volume().render(inode, &*self.service).map(Some),
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
-        let content = opened.inspect_err(|_| {
-            self.service.closed(inode);
-        })?;
+        let content = opened.inspect_err(|_| self.service.notify(&self.closed(inode)))?;
         let flags = match content {
             Some(_) => FopenFlags::FOPEN_DIRECT_IO,
             None => FopenFlags::FOPEN_KEEP_CACHE,
@@ -136,19 +136,17 @@ impl OpenFiles {
     }
 
     /// Closes a file; the last close of an inode without names frees it.
-    pub fn close(&self, handle: FileHandle) -> (Result<()>, Vec<Event>) {
+    pub fn close(&self, handle: FileHandle) -> Vec<Event> {
         let removed = self.by_handle().remove(&handle.0);
-        let Some(file) = removed else { return (Ok(()), Vec::new()) };
-        if !self.service.closed(file.inode) || is_control(file.inode) {
-            return (Ok(()), Vec::new());
-        }
-        let gone = {
+        removed.map_or_else(Vec::new, |file| self.closed(file.inode))
+    }
+
+    fn closed(&self, inode: Ino) -> Vec<Event> {
+        self.service.opens().remove(inode);
+        let gone = !is_control(inode) && {
             let volume = self.service.volume();
-            !volume.is_read_only() && volume.attributes(file.inode).is_ok_and(|found| found.links == 0)
+            !volume.is_read_only() && volume.attributes(inode).is_ok_and(|found| found.links == 0)
         };
-        match gone {
-            true => self.service.change(|volume| volume.release(file.inode, now())),
-            false => (Ok(()), Vec::new()),
-        }
+        if gone { self.service.bury(inode) } else { Vec::new() }
     }
 }

@@ -15,11 +15,11 @@ const NAME_LEN_MAX: u32 = 255;
 
 /// Answers with an inode behind a name.
 pub fn entry(service: &Service, reply: ReplyEntry, (result, events): (Result<Attributes>, Vec<Event>)) {
-    let block_size = block_size(service);
+    let shown = service.shown();
     let _ = result.as_ref().map(|attributes| service.told(attributes));
     service.finish(events, move || match result {
         Ok(attributes) => {
-            let attr = file_attr(&attributes, block_size);
+            let attr = file_attr(&attributes, shown);
             reply.entry_with_ttls(&attribute_ttl(&attributes), &entry_ttl(&attributes), &attr, GENERATION);
         }
         Err(error) => reply.error(errno(error)),
@@ -38,10 +38,10 @@ pub fn created(
     reply: ReplyCreate,
     (result, events): (Result<(Attributes, FileHandle, FopenFlags)>, Vec<Event>),
 ) {
-    let block_size = block_size(service);
+    let shown = service.shown();
     service.finish(events, move || match result {
         Ok((attributes, handle, flags)) => {
-            let attr = file_attr(&attributes, block_size);
+            let attr = file_attr(&attributes, shown);
             reply.created(&entry_ttl(&attributes), &attr, GENERATION, handle, flags);
         }
         Err(error) => reply.error(errno(error)),
@@ -50,10 +50,10 @@ pub fn created(
 
 /// Answers with attributes of an inode.
 pub fn attributes(service: &Service, reply: ReplyAttr, (result, events): (Result<Attributes>, Vec<Event>)) {
-    let block_size = block_size(service);
+    let shown = service.shown();
     let _ = result.as_ref().map(|attributes| service.told(attributes));
     service.finish(events, move || match result {
-        Ok(attributes) => reply.attr(&attribute_ttl(&attributes), &file_attr(&attributes, block_size)),
+        Ok(attributes) => reply.attr(&attribute_ttl(&attributes), &file_attr(&attributes, shown)),
         Err(error) => reply.error(errno_of_inode(error)),
     });
 }
@@ -64,6 +64,14 @@ pub fn done(service: &Service, reply: ReplyEmpty, (result, events): (Result<()>,
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(error)),
     });
+}
+
+/// Answers fsync(2): whatever kept a commit from becoming durable is an I/O error to the caller, and logged in words.
+pub fn durable(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(_) => reply.error(Errno::EIO),
+    }
 }
 
 /// Answers with bytes.
@@ -98,8 +106,4 @@ pub fn statistics(reply: ReplyStatfs, numbers: &Statistics) {
         NAME_LEN_MAX,
         numbers.block_size,
     );
-}
-
-fn block_size(service: &Service) -> u32 {
-    service.volume().layout().block_size
 }

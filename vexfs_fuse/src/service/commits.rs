@@ -1,12 +1,13 @@
 //! Commits: asked for, by time, and the work that waits for one.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use vexfs_core::{Error, Result};
+use vexfs_core::Result;
+use vexfs_core::commit::Sealed;
 
-use super::Service;
+use super::{Failure, Service};
 use crate::clock::now;
 
 /// What the committing thread is woken for.
@@ -19,41 +20,37 @@ pub(super) struct Wake {
 
 impl Service {
     /// Makes everything durable that was changed before the call.
+    ///
+    /// # Errors
+    /// The device's; and once a commit, a write or a flush failed, every later one does.
     pub fn commit(&self) -> Result<()> {
-        let mut failed = self.committing();
-        if *failed {
-            return Err(Error::Device { operation: "write", offset: 0 });
-        }
-        let (sealed, covered) = {
-            let mut volume = self.volume_mut();
-            (volume.seal(now())?, self.changes.load(Ordering::Acquire))
-        };
-        let Some(sealed) = sealed else { return Ok(()) };
-        let written = sealed.write(&self.disk);
+        let _committing = self.committing();
+        let (Some(sealed), covered) = self.seal()? else { return Ok(()) };
+        // A flush that failed elsewhere may have taken the error that this one should have met.
+        let written = sealed.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
         let moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
         let mut volume = self.volume_mut();
-        let result = match written {
-            Ok(()) => volume.publish(sealed),
+        match written {
+            Ok(()) => volume.publish(sealed)?,
             Err(error) => {
                 volume.abandon(sealed);
-                Err(error)
+                return Err(error);
             }
-        };
+        }
         drop(volume);
         drop(moving);
-        if let Err(error) = result {
-            *failed = true;
-            log::error!("a commit failed, the volume is read-only now: {error}");
-            return Err(error);
-        }
         self.durable.fetch_max(covered, Ordering::AcqRel);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.wake(|wake| wake.tidy = true);
         Ok(())
     }
 
-    pub(super) fn committing(&self) -> MutexGuard<'_, bool> {
-        self.committing.lock().unwrap_or_else(PoisonError::into_inner)
+    // The commit, and how many changes it covers.
+    fn seal(&self) -> Result<(Option<Sealed>, u64)> {
+        let mut volume = self.volume_mut();
+        self.check()?;
+        let sealed = volume.seal(now()).inspect_err(|error| volume.fail(Failure::Seal(*error)))?;
+        Ok((sealed, self.changes.load(Ordering::Acquire)))
     }
 
     /// Commits every `interval` and when woken, and does the work that waits after each; until the service stops.

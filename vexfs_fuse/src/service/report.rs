@@ -1,6 +1,5 @@
 //! What the control directory shows of this host: counters, messages, state.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vexfs_core::operations::Report;
@@ -10,7 +9,8 @@ use super::Service;
 impl Report for Service {
     fn metrics(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
         let cache = self.disk.cache_statistics();
-        let opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        let opens = self.opens.count();
+        let failed = u64::from(self.failure().is_some());
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let rows = [
             ("cache_hits_total", "counter", "metadata blocks found in the cache", cache.hits),
@@ -27,6 +27,7 @@ impl Report for Service {
             ("fuse_written_bytes_total", "counter", "bytes of them", count(&self.written_bytes)),
             ("refusals_total", "counter", "refused vectors", count(&self.refusals)),
             ("panics_total", "counter", "requests that met a mistake of this program", count(&self.panics)),
+            ("failed", "gauge", "1 if nothing becomes durable until the next mount", failed),
             ("open_inodes", "gauge", "inodes that are open", opens),
         ];
         for (name, kind, help, value) in rows {
@@ -43,6 +44,12 @@ impl Report for Service {
 
     fn status(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
         let seconds = self.started.elapsed().as_secs();
-        write!(text, ",\"host\":\"fuse\",\"pid\":{},\"uptime_seconds\":{seconds}", std::process::id())
+        write!(text, ",\"host\":\"fuse\",\"pid\":{},\"uptime_seconds\":{seconds}", std::process::id())?;
+        match self.failure() {
+            Some(failure) => {
+                write!(text, ",\"failure\":\"{}\"", failure.to_string().replace(['"', '\\'], "'"))
+            }
+            None => text.write_str(",\"failure\":null"),
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use vexfs_core::Result;
 use vexfs_core::operations::Sync;
-use vexfs_core::{Error, Result};
 
 use super::Service;
 use crate::clock::now;
@@ -14,12 +14,13 @@ impl Service {
     ///
     /// Who waits while another's record is written finds its own changes in the next one, together with all others'
     /// that wait (group commit).
+    ///
+    /// # Errors
+    /// The device's; and once a commit, a write or a flush failed, every later one does.
     pub fn sync(&self) -> Result<()> {
         let wanted = self.changes.load(Ordering::Acquire);
-        let mut failed = self.committing();
-        if *failed {
-            return Err(Error::Device { operation: "write", offset: 0 });
-        }
+        let committing = self.committing();
+        self.check()?;
         if self.durable.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
@@ -31,17 +32,16 @@ impl Service {
         let record = match begun {
             Sync::Nothing => return Ok(()),
             Sync::Commit => {
-                drop(failed);
+                drop(committing);
                 return self.commit();
             }
             Sync::Record(record) => record,
         };
-        let written = record.write(&self.disk);
+        // A flush that failed elsewhere may have taken the error that this one should have met.
+        let written = record.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
         let mut volume = self.volume_mut();
         if let Err(error) = written {
             volume.sync_failed();
-            *failed = true;
-            log::error!("a record of the journal failed, the volume is read-only now: {error}");
             return Err(error);
         }
         volume.sync_end();
