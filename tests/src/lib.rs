@@ -5,8 +5,10 @@
 //! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers;
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each;
-//! - [`golden`]: the golden images of the format.
+//! - [`golden`]: the golden images of the format;
+//! - [`mutate`], [`allocations`]: damaged images whose checksums are right, and the memory they may cost.
 
+pub mod allocations;
 pub mod check;
 pub mod crash;
 pub mod faulty;
@@ -14,6 +16,7 @@ pub mod golden;
 pub mod history;
 pub mod image;
 pub mod model;
+pub mod mutate;
 pub mod random;
 pub mod sim;
 pub mod states;

@@ -1,0 +1,54 @@
+//! The images that are damaged: recipes that give the same bytes every time.
+
+use vexfs_core::format::{FileKind, ROOT};
+use vexfs_core::numbers::Time;
+use vexfs_core::operations::NewInode;
+
+use crate::golden;
+use crate::image::Image;
+use crate::model::{Generator, Op, Pair};
+use crate::sim::SimDevice;
+
+/// Names of the recipes.
+pub const BASES: [&str; 5] = ["golden-4k", "golden-16k", "random-4k", "random-8k", "large-4k"];
+
+/// The image of this name.
+pub fn image(name: &str) -> Result<Image, String> {
+    match name {
+        "golden-4k" => golden_image(4096),
+        "golden-16k" => golden_image(16384),
+        "random-4k" => random_image(2 << 20, 4096, 11),
+        "random-8k" => random_image(4 << 20, 8192, 12),
+        // Two bitmap blocks, two index entries.
+        "large-4k" => random_image(192 << 20, 4096, 13),
+        _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
+    }
+}
+
+// One of everything that the format can hold.
+fn golden_image(block_size: u32) -> Result<Image, String> {
+    let (bytes, _) = golden::maker::image(block_size).map_err(|error| error.to_string())?;
+    let mut image = Image::new(bytes.len() as u64);
+    image.write(0, &bytes);
+    Ok(image)
+}
+
+// What random operations leave, with files that are open, rows that wait, and a truncate that waits.
+fn random_image(size: u64, block_size: u32, seed: u64) -> Result<Image, String> {
+    let say = |error: vexfs_core::Error| error.to_string();
+    let mut pair = Pair::format(SimDevice::new(size), block_size).map_err(say)?;
+    let mut generator = Generator::new(seed, 20_000);
+    for _ in 0..400 {
+        let op = generator.next(&pair.model, &pair.open);
+        pair.run_patiently(&op)?;
+    }
+    pair.run(&Op::Commit)?;
+    let now = Time { seconds: 1_700_000_000, nanoseconds: 0 };
+    let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 7, gid: 7, device: 0 };
+    let inode = pair.volume.create(ROOT, b"many extents", &new, now).map_err(say)?.inode;
+    for piece in 0..80 {
+        pair.volume.write(inode, piece * 2 * u64::from(block_size), b"x", now).map_err(say)?;
+    }
+    pair.volume.commit(now).map_err(say)?;
+    Ok(pair.device.image())
+}

@@ -1,0 +1,245 @@
+//! What is done with a damaged image: mount, look at everything, 20 operations, commit, check, repair, check, mount.
+//!
+//! Any call may fail with an honest error. None may panic, ask the disk more often than [`Limits`] allows, hold more
+//! memory than 64 MiB and 1 % of the image, or write bytes of files where the superblocks, the map and the journal are.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use vexfs_core::check::{CheckOptions, CheckReport, Finding, check};
+use vexfs_core::device::BlockDevice;
+use vexfs_core::error::{Error, Result};
+use vexfs_core::numbers::Time;
+use vexfs_core::volume::{MountOptions, Volume};
+
+use super::meter::Meter;
+use super::subject::Subject;
+use super::{operations, walk};
+use crate::allocations::peak_of;
+use crate::crash::panic_text;
+use crate::image::Image;
+use crate::random::Random;
+
+/// Operations on each image.
+const OPERATIONS: usize = 20;
+/// Steps of tidying after which there is no end to be expected.
+const TIDY_MAX: usize = 4000;
+/// Bytes that a call may hold at its peak, and 1 % of the image more.
+const MEMORY_MAX: u64 = 64 << 20;
+
+/// How often one call may ask the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Any call but a check.
+    pub call: u64,
+    /// A whole check, or repair.
+    pub check: u64,
+}
+
+/// What became of an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Verdict {
+    /// It could not be mounted.
+    pub refused: bool,
+    /// The check found errors in it.
+    pub found: bool,
+    /// Calls that failed.
+    pub errors: u64,
+    /// Calls that succeeded.
+    pub successes: u64,
+    /// The most times that a call asked the disk.
+    pub calls_max: u64,
+    /// The same of a check.
+    pub check_calls_max: u64,
+    /// The most memory that a call held.
+    pub memory_max: u64,
+    /// Errors that the repair left.
+    pub left: u64,
+}
+
+/// Calls on a damaged volume, watched.
+pub struct Exercise {
+    /// The disk.
+    pub meter: Meter,
+    /// What came out so far.
+    pub verdict: Verdict,
+    limits: Limits,
+    wrong: Vec<String>,
+}
+
+static HOOK: Once = Once::new();
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+    static PLACE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// The time of everything here.
+pub const NOW: Time = Time { seconds: 1_800_000_000, nanoseconds: 5 };
+
+impl Limits {
+    /// What is enough for the base image, many times over.
+    pub fn of(subject: &Subject) -> Self {
+        let records = subject.records.len() as u64;
+        let blocks = subject.layout.block_count;
+        Self { call: 20_000 + 40 * records + blocks / 4, check: 100_000 + 400 * records + blocks }
+    }
+}
+
+/// Does everything with the image; the error tells every rule that was broken.
+pub fn run(
+    subject: &Subject,
+    image: &Image,
+    seed: u64,
+    limits: Limits,
+) -> std::result::Result<Verdict, String> {
+    let block_size = u64::from(subject.layout.block_size);
+    let start = subject.layout.data_start * block_size;
+    let data = start..start + subject.layout.data_blocks * block_size;
+    let meter = Meter::new(image.clone(), data, seed % 4 != 0);
+    let mut exercise = Exercise { meter, verdict: Verdict::default(), limits, wrong: Vec::new() };
+    HOOK.call_once(note_places);
+    QUIET.set(true);
+    let done = catch_unwind(AssertUnwindSafe(|| exercise.all(subject, seed)));
+    QUIET.set(false);
+    if let Err(panic) = done {
+        return Err(format!("panic: {}{}", panic_text(&*panic), PLACE.take()));
+    }
+    if let Some(offset) = exercise.meter.strayed() {
+        exercise.wrong.push(format!("bytes of a file were written at {offset}, outside the data area"));
+    }
+    match exercise.wrong.is_empty() {
+        true => Ok(exercise.verdict),
+        false => Err(exercise.wrong.join("; ")),
+    }
+}
+
+// Panics here are results: their place is noted for the verdict, and nothing is printed.
+fn note_places() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if QUIET.get() {
+            PLACE.set(panic.location().map(|place| format!(" at {place}")).unwrap_or_default());
+        } else {
+            before(panic);
+        }
+    }));
+}
+
+impl Exercise {
+    fn all(&mut self, subject: &Subject, seed: u64) {
+        let mut random = Random::new(seed);
+        let options = MountOptions { list_control: random.one_in(2), ..MountOptions::default() };
+        let (errors, _) = self.check(CheckOptions { vectors: true, now: NOW, repair: false });
+        self.verdict.found = errors > 0;
+        let meter = self.meter.clone();
+        match self.call("mount", || Volume::mount(meter, options)) {
+            Ok(mut volume) => {
+                walk::everything(self, &volume, subject);
+                for _ in 0..OPERATIONS {
+                    operations::one(self, &mut volume, subject, &mut random);
+                }
+                self.settle(&mut volume);
+                walk::everything(self, &volume, subject);
+            }
+            Err(_) => self.verdict.refused = true,
+        }
+        self.repair();
+        let meter = self.meter.clone();
+        if let Ok(volume) = self.call("mount", || Volume::mount(meter, options)) {
+            walk::everything(self, &volume, subject);
+        }
+    }
+
+    // Commits, and finishes what waits, as a host does at the end.
+    fn settle(&mut self, volume: &mut Volume<Meter>) {
+        for _ in 0..2 {
+            let mut steps = 0;
+            while let Ok(true) = self.call("tidy", || volume.tidy(NOW)) {
+                steps += 1;
+                if steps == TIDY_MAX {
+                    self.wrong.push("tidy has no end".into());
+                    return;
+                }
+            }
+            self.probe("commit", || volume.commit(NOW));
+        }
+    }
+
+    // A repair mends in one run what it can mend at all.
+    fn repair(&mut self) {
+        let options = CheckOptions { vectors: true, now: NOW, repair: true };
+        let (_, repaired) = self.check(options);
+        if repaired.is_err() {
+            return;
+        }
+        let mut left = Vec::new();
+        let mut repairable = Vec::new();
+        let (errors, again) = self.checked(CheckOptions { repair: false, ..options }, &mut |finding| {
+            let list = if finding.is_repairable() { &mut repairable } else { &mut left };
+            if finding.is_error() && list.len() < 3 {
+                list.push(finding.to_string());
+            }
+        });
+        self.verdict.left = errors;
+        if let Err(error) = again {
+            self.wrong.push(format!("a check after a repair fails: {error}"));
+        }
+        if !repairable.is_empty() {
+            self.wrong.push(format!("a repair leaves what it could mend: {}", repairable.join("; ")));
+        }
+    }
+
+    fn check(&mut self, options: CheckOptions) -> (u64, Result<CheckReport>) {
+        self.checked(options, &mut |_| {})
+    }
+
+    fn checked(
+        &mut self,
+        options: CheckOptions,
+        tell: &mut dyn FnMut(&Finding),
+    ) -> (u64, Result<CheckReport>) {
+        let mut errors = 0;
+        let mut found = |finding: &Finding| {
+            errors += u64::from(finding.is_error());
+            tell(finding);
+        };
+        let meter = self.meter.clone();
+        let what = if options.repair { "repair" } else { "check" };
+        let limit = self.limits.check;
+        let result = self.watched(what, limit, || check(meter, options, &mut found, &mut |_, _| {}));
+        self.verdict.check_calls_max = self.verdict.check_calls_max.max(self.meter.calls());
+        (errors, result)
+    }
+
+    /// One call on the volume.
+    pub fn call<T>(&mut self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = self.watched(what, self.limits.call, work);
+        self.verdict.calls_max = self.verdict.calls_max.max(self.meter.calls());
+        result
+    }
+
+    /// A call of which only the manners count, not the answer.
+    pub fn probe<T>(&mut self, what: &str, work: impl FnOnce() -> Result<T>) {
+        let _ = self.call(what, work);
+    }
+
+    fn watched<T>(&mut self, what: &str, limit: u64, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.meter.refuel(limit);
+        let (result, memory) = peak_of(work);
+        self.verdict.memory_max = self.verdict.memory_max.max(memory);
+        if self.meter.calls() > limit {
+            self.wrong.push(format!("{what} asks the disk {} times", self.meter.calls()));
+        }
+        let memory_max = MEMORY_MAX + self.meter.size() / 100;
+        if memory > memory_max {
+            self.wrong.push(format!("{what} holds {memory} bytes"));
+        }
+        match &result {
+            Ok(_) => self.verdict.successes += 1,
+            Err(Error::NoMemory) => self.wrong.push(format!("{what} asks for more memory than there is")),
+            Err(_) => self.verdict.errors += 1,
+        }
+        result
+    }
+}
