@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import shutil
 import stat
 import struct
 import subprocess
@@ -71,6 +70,11 @@ def attribute(path, name):
         return error.errno
 
 
+def listing(root):
+    """What getfacl tells, in an order of its own: directories have none."""
+    return sorted(run("getfacl", "-R", "-p", "-n", ".", cwd=root).stdout.split("\n\n"))
+
+
 def state(root):
     """Everything about permissions below `root`."""
     found = {}
@@ -87,7 +91,8 @@ def some_call(dice, paths, number):
     path = dice.choice(paths)
     bits, mode = dice.choice([0o666, 0o777, 0o640, 0o7777, dice.randrange(0o10000)]), dice.randrange(0o10000)
     entries, name = some_list(dice), dice.choice([ACCESS, ACCESS, DEFAULT])
-    uid, gid = dice.choice([-1, 1001, 1002, 1004]), dice.choice([-1, 1001, 1005, 1006])
+    # Not -1 twice: that drops setuid elsewhere, and reaches no FUSE daemon as what it is.
+    uid, gid = dice.choice([(-1, 1001), (-1, 1005), (1001, -1), (1002, -1), (1004, 1006)])
     flags = dice.choice([os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
     new = f"{path}/{number}"
     calls = [
@@ -122,20 +127,21 @@ def test_lists_act_as_those_of_the_kernel(volume4, tmpfs, seed):
     roots = (str(volume4.path), str(tmpfs))
     for root in roots:
         os.chmod(root, 0o777)
-    log = []
+    log, seen = [], set()
     for number in range(STEPS):
         paths = sorted(path for path, (mode, *_) in state(roots[0]).items() if not stat.S_ISLNK(int(mode, 8)))
         words, call = some_call(dice, paths, number)
-        caller, umask = dice.choice(CALLERS), dice.choice([0, 0o022, 0o027, 0o077])
+        caller, umask = dice.choices(CALLERS, [6, 1, 1, 1, 1])[0], dice.choice([0, 0o022, 0o027, 0o077])
         ends = [as_caller(root, caller, umask, call) for root in roots]
         log.append(f"{caller} umask {umask:03o}: {words}: {[os.strerror(end) for end in ends]}")
         assert 255 not in ends, log[-1]
         states = [state(root) for root in roots]
+        seen |= {found[3] for found in states[0].values()}
         different = {path for path in states[0] | states[1] if states[0].get(path) != states[1].get(path)}
         shown = [(path, states[0].get(path), states[1].get(path)) for path in different]
         assert ends[0] == ends[1] and not different, "\n".join(log[-10:] + [str(each) for each in shown])
     before = state(roots[0])
-    assert sum(type(lists[0]) is bytes for *_, lists in before.values() if lists) > 5, "too few lists to tell anything"
+    assert len(seen) > 20, "too few lists to tell anything"
     volume4.again("allow_other", "suid")
     assert state(roots[0]) == before
 
@@ -150,19 +156,18 @@ def test_tools_carry_lists(make_volume, tmp_path):
     (source / "below").mkdir()
     (source / "plain").write_text("x")
     run("setfacl", "-b", source / "plain")
-    listed = run("getfacl", "-R", "-p", "-n", ".", cwd=source).stdout
-    assert "user:1002:rwx\t\t\t#effective:rw-" in listed and "default:user:1002:rwx" in listed, listed
+    listed = listing(source)
+    assert "user:1002:rwx\t#effective:rw-" in "".join(listed) and "default:user:1002:rwx" in "".join(listed), listed
     assert not os.listxattr(source / "plain")
     for number, copy in enumerate((["cp", "-a"], ["rsync", "-aA"])):
         for target in (volume.path, other.path):
             run(*copy, f"{source}/", target / f"copy{number}")
-            assert run("getfacl", "-R", "-p", "-n", ".", cwd=target / f"copy{number}").stdout == listed
+            assert listing(target / f"copy{number}") == listed
     archive = tmp_path / "archive.tar"
     run("tar", "--acls", "-cf", archive, "-C", source, ".")
     (other.path / "untarred").mkdir()
     run("tar", "--acls", "-xpf", archive, "-C", other.path / "untarred")
-    assert run("getfacl", "-R", "-p", "-n", ".", cwd=other.path / "untarred").stdout == listed
-    assert shutil.which("chmod")
+    assert listing(other.path / "untarred") == listed
     run("chmod", "g-w", source)
     assert "mask::r-x" in run("getfacl", "-p", "-n", source).stdout
 
