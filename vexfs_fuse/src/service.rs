@@ -270,7 +270,8 @@ mod tests {
     }
 
     fn create(volume: &mut Volume<Disk>, name: &[u8]) -> Result<Ino> {
-        let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 0, gid: 0, device: 0 };
+        let new =
+            NewInode { kind: FileKind::Regular, permissions: 0o644, umask: 0, uid: 0, gid: 0, device: 0 };
         volume.create(ROOT, name, &new, now()).map(|made| made.inode)
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Group {
     entries: u64,
     subdirectories: u64,
     attributes: u64,
+    /// Permission bits that the access list tells.
+    listed_mode: Option<u32>,
     inline: u64,
     blocks: u64,
     extents: u64,
@@ -47,6 +49,7 @@ impl Group {
             entries: 0,
             subdirectories: 0,
             attributes: 0,
+            listed_mode: None,
             inline: 0,
             blocks: 0,
             extents: 0,
@@ -77,13 +80,11 @@ impl Group {
             }
             Kind::Link => self.link(volume, state, key, value)?,
             Kind::Xattr => {
-                let (attribute, name, _) = records::xattr(inode, value)?;
+                let (_, name, _) = records::xattr(inode, value)?;
                 check_hash(state, key, records::name_hash(volume, inode, name))?;
-                let number = attribute.value_number.get();
-                if number != 0
-                    && records::xattr_value(volume, inode, value)?.len() != attribute.value_len.get() as usize
-                {
-                    state.report(record(inode, "an attribute's value has a wrong length", key.offset))?;
+                let content = records::xattr_value(volume, inode, value)?;
+                if let Some(mode) = records::listed_mode(inode, name, &content)? {
+                    self.listed_mode = Some(mode);
                 }
                 self.attributes += 1;
             }
@@ -193,6 +194,13 @@ impl Group {
         };
         if wrong {
             state.report(record(inode, "its bytes do not fit its type or size", inode_record.size.get()))?;
+        }
+        if self.listed_mode.is_some_and(|mode| mode != inode_record.mode.get() & 0o777) {
+            state.report(record(
+                inode,
+                "its access list and its mode differ",
+                inode_record.mode.get().into(),
+            ))?;
         }
         if inode_record.links.get() == 0 && !control::is_control(inode) {
             state.report(record(inode, "has no name, and does not wait to be freed", 0))?;
