@@ -8,9 +8,10 @@
 //!   nobody takes two. Whoever holds one may commit (a change that finds no space, a write over bytes that a vector
 //!   was made from): a commit takes no stripe, and those it waits for hold none, so it ends. Meanwhile only writers
 //!   of that stripe wait; reads take none.
-//! - **`moving`** is held shared from a plan to the end of its reads or writes, and exclusively while a commit is
-//!   published: so no freed block is given out while somebody still moves bytes to or from it. Whoever holds it
-//!   neither commits nor changes the volume, since a commit waits for him.
+//! - **`moving`** is held shared from a plan to the end of its reads or writes. A commit takes it exclusively for a
+//!   moment between its seal and its publishing: so whoever still moves bytes to or from blocks that it frees is done
+//!   before they are given out, or back to the device. Whoever holds it neither commits nor changes the volume, since
+//!   a commit waits for him.
 //! - The **volume** is never taken twice by a thread, not even to read: a writer may wait in between.
 //!
 //! Names need no lock here: the kernel holds a directory while it looks up, lists or changes one of its names, and
@@ -55,6 +56,8 @@ const DIRTY_TOO_MANY: u64 = 32 << 20;
 /// The shared state of a mount.
 pub struct Service {
     disk: Disk,
+    /// Freed blocks are given back to the device.
+    discard: bool,
     shown: Shown,
     volume: RwLock<Volume<Disk>>,
     moving: RwLock<()>,
@@ -77,6 +80,7 @@ pub struct Service {
     commits: AtomicU64,
     log_records: AtomicU64,
     log_bytes: AtomicU64,
+    discarded_bytes: AtomicU64,
     refusals: AtomicU64,
     panics: AtomicU64,
     reads: AtomicU64,
@@ -87,12 +91,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Shares `volume`, whose host is `disk`.
-    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring) -> Self {
+    /// Shares `volume`, whose host is `disk`; with `discard` it gives back to the device what commits free.
+    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring, discard: bool) -> Self {
         let owner = (geteuid().as_raw(), getegid().as_raw());
         Self {
             shown: Shown { block_size: volume.layout().block_size, owner },
             disk,
+            discard,
             volume: RwLock::new(volume),
             moving: RwLock::new(()),
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
@@ -112,6 +117,7 @@ impl Service {
             commits: AtomicU64::new(0),
             log_records: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            discarded_bytes: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -259,7 +265,7 @@ mod tests {
         fn mount(&self) -> Service {
             let disk = Self::open(&self.0);
             let volume = Volume::mount(disk.clone(), MountOptions::default()).expect("a mount");
-            Service::new(disk, volume, Ring::default())
+            Service::new(disk, volume, Ring::default(), false)
         }
     }
 
