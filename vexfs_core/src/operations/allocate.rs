@@ -178,6 +178,6 @@ fn zero_part<H: BlockDevice + Data>(
     tx.volume.host.write_at(new, &bytes)?;
     let birth = tx.generation();
     extents::link(tx, inode, Extent { at: block, run, unwritten: false, birth })?;
-    record.blocks.set(record.blocks.get() + 1);
+    record.add_blocks(1);
     Ok(())
 }

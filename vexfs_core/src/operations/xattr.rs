@@ -94,7 +94,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 Some((place, bytes)) => remove(tx, inode, place, &bytes)?,
                 None => {
                     check_list(tx, inode, &record, name.len())?;
-                    record.attributes.set(record.attributes.get() + 1);
+                    record.add_attribute()?;
                 }
             }
             put(tx, inode, name, value)?;
@@ -197,6 +197,14 @@ pub(crate) fn check_list<N: Nodes>(nodes: &N, inode: Ino, record: &InodeRecord, 
     Err(Error::TooManyAttributes)
 }
 
+/// Fails if a list of names is longer than [`check_list`] lets any become.
+pub(crate) fn check_listable(inode: Ino, names: &[u8]) -> Result<()> {
+    if names.len() <= XATTR_LIST_MAX {
+        return Ok(());
+    }
+    Err(Error::corrupt("attributes of inode", inode.0, "names of more than 65536 bytes"))
+}
+
 /// Fails if `mode` does not allow it.
 pub(crate) fn check_mode(exists: bool, mode: SetMode) -> Result<()> {
     match (mode, exists) {
@@ -213,6 +221,7 @@ fn list<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
     tree::scan(nodes, from, to, &mut |_, bytes| {
         memory::extend(&mut names, decode(inode, bytes)?.1)?;
         memory::push(&mut names, 0)?;
+        check_listable(inode, &names)?;
         Ok(true)
     })?;
     vector::list(nodes, inode, &mut names)?;
