@@ -1,7 +1,7 @@
 //! Runs a workload on a recorded disk and notes what may be found after a crash at each moment of it.
 //!
-//! To every generation belongs the model as it was at its commit: after a crash the volume must show that of
-//! the last durable generation or of the one under way, nothing between. Only bytes written in place since then
+//! To every commit and every record of the journal belongs a state, the model as it was then: after a crash the
+//! volume must show that of the last durable one or of the one under way, nothing between. Only bytes written in place since then
 //! may be new ([`Comparison::overlays`]). An operation that commits on its own account (a write under a vector)
 //! counts as two states, before and after it.
 
@@ -22,12 +22,22 @@ use crate::model::{Comparison, Model, Name, Op, Outcome, Overlay, Pair, compare}
 use crate::sim::{SimDevice, Trace};
 use crate::states::{Limits, Origin, each_crash_state};
 
+/// A state of the volume: so many records of the journal on a generation. Later states are higher numbers.
+fn state(generation: u64, records: u64) -> u64 {
+    generation << 20 | records
+}
+
+/// The state after the next commit.
+fn committed(state: u64) -> u64 {
+    ((state >> 20) + 1) << 20
+}
+
 /// A workload being recorded.
 pub struct Recorder {
     /// The volume and its model.
     pub pair: Pair<SimDevice>,
     history: History,
-    /// The generation told to be durable, and the one begun: higher while a commit is on its way.
+    /// The state told to be durable, and the one begun: higher while a commit is on its way.
     durable: u64,
     begun: u64,
 }
@@ -35,13 +45,13 @@ pub struct Recorder {
 /// What may be found after a crash.
 pub struct History {
     block_size: u64,
-    /// Models by generation: what a volume of that generation may show.
+    /// Models by state: what a volume found in it may show.
     states: BTreeMap<u64, Vec<Model>>,
     moments: Vec<Moment>,
     overlays: Vec<InPlace>,
 }
 
-/// From this event of the trace on, the generations told to be durable and begun.
+/// From this event of the trace on, the states told to be durable and begun.
 #[derive(Clone, Copy)]
 struct Moment {
     events: usize,
@@ -49,13 +59,15 @@ struct Moment {
     begun: u64,
 }
 
-/// Bytes put in place at this event, while these generations were the durable ones.
+/// Bytes put in place at this event, while these states were the durable ones.
 struct InPlace {
     events: usize,
     durable: std::ops::RangeInclusive<u64>,
     inode: u64,
     offset: u64,
     bytes: Arc<[u8]>,
+    /// What the file showed there before, as far as it went.
+    old: Arc<[u8]>,
 }
 
 impl Recorder {
@@ -64,7 +76,7 @@ impl Recorder {
         let device = SimDevice::new(size);
         let pair = Pair::format(device, block_size)?;
         pair.device.record();
-        let generation = pair.volume.superblock().generation.get();
+        let generation = state(pair.volume.superblock().generation.get(), 0);
         let history = History {
             block_size: block_size.into(),
             states: BTreeMap::from([(generation, vec![pair.model.clone()])]),
@@ -90,16 +102,20 @@ impl Recorder {
         let durable = self.durable;
         let under_way = self.begun > self.durable;
         let before = named(&self.pair.model);
-        let commits = matches!(op, Op::Commit | Op::Remount);
-        if commits {
-            self.history.states.insert(durable + 1, vec![before.clone()]);
-            self.history.moments.push(Moment { events, durable, begun: durable + 1 });
+        let commits = matches!(op, Op::Commit | Op::Sync | Op::Remount);
+        if commits && !under_way {
+            // A sync may turn into a commit.
+            for begun in [durable + 1, committed(durable)] {
+                self.history.states.insert(begun, vec![before.clone()]);
+            }
+            self.history.moments.push(Moment { events, durable, begun: committed(durable) });
         }
         let overlays = self.history.overlays_of(&self.pair.model, op);
+        let before_op = self.pair.model.clone();
         let outcome = self.pair.run(op)?;
-        let after = self.generation().max(self.begun);
+        let after = self.state().max(self.begun);
         if !commits && !under_way && after > durable {
-            for generation in durable + 1..=after {
+            for generation in [durable + 1, committed(durable), after] {
                 let now = named(&self.pair.model);
                 self.history.states.insert(generation, vec![before.clone(), begun(&before, &now), now]);
             }
@@ -107,7 +123,11 @@ impl Recorder {
         }
         for (inode, offset, bytes) in overlays {
             let durable = durable..=after;
-            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes: bytes.into() });
+            let file = &before_op.node(inode).bytes;
+            let mut old = vec![0; (file.size().saturating_sub(offset) as usize).min(bytes.len())];
+            file.read(offset, &mut old);
+            let (bytes, old) = (bytes.into(), old.into());
+            self.history.overlays.push(InPlace { events, durable, inode, offset, bytes, old });
         }
         if !under_way {
             (self.durable, self.begun) = (after, after);
@@ -121,7 +141,7 @@ impl Recorder {
         let model = named(&self.pair.model);
         let sealed = self.pair.volume.seal(self.pair.now())?;
         if let Some(sealed) = &sealed {
-            self.begun = sealed.generation();
+            self.begun = state(sealed.generation(), 0);
             self.history.states.insert(self.begun, vec![model]);
             self.note();
         }
@@ -146,8 +166,9 @@ impl Recorder {
         self.history.moments.push(Moment { events: self.pair.device.events(), durable, begun });
     }
 
-    fn generation(&self) -> u64 {
-        self.pair.volume.superblock().generation.get()
+    fn state(&self) -> u64 {
+        let volume = &self.pair.volume;
+        state(volume.superblock().generation.get(), volume.journal_records())
     }
 
     /// Ends the recording.
@@ -208,10 +229,16 @@ impl History {
     fn comparison(&self, generation: u64, events: usize) -> Comparison {
         let mut how =
             Comparison { versions_may_differ: self.states[&generation].len() > 1, ..Comparison::exact() };
+        let told = self.moment(events).durable;
         for overlay in &self.overlays {
             if overlay.events <= events && overlay.durable.contains(&generation) {
                 let list = how.overlays.entry(overlay.inode).or_default();
                 list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.bytes) });
+            }
+            // A record that nobody was told of may be there without the bytes put in place before it.
+            if overlay.events <= events && told < generation && *overlay.durable.end() >= told {
+                let list = how.overlays.entry(overlay.inode).or_default();
+                list.push(Overlay { offset: overlay.offset, bytes: Arc::clone(&overlay.old) });
             }
         }
         how
@@ -232,7 +259,7 @@ impl History {
                 Err(difference) => why = difference,
             }
         }
-        Err(format!("generation {generation}: {why}"))
+        Err(format!("state {generation:#x}: {why}"))
     }
 
     fn mounted(&self, image: &Image, events: usize) -> std::result::Result<Found<'_>, String> {
@@ -242,10 +269,12 @@ impl History {
         device.record();
         let volume = Volume::mount(Direct(device.clone()), Pair::<SimDevice>::OPTIONS)
             .map_err(|error| format!("mount: {error}"))?;
-        let generation = volume.superblock().generation.get();
+        let generation = state(volume.recovered().base, volume.recovered().records);
         if generation < moment.durable || generation > moment.begun {
             let Moment { durable, begun, .. } = moment;
-            return Err(format!("generation {generation} found, {durable} was durable, {begun} under way"));
+            return Err(format!(
+                "state {generation:#x} found, {durable:#x} was durable, {begun:#x} under way"
+            ));
         }
         let (model, how) = self.fitting(&volume, generation, events)?;
         Ok(Found { device, volume, model, how })

@@ -7,6 +7,8 @@ mod files;
 mod random;
 mod vectors;
 
+use std::sync::Arc;
+
 use vexfs_core::format::{Element, FileKind, ROOT};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
@@ -21,7 +23,9 @@ pub struct Workload {
     pub size: u64,
     /// Bytes of a block.
     pub block_size: u32,
-    tell: Box<dyn Fn(&mut Story) -> Told + Send + Sync>,
+    /// Two commits of three are records of the journal instead.
+    syncs: bool,
+    tell: Arc<dyn Fn(&mut Story) -> Told + Send + Sync>,
 }
 
 /// Whether a story could be told to its end.
@@ -29,18 +33,24 @@ pub struct Told(Result<(), String>);
 
 impl Workload {
     fn new(name: &str, tell: fn(&mut Story) -> Result<(), String>) -> Self {
-        let tell = Box::new(move |story: &mut Story| Told(tell(story)));
-        Self { name: name.into(), size: 2 << 20, block_size: 4096, tell }
+        let tell = Arc::new(move |story: &mut Story| Told(tell(story)));
+        Self { name: name.into(), size: 2 << 20, block_size: 4096, syncs: false, tell }
     }
 
     fn with(self, size: u64, block_size: u32) -> Self {
         Self { size, block_size, ..self }
     }
 
+    /// The same story, told with a journal.
+    fn synced(&self) -> Self {
+        let (name, tell) = (format!("{}+sync", self.name), Arc::clone(&self.tell));
+        Self { name, size: self.size, block_size: self.block_size, syncs: true, tell }
+    }
+
     /// Runs it and gives what was recorded.
     pub fn record(&self) -> Result<Recorder, String> {
         let recorder = Recorder::new(self.size, self.block_size).map_err(|error| error.to_string())?;
-        let mut story = Story { recorder, seed: 0, commits: 0 };
+        let mut story = Story { recorder, seed: 0, commits: 0, syncs: self.syncs };
         (self.tell)(&mut story).0?;
         story.recorder.pair.compare()?;
         if story.commits < 3 {
@@ -55,6 +65,8 @@ pub fn all(random: u64) -> Vec<Workload> {
     let mut all = files::workloads();
     all.extend(vectors::workloads());
     all.extend((0..random).map(random::workload));
+    let synced: Vec<Workload> = all.iter().map(Workload::synced).collect();
+    all.extend(synced);
     all
 }
 
@@ -63,6 +75,7 @@ pub struct Story {
     recorder: Recorder,
     seed: u64,
     commits: u32,
+    syncs: bool,
 }
 
 type Step = Result<(), String>;
@@ -76,7 +89,7 @@ impl Story {
     }
 
     fn attempt(&mut self, op: Op) -> Result<Outcome, String> {
-        self.commits += u32::from(matches!(op, Op::Commit | Op::Remount));
+        self.commits += u32::from(matches!(op, Op::Commit | Op::Sync | Op::Remount));
         self.recorder.op(&op)
     }
 
@@ -214,7 +227,8 @@ impl Story {
     }
 
     fn commit(&mut self) -> Step {
-        self.op(Op::Commit)
+        let syncs = self.syncs && self.commits % 3 != 2;
+        self.op(if syncs { Op::Sync } else { Op::Commit })
     }
 
     /// A commit with something done between `seal` and `write`, and between `write` and `publish`.

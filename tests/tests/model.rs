@@ -46,7 +46,9 @@ fn run(seed: u64, steps: u64, print: bool) -> Result<(), String> {
         // Grow, shrink, grow: nodes split and merge.
         generator.removing = step / 250 % 3 == 2;
         let op = match step % 100 {
+            7 | 29 | 58 => Op::Sync,
             40 | 73 => Op::Commit,
+            84 => Op::Recover,
             98 => Op::Remount,
             _ => generator.next(&pair.model, &pair.open),
         };
@@ -75,7 +77,7 @@ fn run(seed: u64, steps: u64, print: bool) -> Result<(), String> {
 }
 
 fn op_remounts(op: &Op) -> bool {
-    matches!(op, Op::Remount)
+    matches!(op, Op::Recover | Op::Remount)
 }
 
 /// Everything is removed: the blocks must come back.

@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use crate::checksum::crc32;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Node, NodeWriter, Pointer, PointerRecord, Superblock, slot_offsets};
+use crate::format::{Incompatible, Node, NodeWriter, Pointer, PointerRecord, Superblock, slot_offsets};
 use crate::memory::{self, Block, Map};
 use crate::numbers::Time;
 use crate::volume::Volume;
@@ -66,7 +66,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// # Errors
     /// `Busy` while another commit is not published; `ReadOnly` after one failed.
     pub fn seal(&mut self, now: Time) -> Result<Option<Sealed>> {
-        if self.sealing {
+        if self.sealing || self.journal.writing {
             return Err(if self.read_only { Error::ReadOnly } else { Error::Busy });
         }
         if !self.changed {
@@ -96,6 +96,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             next_inode: U64::new(self.counters.next_inode),
             next_vector: U64::new(self.counters.next_vector),
             next_collection: U32::new(self.counters.next_collection),
+            incompatible: U64::new(self.superblock.incompatible.get() | Incompatible::JOURNAL.bits()),
             written: now.into(),
             ..self.superblock
         };
@@ -103,6 +104,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.generation += 1;
         self.sealing = true;
         self.changed = false;
+        self.journal.forget();
         Ok(Some(Sealed { superblock, size: self.layout.size(), blocks }))
     }
 
@@ -112,6 +114,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.superblock = sealed.superblock;
         self.sealed = Map::new();
         self.sealing = false;
+        self.journal.restart();
         self.space.publish();
         Ok(())
     }

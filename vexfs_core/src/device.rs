@@ -157,3 +157,17 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &D {
         (**self).metadata(address, verify)
     }
 }
+
+impl<D: Data + ?Sized> Data for &D {
+    fn read_at(&self, place: Place, buffer: &mut [u8]) -> Result<()> {
+        (**self).read_at(place, buffer)
+    }
+
+    fn write_at(&self, place: Place, bytes: &[u8]) -> Result<()> {
+        (**self).write_at(place, bytes)
+    }
+
+    fn write_zeros_at(&self, place: Place, len: u64) -> Result<()> {
+        (**self).write_zeros_at(place, len)
+    }
+}

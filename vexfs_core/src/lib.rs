@@ -6,11 +6,11 @@
 //! The layers import only downwards (a test holds them to it):
 //!
 //! ```text
-//! operations  control  make  check        what a host calls
-//! tree                                    the one copy-on-write B+tree
-//! transaction volume commit space         the only writer of metadata; free space
-//! device buddy                            the host's disk; the block allocator
-//! format                                  the records on disk, docs/FORMAT.md in code
+//! operations  control  make  check  recover    what a host calls
+//! tree                                         the one copy-on-write B+tree
+//! transaction  volume  commit  journal  patches  space    the only writer of metadata; free space
+//! device  buddy                                the host's disk; the block allocator
+//! format                                       the records on disk, docs/FORMAT.md in code
 //! error checksum memory numbers
 //! ```
 
@@ -31,10 +31,13 @@ pub mod control;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod journal;
 pub mod make;
 pub mod memory;
 pub mod numbers;
 pub mod operations;
+mod patches;
+mod recover;
 pub mod space;
 pub mod transaction;
 pub mod tree;
@@ -42,4 +45,4 @@ pub mod volume;
 
 pub use commit::Sealed;
 pub use error::{Error, Result};
-pub use volume::{Event, Implicit, MountOptions, Statistics, Volume};
+pub use volume::{Event, Implicit, MountOptions, Recovered, Statistics, Volume};

@@ -67,6 +67,9 @@ pub fn make(device: &impl BlockDevice, options: &MakeOptions<'_>) -> Result<Supe
             device.write(offset, &zeros)?;
         }
     }
+    // As may the first record of its journal.
+    let journal = layout.journal_start * u64::from(layout.block_size);
+    device.write(journal, &memory::zeroed(layout.block_size as usize)?)?;
     device.flush()?;
 
     let mut volume = Volume::blank(Direct(device), layout, superblock)?;
@@ -135,7 +138,7 @@ fn first_superblock(layout: &Layout, options: &MakeOptions<'_>) -> Result<Superb
         label,
         compatible: U64::new(Compatible::empty().bits()),
         read_only_compatible: U64::new(ReadOnlyCompatible::empty().bits()),
-        incompatible: U64::new(Incompatible::empty().bits()),
+        incompatible: U64::new(Incompatible::JOURNAL.bits()),
         block_size: U32::new(layout.block_size),
         slot: U32::ZERO,
         block_count: U64::new(layout.block_count),

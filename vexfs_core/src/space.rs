@@ -128,6 +128,11 @@ impl Space {
         self.buddy.take_aligned(order, goal).map(|start| Run::new(start + self.layout.data_start, 1 << order))
     }
 
+    /// Keeps exactly these blocks from being given out; false if they are not all free.
+    pub fn hold(&mut self, run: Run) -> bool {
+        self.buddy.take_exact(run.start.0 - self.layout.data_start, run.count)
+    }
+
     /// Gives back blocks that nothing on disk refers to, to be used again at once.
     pub fn give_back(&mut self, run: Run) {
         self.buddy.release(run.start.0 - self.layout.data_start, run.count);

@@ -6,9 +6,10 @@
 
 use alloc::vec::Vec;
 
-use crate::device::{BlockDevice, Data};
+use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
-use crate::format::{Expected, Layout, Node, NodeWriter, Pointer};
+use crate::format::{Expected, Key, Layout, Node, NodeWriter, Pointer};
+use crate::journal::Changes;
 use crate::memory::{self, Block, Map};
 use crate::numbers::{Run, Time};
 use crate::volume::{Counters, Event, NodeRef, Nodes, Volume};
@@ -61,12 +62,18 @@ pub struct Transaction<'v, H: BlockDevice + Data> {
     pub(crate) counters: Counters,
     /// Own copies of changed nodes, by block.
     nodes: Map<Vec<u8>>,
-    /// Blocks taken, nodes and data.
+    /// Blocks taken for data.
     taken: Vec<Run>,
-    /// Blocks of older generations that are no longer needed.
+    /// Blocks taken for nodes.
+    taken_nodes: Vec<u64>,
+    /// Blocks of data that are no longer needed.
     freed: Vec<Run>,
+    /// Nodes of older generations that are no longer needed.
+    replaced: Vec<u64>,
     /// Nodes of the open generation that are no longer needed.
     dropped: Vec<u64>,
+    /// For the journal.
+    changes: Changes,
     events: Vec<Event>,
 }
 
@@ -101,8 +108,13 @@ impl<H: BlockDevice + Data> Volume<H> {
         if self.space.ready() < wanted {
             return Err(Error::NoSpace { pending: self.space.pending() });
         }
+        Ok(self.start(now))
+    }
+
+    /// Starts a transaction that nothing is reserved for: a replay, which repeats what fitted once.
+    pub(crate) fn start(&mut self, now: Time) -> Transaction<'_, H> {
         let (root, root_level, counters) = (self.root, self.root_level, self.counters);
-        Ok(Transaction {
+        Transaction {
             volume: self,
             now,
             root,
@@ -110,10 +122,13 @@ impl<H: BlockDevice + Data> Volume<H> {
             counters,
             nodes: Map::new(),
             taken: Vec::new(),
+            taken_nodes: Vec::new(),
             freed: Vec::new(),
+            replaced: Vec::new(),
             dropped: Vec::new(),
+            changes: Changes::default(),
             events: Vec::new(),
-        })
+        }
     }
 
     /// Runs `change` in a transaction and commits it if it succeeds.
@@ -135,7 +150,8 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
     pub fn commit(mut self) -> Result<()> {
         // Everything that can fail comes first.
         self.volume.dirty.reserve(self.nodes.len())?;
-        self.volume.space.reserve_pending(self.freed.len())?;
+        self.volume.space.reserve_pending(self.freed.len() + self.replaced.len())?;
+        self.volume.journal.reserve(&self.changes, self.taken.len() + self.freed.len())?;
         memory::reserve(&mut self.volume.events, self.events.len())?;
         let mut blocks = Vec::new();
         memory::reserve(&mut blocks, self.nodes.len())?;
@@ -145,8 +161,11 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         for (block, bytes) in blocks {
             self.volume.dirty.put(block, bytes);
         }
+        let (taken, freed) = (core::mem::take(&mut self.taken), core::mem::take(&mut self.freed));
+        self.volume.journal.absorb(core::mem::take(&mut self.changes), &taken, &freed);
+        let node = |block| Run::new(block, 1);
         let mut whole = true;
-        for run in core::mem::take(&mut self.taken) {
+        for run in taken.into_iter().chain(core::mem::take(&mut self.taken_nodes).into_iter().map(node)) {
             whole &= self.volume.space.mark(run, true);
         }
         for block in core::mem::take(&mut self.dropped) {
@@ -155,7 +174,7 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
                 self.volume.space.give_back(Run::new(block, 1));
             }
         }
-        for run in core::mem::take(&mut self.freed) {
+        for run in freed.into_iter().chain(core::mem::take(&mut self.replaced).into_iter().map(node)) {
             if self.volume.space.mark(run, false) {
                 self.volume.space.free_later(run);
             } else {
@@ -177,6 +196,17 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
     /// The generation that this change will be part of.
     pub fn generation(&self) -> u64 {
         self.volume.generation
+    }
+
+    /// Notes for the journal that the record at `key` changes.
+    pub(crate) fn note(&mut self, key: Key) -> Result<()> {
+        self.changes.key(key)
+    }
+
+    /// Notes for the journal that `len` bytes were put at `place`, which this change makes visible: they must be
+    /// durable before it is.
+    pub(crate) fn note_fresh(&mut self, place: Place, len: u64) -> Result<()> {
+        self.changes.fresh(place, len)
     }
 
     /// Tells the host that `len` bytes of a pseudo-file changed.
@@ -251,6 +281,11 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         Ok(())
     }
 
+    /// Takes over blocks that were held back: they become part of this transaction.
+    pub(crate) fn adopt_run(&mut self, run: Run) -> Result<()> {
+        memory::push(&mut self.taken, run)
+    }
+
     /// Hands over the blocks of a write plan, to be held outside a transaction; gives how many runs those were.
     pub(crate) fn detach_data(&mut self, links: &[(u64, Run)]) -> usize {
         let before = self.taken.len();
@@ -287,7 +322,7 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
         let mut place = block;
         if generation != self.volume.generation {
             place = self.take_node()?;
-            memory::push(&mut self.freed, Run::new(block, 1))?;
+            memory::push(&mut self.replaced, block)?;
             NodeWriter::new(&mut bytes).settle(self.volume.generation, place);
         }
         self.nodes.insert(place, bytes)?;
@@ -311,13 +346,17 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
             self.nodes.remove(pointer.block);
             memory::push(&mut self.dropped, pointer.block)
         } else {
-            memory::push(&mut self.freed, Run::new(pointer.block, 1))
+            memory::push(&mut self.replaced, pointer.block)
         }
     }
 
     fn take_node(&mut self) -> Result<u64> {
         // Always from the front: measured, a goal that moves on splits the free space (docs/DESIGN.md).
-        Ok(self.take(1, 0)?.start.0)
+        memory::reserve(&mut self.taken_nodes, 1)?;
+        let pending = self.volume.space.pending();
+        let run = self.volume.space.take(1, 0).ok_or(Error::NoSpace { pending })?;
+        memory::append(&mut self.taken_nodes, run.start.0);
+        Ok(run.start.0)
     }
 }
 
@@ -325,6 +364,9 @@ impl<H: BlockDevice + Data> Drop for Transaction<'_, H> {
     fn drop(&mut self) {
         for run in core::mem::take(&mut self.taken) {
             self.volume.space.give_back(run);
+        }
+        for block in core::mem::take(&mut self.taken_nodes) {
+            self.volume.space.give_back(Run::new(block, 1));
         }
     }
 }

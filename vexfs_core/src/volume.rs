@@ -12,8 +12,10 @@ use crate::format::{
     Expected, FIRST_INODE, Incompatible, Key, LEVEL_MAX, Layout, Node, Pointer, ReadOnlyCompatible,
     SUPERBLOCK, Superblock, slot_offsets,
 };
+use crate::journal::Journal;
 use crate::memory::{self, Block, Map};
-use crate::numbers::{CollectionId, Ino};
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::patches::Patches;
 use crate::space::Space;
 
 /// How a collection may come to be by setting a first vector.
@@ -93,6 +95,17 @@ pub struct Counters {
     pub next_collection: u32,
 }
 
+/// What a mount found in the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records replayed.
+    pub records: u64,
+    /// The generation that they build on.
+    pub base: u64,
+    /// When the last of them was written.
+    pub written: Time,
+}
+
 /// A mounted volume.
 #[derive(Debug)]
 pub struct Volume<H> {
@@ -120,22 +133,15 @@ pub struct Volume<H> {
     pub(crate) waiting_loaded: bool,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
+    pub(crate) journal: Journal,
+    pub(crate) patches: Patches,
+    pub(crate) recovered: Recovered,
     damaged_slots: [bool; 4],
 }
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// Mounts the volume on `host`: takes the newest generation of which a whole superblock is found.
-    ///
-    /// # Errors
-    /// `NotVexfs`, `SuperblocksDamaged`, `Version`, `Incompatible`, `Truncated`, or damage of the free-space map.
-    pub fn mount(host: H, options: MountOptions) -> Result<Self> {
-        match Self::open_damaged(host, options)? {
-            (volume, None) => Ok(volume),
-            (_, Some(error)) => Err(error),
-        }
-    }
-
-    /// Opens a volume for a check: a free-space map that cannot be used is told, and all taken for free.
+    /// Opens the newest generation of which a whole superblock is found, without what the journal adds to it. A
+    /// free-space map that cannot be used is told, and all taken for free.
     pub(crate) fn open_damaged(host: H, options: MountOptions) -> Result<(Self, Option<Error>)> {
         let (superblock, damaged_slots) = find_superblock(&host)?;
         let layout = superblock.layout()?;
@@ -200,6 +206,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             waiting: Vec::new(),
             waiting_loaded: false,
             blanks: Vec::new(),
+            journal: Journal::default(),
+            patches: Patches::default(),
+            recovered: Recovered::default(),
             damaged_slots,
             superblock,
         }
@@ -238,6 +247,21 @@ impl<H: BlockDevice + Data> Volume<H> {
             generation: self.generation,
             dirty_bytes: self.dirty.len() as u64 * u64::from(self.layout.block_size),
         }
+    }
+
+    /// The newest generation that anything may be of: the durable one, or the next, if the journal was replayed.
+    pub(crate) fn newest_generation(&self) -> u64 {
+        self.superblock.generation.get() + u64::from(self.recovered.records > 0)
+    }
+
+    /// Records of the journal on the last durable generation.
+    pub fn journal_records(&self) -> u64 {
+        self.journal.sequence
+    }
+
+    /// What the mount found in the journal.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
     }
 
     /// True if something waits for a commit.

@@ -26,6 +26,7 @@ pub struct Cached<D> {
     shard_bytes_max: usize,
     hits: AtomicU64,
     misses: AtomicU64,
+    flushes: AtomicU64,
 }
 
 /// How well the cache does.
@@ -56,12 +57,18 @@ impl<D> Cached<D> {
     pub fn new(device: D, bytes_max: usize) -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(Shard::default()));
         let shard_bytes_max = bytes_max / SHARDS;
-        Self { device, shards, shard_bytes_max, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let (hits, misses, flushes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { device, shards, shard_bytes_max, hits, misses, flushes }
     }
 
     /// The device behind the cache.
     pub fn device(&self) -> &D {
         &self.device
+    }
+
+    /// Flushes of the device so far.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
     }
 
     /// How well the cache does.
@@ -96,6 +103,7 @@ impl<D: BlockDevice> BlockDevice for Cached<D> {
     }
 
     fn flush(&self) -> Result<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         self.device.flush()
     }
 

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use fuser::{Errno, FileAttr, FileType, INodeNo};
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
 use vexfs_core::control::{Pseudo, is_control, pseudo};
-use vexfs_core::format::FileKind;
+use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
+use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
 
-use crate::service::to_system;
+use crate::clock::{from_fuser, now, to_system};
+
+/// Inode numbers are never used again, so that all are of one generation.
+pub const GENERATION: Generation = Generation(0);
 
 /// How long the kernel may keep what only the kernel itself changes.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -54,8 +58,29 @@ pub fn nothing() -> (Duration, FileAttr) {
     (LONG, attr)
 }
 
+/// What the kernel is shown of every inode alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// The user who mounts, and his group: they own what is the mount's own in the control directory.
+    pub owner: (u32, u32),
+}
+
+impl Shown {
+    // Who owns an inode. The core has what is no record of the volume as root's.
+    fn owner(&self, attributes: &Attributes) -> (u32, u32) {
+        let inode = attributes.inode;
+        match pseudo(inode) {
+            Some(_) if inode != COLLECTIONS && collection_part(inode).is_none() => self.owner,
+            _ => (attributes.uid, attributes.gid),
+        }
+    }
+}
+
 /// Attributes as the kernel wants them.
-pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
+pub fn file_attr(attributes: &Attributes, shown: Shown) -> FileAttr {
+    let (uid, gid) = shown.owner(attributes);
     FileAttr {
         ino: INodeNo(attributes.inode.0),
         size: attributes.size,
@@ -67,11 +92,24 @@ pub fn file_attr(attributes: &Attributes, block_size: u32) -> FileAttr {
         kind: file_type(attributes.kind),
         perm: attributes.permissions as u16,
         nlink: attributes.links,
-        uid: attributes.uid,
-        gid: attributes.gid,
+        uid,
+        gid,
         rdev: attributes.device,
-        blksize: block_size,
+        blksize: shown.block_size,
         flags: 0,
+    }
+}
+
+/// An inode's number.
+pub fn ino(number: INodeNo) -> Ino {
+    Ino(number.0)
+}
+
+/// A time that a caller sets.
+pub fn time(value: TimeOrNow) -> Time {
+    match value {
+        TimeOrNow::SpecificTime(time) => from_fuser(time),
+        TimeOrNow::Now => now(),
     }
 }
 

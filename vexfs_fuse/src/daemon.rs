@@ -43,6 +43,10 @@ pub fn run(
             log::warn!("superblock copy {slot} is damaged; the next commits write it anew");
         }
     }
+    let recovered = volume.recovered().records;
+    if recovered > 0 {
+        log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");
+    }
     let service = Arc::new(Service::new(disk, volume, ring));
     let signals = stop_signals();
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;
@@ -58,7 +62,10 @@ pub fn run(
         .spawn(move || {
             if signals.wait().is_ok() {
                 log::info!("a signal asks to unmount");
-                mounting::unmount(&place);
+                // In use: it vanishes from sight, and ends with its last user.
+                if mounting::unmount(&place, false).or_else(|_| mounting::unmount(&place, true)).is_err() {
+                    log::error!("{} cannot be unmounted", place.display());
+                }
             }
         })
         .map_err(|error| format!("threads: {error}"))?;
@@ -84,13 +91,14 @@ fn start_session(
     let config = config(source, options);
     if !nix::unistd::geteuid().is_root() {
         let session = Session::new(filesystem, target, &config);
-        return session.map_err(|error| format!("mounting on {}: {error}", target.display()));
+        return session.map_err(|error| mounting::why_not(target, &error));
     }
     let image = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
     let fuse = mounting::mount_fuse(&image, target, options)?;
     let acl = config.acl;
     Session::from_fd(filesystem, fuse, acl, config).map_err(|error| {
-        mounting::unmount(target);
+        // Nothing is served there.
+        let _ = mounting::unmount(target, true);
         format!("the kernel's FUSE did not start: {error}")
     })
 }

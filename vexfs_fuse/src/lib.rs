@@ -3,12 +3,21 @@
 //! It translates the kernel's calls into the core's, and brings what the core has not: the lock, the cache, the
 //! clock, the timer of the commits, and the bytes of files, which it moves without holding the lock.
 
+pub mod attributes;
 pub mod cache;
+pub mod capabilities;
+pub mod clock;
 pub mod convert;
 pub mod daemon;
+pub mod directories;
 pub mod disk;
 pub mod filesystem;
+pub mod inodes;
 pub mod messages;
 pub mod mounting;
+pub mod names;
+pub mod open_files;
+pub mod opens;
 pub mod options;
+pub mod replies;
 pub mod service;

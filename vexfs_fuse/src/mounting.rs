@@ -1,12 +1,14 @@
-//! mount(2), remount and unmounting, without fusermount where the caller is root.
+//! mount(2), remount and unmounting: by root directly, by others through fusermount3.
 //!
 //! The mount shows as type `fuse.vexfs` with the image's path as its source, so that tools find the one by the
 //! other, and umount(8) calls `umount.vexfs`.
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -15,6 +17,9 @@ use nix::unistd::{getegid, geteuid};
 use crate::options::Options;
 
 const KIND: &str = "fuse.vexfs";
+const DEVICE: &str = "/dev/fuse";
+const FUSERMOUNT: &str = "fusermount3";
+const INSTALL: &str = "install the package fuse3";
 /// Read-ahead in KiB; the handshake caps it at 128.
 const READ_AHEAD_KIB: u32 = 1024;
 
@@ -23,9 +28,9 @@ const READ_AHEAD_KIB: u32 = 1024;
 /// # Errors
 /// A sentence that says what is missing.
 pub fn mount_fuse(image: &Path, directory: &Path, options: &Options) -> Result<OwnedFd, String> {
-    let fuse = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let fuse = OpenOptions::new().read(true).write(true).open(DEVICE);
     let fuse =
-        fuse.map_err(|cause| format!("/dev/fuse: {cause}; is the fuse module loaded (modprobe fuse)?"))?;
+        fuse.map_err(|cause| format!("{DEVICE}: {cause}; is the fuse module loaded (modprobe fuse)?"))?;
     let point = fs::metadata(directory).map_err(|cause| format!("{}: {cause}", directory.display()))?;
     let mut data = format!(
         "fd={},rootmode={:o},user_id={},group_id={},default_permissions,max_read=1048576",
@@ -54,10 +59,40 @@ pub fn remount(directory: &Path, options: &Options) -> Result<(), String> {
         .map_err(|cause| format!("cannot remount {}: {}", directory.display(), cause.desc()))
 }
 
-/// Unmounts; a mount in use vanishes from sight now and ends with its last user.
-pub fn unmount(directory: &Path) {
-    if umount2(directory, MntFlags::UMOUNT_NOFOLLOW).is_err() {
-        let _ = umount2(directory, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+/// Unmounts, through fusermount3 where only root may; with `lazy` a mount in use vanishes from sight now and ends
+/// with its last user.
+///
+/// # Errors
+/// A sentence that says why not.
+pub fn unmount(directory: &Path, lazy: bool) -> Result<(), String> {
+    let detach = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+    match umount2(directory, detach | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) if !geteuid().is_root() => fusermount(directory, lazy),
+        Err(cause) => Err(format!("cannot unmount {}: {}", directory.display(), cause.desc())),
+    }
+}
+
+fn fusermount(directory: &Path, lazy: bool) -> Result<(), String> {
+    let mut command = Command::new(FUSERMOUNT);
+    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(directory).stdin(Stdio::null());
+    let done = command.output().map_err(|cause| format!("{FUSERMOUNT}: {cause}; {INSTALL}"))?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
+    }
+}
+
+/// Why a user who is not root cannot mount, in words; `cause` is what fuser says.
+pub fn why_not(directory: &Path, cause: &io::Error) -> String {
+    if let Err(cause) = OpenOptions::new().read(true).write(true).open(DEVICE) {
+        return format!("{DEVICE}: {cause}; users other than root need it readable and writable (mode 0666)");
+    }
+    match cause.kind() {
+        io::ErrorKind::NotFound => {
+            format!("{FUSERMOUNT} is not there, which mounts for others than root; {INSTALL}")
+        }
+        _ => format!("cannot mount on {}: {}", directory.display(), cause.to_string().trim()),
     }
 }
 

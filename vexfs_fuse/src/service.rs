@@ -1,63 +1,82 @@
 //! The volume as the daemon's threads share it: its lock, its commits, its notifications.
 //!
-//! Order of locks: an inode's stripe, then `moving`, then the volume. No lock is held across a flush or a
-//! notification. `moving` is held shared from a plan to the end of its reads or writes, and exclusively while a
-//! commit is published: so no freed block is given out while somebody still moves bytes to or from it.
+//! Order of locks: an inode's stripe, then `committing`, then `moving`, then the volume, then the small ones of a
+//! table each (`opens`, the sizes of columns), under which nothing else is taken. No lock but a stripe and
+//! `committing` is held across a flush, none across a notification.
+//!
+//! - A **stripe** keeps two writers of a file apart, from the plan to its end. Several inodes share one, so that
+//!   nobody takes two. Whoever holds one may commit (a change that finds no space, a write over bytes that a vector
+//!   was made from): a commit takes no stripe, and those it waits for hold none, so it ends. Meanwhile only writers
+//!   of that stripe wait; reads take none.
+//! - **`moving`** is held shared from a plan to the end of its reads or writes, and exclusively while a commit is
+//!   published: so no freed block is given out while somebody still moves bytes to or from it. Whoever holds it
+//!   neither commits nor changes the volume, since a commit waits for him.
+//! - The **volume** is never taken twice by a thread, not even to read: a writer may wait in between.
+//!
+//! Names need no lock here: the kernel holds a directory while it looks up, lists or changes one of its names, and
+//! keeps what it was told for a day. A look-up that it makes without, to ask whether an old answer still holds, is
+//! about a name that it drops itself when the unlink it sent meanwhile comes back.
+
+mod commits;
+mod failure;
+mod notices;
+mod report;
+mod sync;
+mod transfers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{
-    Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
-use fuser::{INodeNo, Notifier};
-use vexfs_core::control::{Pseudo, pseudo};
-use vexfs_core::device::Data;
-use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Attributes, Report, WritePlan};
+use fuser::Notifier;
+use nix::unistd::{getegid, geteuid};
+use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Event, Result, Volume};
 
+use self::commits::Wake;
+pub use self::failure::Failure;
+pub use self::notices::Later;
+use crate::clock::now;
+use crate::convert::Shown;
 use crate::disk::Disk;
 use crate::messages::Ring;
+use crate::opens::Opens;
 
 /// Threads that serve requests.
 pub const THREADS: usize = 6;
-/// Of these, so many may wait for a notification at once; the others keep serving the reads it may wait for.
-const NOTIFYING_MAX: usize = THREADS - 3;
 const STRIPES: usize = 256;
 /// Dirty metadata that wakes the committing thread.
 const DIRTY_MANY: u64 = 8 << 20;
 /// Dirty metadata that makes a caller wait for a commit.
 const DIRTY_TOO_MANY: u64 = 32 << 20;
 
-/// Notifications that another thread sends, and the reply that then goes to the caller.
-pub struct Later {
-    events: Vec<Event>,
-    answer: Box<dyn FnOnce() + Send>,
-}
-
 /// The shared state of a mount.
 pub struct Service {
     disk: Disk,
+    shown: Shown,
     volume: RwLock<Volume<Disk>>,
     moving: RwLock<()>,
     stripes: Vec<RwLock<()>>,
-    /// Held while a commit is under way; true once one failed.
-    committing: Mutex<bool>,
+    /// How many changes were made, and how many of them are durable.
+    changes: AtomicU64,
+    durable: AtomicU64,
+    committing: Mutex<()>,
+    failure: OnceLock<Failure>,
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
     later: Mutex<Option<Sender<Later>>>,
     /// Sizes of columns that the kernel was told.
     sizes: Mutex<HashMap<u64, u64>>,
-    /// How often each inode is open.
-    opens: Mutex<HashMap<u64, u64>>,
+    opens: Opens,
     wake: Mutex<Wake>,
     woken: Condvar,
     ring: Ring,
     started: Instant,
     commits: AtomicU64,
+    log_records: AtomicU64,
+    log_bytes: AtomicU64,
     refusals: AtomicU64,
     panics: AtomicU64,
     reads: AtomicU64,
@@ -67,32 +86,32 @@ pub struct Service {
     stopped: AtomicBool,
 }
 
-#[derive(Default)]
-struct Wake {
-    commit: bool,
-    tidy: bool,
-    stop: bool,
-}
-
 impl Service {
     /// Shares `volume`, whose host is `disk`.
     pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring) -> Self {
+        let owner = (geteuid().as_raw(), getegid().as_raw());
         Self {
+            shown: Shown { block_size: volume.layout().block_size, owner },
             disk,
             volume: RwLock::new(volume),
             moving: RwLock::new(()),
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
-            committing: Mutex::new(false),
+            changes: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            committing: Mutex::new(()),
+            failure: OnceLock::new(),
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
             later: Mutex::new(None),
             sizes: Mutex::new(HashMap::new()),
-            opens: Mutex::new(HashMap::new()),
+            opens: Opens::default(),
             wake: Mutex::new(Wake { tidy: true, ..Wake::default() }),
             woken: Condvar::new(),
             ring,
             started: Instant::now(),
             commits: AtomicU64::new(0),
+            log_records: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -108,8 +127,9 @@ impl Service {
         self.volume.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn volume_mut(&self) -> RwLockWriteGuard<'_, Volume<Disk>> {
-        self.volume.write().unwrap_or_else(PoisonError::into_inner)
+    /// What the kernel is shown of every inode alike.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     /// The disk.
@@ -141,6 +161,8 @@ impl Service {
             let (result, dirty) = {
                 let mut volume = self.volume_mut();
                 let result = change(&mut volume);
+                // Counted under the lock, so that a record or commit knows exactly what it holds.
+                self.changes.fetch_add(1, Ordering::AcqRel);
                 events.extend(volume.events());
                 (result, volume.statistics().dirty_bytes)
             };
@@ -164,251 +186,21 @@ impl Service {
         }
     }
 
-    /// Tells the kernel what changed, then lets `answer` reply to the caller.
+    /// How often each inode is open.
+    pub fn opens(&self) -> &Opens {
+        &self.opens
+    }
+
+    /// Frees an inode that lost its last name, unless somebody has it open, whose close then does it.
     ///
-    /// A notification can wait for a page that a read holds, and the read for a thread: so only some threads wait,
-    /// the others hand the rest over and go on serving.
-    pub fn finish(&self, events: Vec<Event>, answer: impl FnOnce() + Send + 'static) {
-        if events.is_empty() {
-            return answer();
+    /// What cannot be freed stays on the list of orphans, and the next mount frees it.
+    pub fn bury(&self, inode: Ino) -> Vec<Event> {
+        let Some(_claim) = self.opens.claim(inode) else { return Vec::new() };
+        let (freed, events) = self.change(|volume| volume.release(inode, now()));
+        if let Err(error) = freed {
+            log::warn!("inode {inode} has no name any more and is freed at the next mount: {error}");
         }
-        let free = self.notifying.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count < NOTIFYING_MAX).then_some(count + 1)
-        });
-        if free.is_ok() {
-            self.notify(&events);
-            self.notifying.fetch_sub(1, Ordering::AcqRel);
-            return answer();
-        }
-        let later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
-        let handed = match later.as_ref() {
-            Some(sender) => {
-                sender.send(Later { events, answer: Box::new(answer) }).map_err(|refused| refused.0)
-            }
-            None => Err(Later { events, answer: Box::new(answer) }),
-        };
-        drop(later);
-        if let Err(refused) = handed {
-            self.notify(&refused.events);
-            (refused.answer)();
-        }
-    }
-
-    /// Tells the kernel what changed under its caches. No lock may be held.
-    pub fn notify(&self, events: &[Event]) {
-        let Some(notifier) = self.notifier.get() else { return };
-        let mut done: Vec<&Event> = Vec::new();
-        for event in events {
-            if done.contains(&event) {
-                continue;
-            }
-            done.push(event);
-            self.tell_size(notifier, event.inode);
-            // A negative offset stands for the attributes alone.
-            let offset = if event.len == 0 { -1 } else { event.offset as i64 };
-            if let Err(error) = notifier.inval_inode(INodeNo(event.inode.0), offset, event.len as i64) {
-                log::debug!("notification for inode {}: {error}", event.inode);
-            }
-        }
-    }
-
-    /// Notes the size of a column that the kernel is told with attributes.
-    pub fn told(&self, attributes: &Attributes) {
-        if pseudo(attributes.inode) == Some(Pseudo::Column) {
-            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = sizes.entry(attributes.inode.0).or_insert(attributes.size);
-            *known = attributes.size.max(*known);
-        }
-    }
-
-    // A column that grew: an invalidation makes the kernel drop the answers to its own questions for the size, so it
-    // could read with the old one. Storing the last byte sets the size at once; the page is read anew afterwards.
-    fn tell_size(&self, notifier: &Notifier, inode: Ino) {
-        if pseudo(inode) != Some(Pseudo::Column) {
-            return;
-        }
-        let Ok(attributes) = self.volume().attributes(inode) else { return };
-        let size = attributes.size;
-        let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&inode.0).copied();
-        // A column that the kernel never heard of is in none of its caches.
-        if known.is_none_or(|known| size <= known) {
-            return;
-        }
-        self.told(&attributes);
-        let stored = notifier.store(INodeNo(inode.0), size - 1, &[0]);
-        let done = stored.and_then(|()| notifier.inval_inode(INodeNo(inode.0), size as i64 - 1, 1));
-        if let Err(error) = done {
-            log::debug!("size of inode {inode}: {error}");
-        }
-    }
-
-    /// Sets the way to the kernel, and gives the queue that a thread must serve with [`Service::serve_later`].
-    pub fn connect(&self, notifier: Notifier) -> Receiver<Later> {
-        let (sender, receiver) = channel();
-        let _ = self.notifier.set(notifier);
-        *self.later.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
-    }
-
-    /// Sends the notifications that were handed over, until the service stops.
-    pub fn serve_later(&self, queue: &Receiver<Later>) {
-        while let Ok(later) = queue.recv() {
-            self.notify(&later.events);
-            (later.answer)();
-        }
-    }
-
-    /// Makes everything durable that was changed before the call.
-    pub fn commit(&self) -> Result<()> {
-        let mut failed = self.committing();
-        if *failed {
-            return Err(Error::Device { operation: "write", offset: 0 });
-        }
-        let sealed = self.volume_mut().seal(now())?;
-        let Some(sealed) = sealed else { return Ok(()) };
-        let written = sealed.write(&self.disk);
-        let moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let mut volume = self.volume_mut();
-        let result = match written {
-            Ok(()) => volume.publish(sealed),
-            Err(error) => {
-                volume.abandon(sealed);
-                Err(error)
-            }
-        };
-        drop(volume);
-        drop(moving);
-        if let Err(error) = result {
-            *failed = true;
-            log::error!("a commit failed, the volume is read-only now: {error}");
-            return Err(error);
-        }
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.wake(|wake| wake.tidy = true);
-        Ok(())
-    }
-
-    fn committing(&self) -> MutexGuard<'_, bool> {
-        self.committing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Commits every `interval` and when woken, and does the work that waits after each; until the service stops.
-    pub fn commit_by_time(&self, interval: Duration) {
-        let mut due = Instant::now() + interval;
-        loop {
-            let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
-            while !(wake.commit || wake.tidy || wake.stop) && Instant::now() < due {
-                let left = due.saturating_duration_since(Instant::now());
-                wake = self.woken.wait_timeout(wake, left).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            let (commit, stop) = (wake.commit || Instant::now() >= due, wake.stop);
-            (wake.commit, wake.tidy) = (false, false);
-            drop(wake);
-            if stop {
-                return;
-            }
-            if commit {
-                // Its failure is logged and kept.
-                let _ = self.commit();
-                due = Instant::now() + interval;
-                self.wake(|wake| wake.tidy = false);
-            }
-            self.tidy();
-        }
-    }
-
-    // The work that waits, in small steps so that callers get their turn.
-    fn tidy(&self) {
-        while !self.stopped.load(Ordering::Acquire) {
-            let (more, events) = self.change(|volume| volume.tidy(now()));
-            self.notify(&events);
-            match more {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => return log::warn!("work in the background stopped: {error}"),
-            }
-        }
-    }
-
-    fn wake(&self, change: impl FnOnce(&mut Wake)) {
-        change(&mut self.wake.lock().unwrap_or_else(PoisonError::into_inner));
-        self.woken.notify_all();
-    }
-
-    /// Ends the background work and makes all durable; the last call.
-    pub fn stop(&self) -> Result<()> {
-        self.stopped.store(true, Ordering::Release);
-        self.wake(|wake| wake.stop = true);
-        *self.later.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.commit()
-    }
-
-    /// Notes an open of `inode`.
-    pub fn opened(&self, inode: Ino) {
-        *self.opens.lock().unwrap_or_else(PoisonError::into_inner).entry(inode.0).or_default() += 1;
-    }
-
-    /// Notes a close of `inode`; true if it was the last.
-    pub fn closed(&self, inode: Ino) -> bool {
-        let mut opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner);
-        match opens.get_mut(&inode.0) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                false
-            }
-            _ => {
-                opens.remove(&inode.0);
-                true
-            }
-        }
-    }
-
-    /// True if somebody has `inode` open.
-    pub fn is_open(&self, inode: Ino) -> bool {
-        self.opens.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&inode.0)
-    }
-
-    /// Writes `bytes` to a file: the plan under the lock, the bytes without it.
-    pub fn write(&self, inode: Ino, offset: u64, bytes: &[u8], kill_privileges: bool) -> Result<()> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let _alone = self.alone(inode);
-        let (plan, _) = self.change(|volume| volume.write_begin(inode, offset, bytes.len(), now()));
-        let plan = plan?;
-        if let Err(error) = self.move_bytes(&plan, bytes) {
-            self.volume_mut().write_cancel(plan);
-            return Err(error);
-        }
-        let mut plan = Some(plan);
-        let (result, _) = self.change(|volume| match plan.take() {
-            Some(plan) => volume.write_end(plan, bytes, kill_privileges, now()).map(|_| ()),
-            // The blocks were given back with the first try: the caller hears that there is no space.
-            None => Err(Error::NoSpace { pending: 0 }),
-        });
-        result
-    }
-
-    fn move_bytes(&self, plan: &WritePlan, bytes: &[u8]) -> Result<()> {
-        if plan.commit_first {
-            self.commit()?;
-        }
-        let _moving = self.moving();
-        plan.perform(&self.disk, bytes)
-    }
-
-    /// Reads from a file or a column into `buffer`; gives how many bytes.
-    pub fn read(&self, inode: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let _moving = self.moving();
-        let plan = self.volume().read_begin(inode, offset, buffer)?;
-        for (range, place) in plan.pieces {
-            self.disk.read_at(place, &mut buffer[range])?;
-        }
-        if plan.len < buffer.len() {
-            log::debug!("short read of inode {inode} at {offset}: {} of {}", plan.len, buffer.len());
-        }
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.read_bytes.fetch_add(plan.len as u64, Ordering::Relaxed);
-        Ok(plan.len)
+        events
     }
 
     /// Counts a refusal.
@@ -423,70 +215,125 @@ impl Service {
     }
 }
 
-impl Report for Service {
-    fn metrics(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        let cache = self.disk.cache_statistics();
-        let opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let rows = [
-            ("cache_hits_total", "counter", "metadata blocks found in the cache", cache.hits),
-            ("cache_misses_total", "counter", "metadata blocks read from the device", cache.misses),
-            ("cache_bytes", "gauge", "memory of the metadata cache", cache.bytes),
-            ("cache_bytes_max", "gauge", "memory it may take", cache.bytes_max),
-            ("commits_total", "counter", "commits", count(&self.commits)),
-            ("fuse_reads_total", "counter", "reads that the kernel asked for", count(&self.reads)),
-            ("fuse_read_bytes_total", "counter", "bytes of them", count(&self.read_bytes)),
-            ("fuse_writes_total", "counter", "writes", count(&self.writes)),
-            ("fuse_written_bytes_total", "counter", "bytes of them", count(&self.written_bytes)),
-            ("refusals_total", "counter", "refused vectors", count(&self.refusals)),
-            ("panics_total", "counter", "requests that met a mistake of this program", count(&self.panics)),
-            ("open_inodes", "gauge", "inodes that are open", opens),
-        ];
-        for (name, kind, help, value) in rows {
-            write!(text, "# HELP vexfs_{name} {help}\n# TYPE vexfs_{name} {kind}\nvexfs_{name} {value}\n")?;
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use vexfs_core::format::{FileKind, ROOT};
+    use vexfs_core::make::{MakeOptions, make};
+    use vexfs_core::operations::NewInode;
+    use vexfs_core::{MountOptions, Volume};
+    use vexfs_host::{Access, LockedImage};
+
+    use super::*;
+
+    /// An image of its own, removed at the end.
+    struct Image(PathBuf);
+
+    impl Image {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("vexfs_fuse-{}-{name}", std::process::id()));
+            std::fs::File::create(&path).expect("a file").set_len(16 << 20).expect("its size");
+            let options = MakeOptions {
+                block_size: 4096,
+                size: 16 << 20,
+                uuid: [7; 16],
+                label: b"",
+                hash_seed: [7; 16],
+                uid: 0,
+                gid: 0,
+                now: now(),
+                journal_blocks: None,
+            };
+            make(&Self::open(&path), &options).expect("a volume");
+            Self(path)
         }
-        let ratio = cache.hit_ratio();
-        writeln!(text, "# HELP vexfs_cache_hit_ratio hits per look-up")?;
-        writeln!(text, "# TYPE vexfs_cache_hit_ratio gauge\nvexfs_cache_hit_ratio {ratio:.6}")
-    }
 
-    fn log(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        text.write_str(&self.ring.text())
-    }
+        fn open(path: &std::path::Path) -> Disk {
+            let image = LockedImage::open(path, Access::Write, Duration::ZERO).expect("an image");
+            Disk::new(image, 1 << 20)
+        }
 
-    fn status(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
-        let seconds = self.started.elapsed().as_secs();
-        write!(text, ",\"host\":\"fuse\",\"pid\":{},\"uptime_seconds\":{seconds}", std::process::id())
-    }
-}
-
-/// The time now.
-pub fn now() -> Time {
-    from_system(SystemTime::now())
-}
-
-/// A time of the system as the core's.
-pub fn from_system(time: SystemTime) -> Time {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => Time { seconds: after.as_secs() as i64, nanoseconds: after.subsec_nanos() },
-        Err(before) => {
-            let before = before.duration();
-            let (seconds, nanoseconds) = (before.as_secs() as i64, before.subsec_nanos());
-            match nanoseconds {
-                0 => Time { seconds: -seconds, nanoseconds: 0 },
-                _ => Time { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
-            }
+        fn mount(&self) -> Service {
+            let disk = Self::open(&self.0);
+            let volume = Volume::mount(disk.clone(), MountOptions::default()).expect("a mount");
+            Service::new(disk, volume, Ring::default())
         }
     }
-}
 
-/// A time of the core as the system's.
-pub fn to_system(time: Time) -> SystemTime {
-    let nanoseconds = Duration::from_nanos(u64::from(time.nanoseconds));
-    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
-    let whole = match time.seconds < 0 {
-        true => UNIX_EPOCH.checked_sub(seconds),
-        false => UNIX_EPOCH.checked_add(seconds),
-    };
-    whole.and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+    impl Drop for Image {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn create(volume: &mut Volume<Disk>, name: &[u8]) -> Result<Ino> {
+        let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 0, gid: 0, device: 0 };
+        volume.create(ROOT, name, &new, now()).map(|made| made.inode)
+    }
+
+    fn text(render: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
+        let mut text = String::new();
+        render(&mut text).expect("text");
+        text
+    }
+
+    // A panic in the middle of a change left the volume's lock poisoned, and the lock was used on: the next commit
+    // would have made half a change durable. Now the volume is read-only from that moment on.
+    #[test]
+    fn a_panic_in_a_change_ends_all_writing_but_no_reading() {
+        use vexfs_core::operations::Report;
+        let image = Image::new("panic");
+        let service = image.mount();
+        service.change(|volume| create(volume, b"durable")).0.expect("a file");
+        service.commit().expect("a commit");
+        let half = catch_unwind(AssertUnwindSafe(|| {
+            service.change(|volume| {
+                create(volume, b"half")?;
+                panic!("a mistake, made on purpose");
+                #[expect(unreachable_code, reason = "says what the closure gives")]
+                Ok(())
+            })
+        }));
+        assert!(half.is_err(), "the closure panics");
+        assert!(service.volume().is_read_only());
+        assert!(service.volume().lookup(ROOT, b"durable").is_ok(), "reads go on");
+        assert_eq!(service.change(|volume| create(volume, b"later")).0, Err(Error::ReadOnly));
+        assert!(service.commit().is_err() && service.commit().is_err(), "no commit says success any more");
+        let (metrics, status) = (text(|to| service.metrics(to)), text(|to| service.status(to)));
+        assert!(metrics.contains("\nvexfs_failed 1\n"), "{metrics}");
+        assert!(status.contains("\"failure\":\"a mistake of this program"), "{status}");
+        drop(service);
+        let service = image.mount();
+        let volume = service.volume();
+        assert!(volume.lookup(ROOT, b"durable").is_ok());
+        assert_eq!(volume.lookup(ROOT, b"half").err(), Some(Error::NotFound), "half a change became durable");
+    }
+
+    #[test]
+    fn without_a_failure_all_is_well() {
+        use vexfs_core::operations::Report;
+        let service = Image::new("well").mount();
+        service.change(|volume| create(volume, b"file")).0.expect("a file");
+        service.commit().expect("a commit");
+        assert!(!service.volume().is_read_only() && service.failure().is_none());
+        assert!(text(|to| service.metrics(to)).contains("\nvexfs_failed 0\n"));
+        assert!(text(|to| service.status(to)).contains("\"failure\":null"));
+    }
+
+    #[test]
+    fn an_inode_is_buried_by_the_last_who_had_it_open() {
+        let service = Image::new("bury").mount();
+        let inode = service.change(|volume| create(volume, b"file")).0.expect("a file");
+        assert!(service.opens().add(inode));
+        let is_open = |inode| service.opens().contains(inode);
+        service.change(|volume| volume.unlink(ROOT, b"file", &is_open, now())).0.expect("no name");
+        service.bury(inode);
+        assert!(service.volume().attributes(inode).is_ok(), "an open file was freed");
+        service.opens().remove(inode);
+        service.bury(inode);
+        assert_eq!(service.volume().attributes(inode).err(), Some(Error::NotFound));
+    }
 }

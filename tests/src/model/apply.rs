@@ -86,7 +86,7 @@ impl Model {
                 Ok(vec![*directory])
             }
             Op::Rename { from, to, flags } => self.rename((from.0, &from.1.0), (to.0, &to.1.0), *flags, open),
-            Op::Open { .. } | Op::Tidy | Op::Commit | Op::Remount => Ok(Vec::new()),
+            Op::Open { .. } | Op::Tidy | Op::Commit | Op::Sync | Op::Recover | Op::Remount => Ok(Vec::new()),
             Op::Close { inode } => {
                 if self.node(*inode).links == 0 {
                     self.nodes.remove(inode);

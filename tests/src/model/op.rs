@@ -292,6 +292,10 @@ pub enum Op {
     Tidy,
     /// Makes everything durable.
     Commit,
+    /// Makes everything durable, by a record of the journal where that will do.
+    Sync,
+    /// Syncs, and mounts anew as after a power cut: by the journal.
+    Recover,
     /// Commits and mounts anew.
     Remount,
 }

@@ -110,7 +110,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
                     Op::Open { inode } => drop(self.open.insert(*inode)),
                     Op::Close { inode } => drop(self.open.remove(inode)),
                     Op::CreateUnnamed { .. } => drop(self.open.insert(learned.inode)),
-                    Op::Remount => {
+                    Op::Recover | Op::Remount => {
                         self.open.clear();
                         self.model.forget_orphans();
                     }
@@ -267,6 +267,11 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 return Err(Error::Invalid("tidy does not come to an end"));
             }
             Op::Commit => volume.commit(now)?,
+            Op::Sync => volume.sync(now)?,
+            Op::Recover => {
+                volume.sync(now)?;
+                self.volume = Volume::mount(Direct(self.device.clone()), Self::OPTIONS)?;
+            }
             Op::Remount => {
                 volume.commit(now)?;
                 self.volume = Volume::mount(Direct(self.device.clone()), Self::OPTIONS)?;

@@ -1,6 +1,7 @@
 //! Random workloads: three or four operations on a few files, a commit, and again (after the manner of ACE).
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::{Op, Outcome, Step, Story, Told, Workload};
 use crate::model::Generator;
@@ -12,7 +13,8 @@ pub(super) fn workload(seed: u64) -> Workload {
         name: format!("random-{seed}"),
         size: 512 * u64::from(block_size),
         block_size,
-        tell: Box::new(move |story| Told(tell(story, seed))),
+        syncs: false,
+        tell: Arc::new(move |story| Told(tell(story, seed))),
     }
 }
 
@@ -36,7 +38,7 @@ fn tell(story: &mut Story, seed: u64) -> Step {
                     |story| meanwhile(story, &mut generator.borrow_mut()),
                 )?;
             }
-            _ => story.op(Op::Commit)?,
+            _ => story.commit()?,
         }
     }
     Ok(())

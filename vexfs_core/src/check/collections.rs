@@ -66,8 +66,7 @@ impl Rows {
             Kind::Blank => {
                 let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
                 let live = exists(volume, Key::new(directory, Kind::Row, key.offset))?;
-                let generation = volume.superblock.generation.get().max(volume.generation);
-                if live || key.offset >= ROWS_MAX || blank.generation.get() > generation {
+                if live || key.offset >= ROWS_MAX || blank.generation.get() > volume.newest_generation() {
                     let finding =
                         record(directory, "a freed row is live, or freed in the future", key.offset);
                     return state.contradiction(finding, Cure::Drop(key));

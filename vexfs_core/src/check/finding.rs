@@ -18,6 +18,16 @@ pub enum Finding {
         /// Why.
         error: Error,
     },
+    /// The journal cannot be replayed: what it tells since the last commit is lost.
+    Journal {
+        /// Why.
+        error: Error,
+    },
+    /// The journal was replayed, as the next mount would do; no error.
+    Replayed {
+        /// How many records.
+        records: u64,
+    },
     /// A node or record cannot be read.
     Damage {
         /// Why.
@@ -117,7 +127,10 @@ pub enum Counted {
 impl Finding {
     /// False for what a power cut alone can leave behind, and what the next mount finishes.
     pub const fn is_error(&self) -> bool {
-        !matches!(self, Self::Superblock { .. } | Self::Orphan { .. } | Self::Blanks { .. })
+        !matches!(
+            self,
+            Self::Superblock { .. } | Self::Replayed { .. } | Self::Orphan { .. } | Self::Blanks { .. }
+        )
     }
 
     /// True if a repair mends it without losing anything.
@@ -130,6 +143,7 @@ impl Finding {
             self,
             Self::Superblock { .. }
                 | Self::SpaceMap { .. }
+                | Self::Journal { .. }
                 | Self::Leaked { .. }
                 | Self::Unmarked { .. }
                 | Self::Count { .. }
@@ -143,6 +157,13 @@ impl fmt::Display for Finding {
         match *self {
             Self::Superblock { slot } => write!(f, "superblock copy {slot} is damaged"),
             Self::SpaceMap { error } => write!(f, "the free-space map cannot be used: {error}"),
+            Self::Journal { error } => write!(
+                f,
+                "the journal cannot be replayed, and what was synced since the last commit is lost: {error}"
+            ),
+            Self::Replayed { records } => {
+                write!(f, "{records} record(s) of the journal wait to be replayed by a mount")
+            }
             Self::Damage { error } => write!(f, "{error}"),
             Self::Padding { block } => write!(f, "tree node {block}: free bytes are not zero"),
             Self::BlockTwice { block } => write!(f, "block {block} is referred to twice"),

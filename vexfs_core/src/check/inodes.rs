@@ -304,10 +304,9 @@ impl Group {
         if key.offset < self.extent_end {
             return state.contradiction(record(inode, "extents overlap", key.offset), Cure::Drop(key));
         }
-        let durable = volume.superblock.generation.get();
-        if birth > durable.max(volume.generation) {
+        if birth > volume.newest_generation() {
             let mut right = *parse_exact::<ExtentRecord>(value, "extent of inode", inode.0)?;
-            right.birth = U64::new(durable);
+            right.birth = volume.superblock.generation;
             let cure = Cure::Put(key, memory::copy(right.as_bytes())?);
             state.contradiction(record(inode, "an extent from the future", key.offset), cure)?;
         }

@@ -12,6 +12,7 @@ mod finding;
 mod free_rows;
 mod inodes;
 mod names;
+mod open;
 mod repair;
 mod salvage;
 mod walk;
@@ -19,6 +20,7 @@ mod walk;
 pub use finding::Finding;
 
 use cure::Cure;
+use open::Trouble;
 
 use alloc::vec::Vec;
 
@@ -88,11 +90,11 @@ pub fn check<H: BlockDevice + Data>(
 ) -> Result<CheckReport> {
     let read_only = !options.repair && !options.salvage;
     let mount = MountOptions { read_only, ..MountOptions::default() };
-    let (mut volume, map_error) = Volume::open_damaged(host, mount)?;
+    let (mut volume, trouble) = open::open(&host, mount, options)?;
     if options.salvage {
-        return salvage::run(&mut volume, map_error, options, found, progress);
+        return salvage::run(&mut volume, trouble, options, found, progress);
     }
-    let seen = look(&volume, map_error, true, options, found, progress)?;
+    let seen = look(&volume, trouble, true, options, found, progress)?;
     if !options.repair {
         return Ok(seen.report);
     }
@@ -102,7 +104,7 @@ pub fn check<H: BlockDevice + Data>(
         if repaired == 0 {
             break;
         }
-        let again = look(&volume, None, false, options, &mut |_| {}, &mut |_, _| {})?;
+        let again = look(&volume, Trouble::default(), false, options, &mut |_| {}, &mut |_, _| {})?;
         repaired = seen.report.errors.saturating_sub(again.report.errors);
         if again.repairs.is_empty()
             || repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0
@@ -126,7 +128,7 @@ pub(crate) struct Look {
 /// Looks at everything; at what is only found at mount, the first time.
 fn look<H: BlockDevice + Data>(
     volume: &Volume<H>,
-    map_error: Option<Error>,
+    trouble: Trouble,
     first: bool,
     options: CheckOptions,
     found: &mut dyn FnMut(&Finding),
@@ -138,8 +140,14 @@ fn look<H: BlockDevice + Data>(
             state.report(Finding::Superblock { slot: slot as u32 })?;
         }
     }
-    if let Some(error) = map_error {
+    if let Some(error) = trouble.map {
         state.report(Finding::SpaceMap { error })?;
+    }
+    if let Some(error) = trouble.journal {
+        state.report(Finding::Journal { error })?;
+    }
+    if volume.recovered().records > 0 && first {
+        state.report(Finding::Replayed { records: volume.recovered().records })?;
     }
     walk::tree(volume, &mut state)?;
     walk::space(volume, &mut state)?;

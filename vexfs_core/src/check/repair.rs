@@ -69,7 +69,8 @@ pub(super) fn map<H: BlockDevice + Data>(volume: &mut Volume<H>, repairs: &[Find
     let mut repaired = 0;
     for finding in repairs {
         match *finding {
-            Finding::SpaceMap { .. } => repaired += 1,
+            // The commit below makes the map anew, and empties the journal.
+            Finding::SpaceMap { .. } | Finding::Journal { .. } => repaired += 1,
             Finding::Leaked { start, count } | Finding::Unmarked { start, count } => {
                 let run = Run::new(start, count);
                 let in_use = matches!(finding, Finding::Unmarked { .. });

@@ -124,11 +124,7 @@ pub(super) fn counters<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut St
     let exact = [
         ("inodes", counters.inode_count, state.report.inodes),
         ("tree blocks", counters.tree_blocks, state.tree_blocks),
-        (
-            "free blocks",
-            volume.superblock.free_blocks.get(),
-            volume.layout.data_blocks - state.report.blocks_used,
-        ),
+        ("free blocks", volume.space.free(), volume.layout.data_blocks - state.report.blocks_used),
     ];
     for (what, recorded, counted) in exact {
         if recorded != counted {

@@ -7,6 +7,7 @@ mod collection;
 mod directory;
 mod extent;
 mod inode;
+mod journal;
 mod key;
 mod node;
 mod space;
@@ -18,6 +19,9 @@ pub use collection::{COLLECTION_MODEL_MAX, CollectionRecord};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
 pub use inode::{InodeFlags, InodeRecord, TimeRecord};
+pub use journal::{
+    LOG_ALIGN, LOG_ENTRY, LOG_HEADER, LOG_MAGIC, LOG_RECORD_MAX, LogEntry, LogHeader, LogKind,
+};
 pub use key::{Key, Kind};
 pub use node::{
     Expected, LEVEL_MAX, NODE_HEADER, NODE_MAGIC, Node, NodeHeader, NodeWriter, Pointer, PointerRecord, SLOT,

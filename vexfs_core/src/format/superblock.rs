@@ -41,7 +41,10 @@ bitflags! {
 bitflags! {
     /// Features that a program must know to mount at all.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Incompatible: u64 {}
+    pub struct Incompatible: u64 {
+        /// The journal may hold records on this generation, which a mount replays.
+        const JOURNAL = 1;
+    }
 }
 
 /// The superblock.

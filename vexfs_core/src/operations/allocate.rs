@@ -176,6 +176,7 @@ fn zero_part<H: BlockDevice + Data>(
     let run = tx.take(1, extent.run.start.0)?;
     let new = Place { device: run.start.0 * block_size, ..old };
     tx.volume.host.write_at(new, &bytes)?;
+    tx.note_fresh(new, block_size)?;
     let birth = tx.generation();
     extents::link(tx, inode, Extent { at: block, run, unwritten: false, birth })?;
     record.add_blocks(1);

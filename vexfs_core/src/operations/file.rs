@@ -36,7 +36,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             buffer.copy_from_slice(bytes.get(start..start + len).unwrap_or(&[]));
             return Ok(ReadPlan { len, pieces: Vec::new() });
         }
-        let pieces = pieces(self, inode, offset, buffer)?;
+        let pieces = self.patches.settle(pieces(self, inode, offset, buffer)?, buffer)?;
         Ok(ReadPlan { len, pieces })
     }
 

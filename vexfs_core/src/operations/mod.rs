@@ -15,6 +15,7 @@ pub(crate) mod records;
 mod rename;
 mod rows;
 mod settings;
+mod sync;
 mod truncate;
 mod types;
 mod vector;
@@ -22,6 +23,7 @@ mod vector_name;
 mod write;
 mod xattr;
 
+pub use sync::Sync;
 pub use types::*;
 
 pub(crate) use collection::{Loaded as LoadedCollection, load as load_collection};

@@ -100,7 +100,7 @@ pub(crate) fn read_row<H: BlockDevice + Data>(
     row: u64,
 ) -> Result<Vec<u8>> {
     let record = vector::row_record(volume, id, row)?;
-    vector::read_row(volume, &volume.host, &collection::load(volume, id)?, row, &record)
+    vector::read_row(volume, volume, &collection::load(volume, id)?, row, &record)
 }
 
 /// Puts an inode's record.

@@ -11,7 +11,7 @@ use super::collection::{Loaded, load};
 use super::extents::{self, Extent};
 use super::{inode, orphan, write};
 use crate::control;
-use crate::device::{BlockDevice, Data};
+use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
     BlankRecord, Element, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory,
@@ -142,11 +142,9 @@ impl Loaded {
         if to.saturating_add(CHUNK) > size {
             let growth = (size / 8).max(1).next_power_of_two().clamp(CHUNK, GROWTH_MAX);
             let end = (to + CHUNK).max(size + growth).next_multiple_of(CHUNK);
-            if grow(tx, matrix, record, size, end).is_ok() {
-                record.size = U64::new(end);
-            } else if to > size {
-                // Nearly full: as little as will do.
-                let end = to.next_multiple_of(CHUNK);
+            // Nearly full: as little as will do.
+            let end = if room(tx, size, end) { end } else { to.next_multiple_of(CHUNK).max(size) };
+            if end > size {
                 grow(tx, matrix, record, size, end)?;
                 record.size = U64::new(end);
             }
@@ -155,6 +153,12 @@ impl Loaded {
         extents::fill_holes(tx, matrix, record, first / block_size, last / block_size)?;
         Ok(())
     }
+}
+
+// True if a matrix can grow from byte `from` to byte `to`.
+fn room<H: BlockDevice + Data>(tx: &Transaction<'_, H>, from: u64, to: u64) -> bool {
+    let count = (to - from) / u64::from(tx.geometry().block_size);
+    tx.volume.space.ready() >= count + tx.volume.space.reserve()
 }
 
 // Adds blocks to the end of a matrix, as one aligned extent if there is one.
@@ -168,7 +172,7 @@ fn grow<H: BlockDevice + Data>(
     let block_size = u64::from(tx.geometry().block_size);
     let (first, last) = (from / block_size, to / block_size);
     let count = last - first;
-    if tx.volume.space.ready() < count + tx.volume.space.reserve() {
+    if !room(tx, from, to) {
         return Err(Error::NoSpace { pending: tx.volume.space.pending() });
     }
     let goal = extents::goal(tx, matrix, first)?;
@@ -211,9 +215,12 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     if rows.is_empty() {
         return Ok((false, rest));
     }
-    blank_bytes(volume, &loaded, &rows)?;
+    let blanked = blank_bytes(volume, &loaded, &rows)?;
     volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
         let mut loaded = load(tx, id)?;
+        for (place, len) in blanked {
+            tx.note_fresh(place, len)?;
+        }
         for row in &rows {
             tree::remove(tx, Key::new(directory, Kind::Blank, *row))?;
             give_row(tx, &mut loaded, *row)?;
@@ -225,7 +232,13 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
 }
 
 // Overwrites dead rows where they lie: NaN in floats, else zero. The transaction that makes them free comes after.
-fn blank_bytes<H: BlockDevice + Data>(volume: &mut Volume<H>, loaded: &Loaded, rows: &[u64]) -> Result<()> {
+// Gives the places.
+fn blank_bytes<H: BlockDevice + Data>(
+    volume: &mut Volume<H>,
+    loaded: &Loaded,
+    rows: &[u64],
+) -> Result<Vec<(Place, u64)>> {
+    let mut places = Vec::new();
     let matrix = collection_matrix(loaded.id);
     let mut bytes = memory::zeroed(loaded.record.stride.get() as usize)?;
     fill_blank(loaded.element()?, &mut bytes[..loaded.vector_len()]);
@@ -233,11 +246,12 @@ fn blank_bytes<H: BlockDevice + Data>(volume: &mut Volume<H>, loaded: &Loaded, r
         let offset = loaded.row_offset(*row);
         let mut scratch = memory::zeroed(bytes.len())?;
         for (range, place) in super::file::pieces(volume, matrix, offset, &mut scratch)? {
-            volume.host.write_at(place, &bytes[range])?;
+            volume.host.write_at(place, &bytes[range.clone()])?;
+            memory::push(&mut places, (place, range.len() as u64))?;
         }
         memory::push(&mut volume.events, Event { inode: matrix, offset, len: bytes.len() as u64 })?;
     }
-    Ok(())
+    Ok(places)
 }
 
 /// Fills bytes with what a dead row shows: quiet NaN in floats, else zero.

@@ -192,6 +192,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match *self {
+            Self::Bytes { len, .. } | Self::Head { len, .. } => len as u64,
+            Self::Zeros { len } => len,
+        }
+    }
+}
+
 /// A write in two steps: the host puts the pieces on the device outside the volume's lock, then calls `write_end`.
 ///
 /// It holds the blocks that were allocated; give it to `write_end` or `write_cancel`, never drop it.
@@ -207,9 +217,13 @@ pub struct WritePlan {
     pub pieces: Vec<(Place, Source)>,
     /// Bytes of a file that was inline and moves to blocks.
     pub head: Vec<u8>,
-    /// The write changes bytes in place that a vector was made from: the host must commit before it writes
-    /// them, so that the raised content version is durable first (already raised by `write_begin`).
+    /// The write changes bytes in place that a vector was made from: the host must sync (or commit) before it
+    /// writes them, so that the raised content version is durable first (already raised by `write_begin`).
     pub commit_first: bool,
+    /// Size of the file before.
+    pub(crate) size: u64,
+    /// Bytes that only this write makes visible.
+    pub(crate) fresh: Vec<(Place, u64)>,
     pub(crate) inline: bool,
     /// Some of the blocks were part of the file before.
     pub(crate) in_place: bool,

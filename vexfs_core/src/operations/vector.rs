@@ -84,6 +84,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             inode::store(tx, inode, &record)?;
             Ok(old.map(|_| id))
         })?;
+        self.journal.settled.remove(inode.0);
         match replaced {
             Some(id) => self.note_blanks(id),
             None => Ok(()),
@@ -168,7 +169,7 @@ pub(crate) fn read<H: BlockDevice + Data>(
             "belongs to another file",
         ));
     }
-    read_row(volume, &volume.host, &loaded, row, &record)
+    read_row(volume, volume, &loaded, row, &record)
 }
 
 /// The record of a live row.
@@ -184,9 +185,9 @@ pub(crate) fn row_record<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Res
 }
 
 /// The bytes of a row, checked.
-pub(crate) fn read_row<N: Nodes>(
+pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     nodes: &N,
-    data: &impl Data,
+    volume: &Volume<H>,
     loaded: &Loaded,
     row: u64,
     record: &RowRecord,
@@ -202,7 +203,7 @@ pub(crate) fn read_row<N: Nodes>(
     let mut bytes = memory::zeroed(len)?;
     let offset = loaded.row_offset(row);
     for (range, place) in file::pieces(nodes, collection_matrix(loaded.id), offset, &mut bytes)? {
-        data.read_at(place, &mut bytes[range])?;
+        volume.patches.read(&volume.host, place, &mut bytes[range])?;
     }
     if crc32(&bytes) != record.header.checksum.get() {
         return Err(Error::VectorChecksum { collection: collection_directory(loaded.id).0, row });
@@ -250,7 +251,7 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
             let row = vector.row.get();
             let record = row_record(tx, *id, row)?;
             // A damaged vector is lost with its file; that must not keep the file from being removed.
-            if let Ok(bytes) = read_row(tx, &tx.volume.host, &loaded, row, &record) {
+            if let Ok(bytes) = read_row(tx, tx.volume, &loaded, row, &record) {
                 let mut text = Text::new();
                 vector_name::write(&mut text, &collection::name(tx, *id)?, loaded.element()?, *n)?;
                 xattr::put(tx, inode, text.as_bytes(), &bytes)?;

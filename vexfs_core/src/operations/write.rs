@@ -36,6 +36,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let block_size = u64::from(self.layout.block_size);
         let blocks = (len as u64).div_ceil(block_size) + 2;
         let (durable, generation) = (self.superblock.generation.get(), self.generation);
+        let settled = self.journal.settled.contains(inode.0);
         let mut tx = self.begin(Budget::records(8).with_blocks(blocks), now)?;
         let record = inode::load(&tx, inode)?;
         match record.kind(inode)? {
@@ -52,7 +53,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             record.content_changed(generation, now);
             inode::store(&mut tx, inode, &record)?;
         }
-        plan.commit_first = bound && (fresh || record.stale_generation.get() > durable);
+        plan.commit_first = bound && (fresh || (record.stale_generation.get() > durable && !settled));
         let taken = tx.detach_data(&plan.links);
         debug_assert_eq!(taken, plan.links.len());
         if bound && fresh {
@@ -102,6 +103,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let mut record = inode::load(&tx, plan.inode)?;
         finish(&mut tx, &mut record, &plan, bytes)?;
+        for (place, len) in &plan.fresh {
+            tx.note_fresh(*place, *len)?;
+        }
         record.content_changed(tx.generation(), now);
         if kill_privileges {
             record.kill_privileges();
@@ -110,6 +114,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         inode::store(&mut tx, plan.inode, &record)?;
         let attributes = inode::attributes_of(plan.inode, &record, tx.geometry().block_size)?;
         tx.commit()?;
+        if plan.commit_first {
+            // Without memory for it the next overwrite syncs once more.
+            let _ = self.journal.settled.insert(plan.inode.0, ());
+        }
         Ok(attributes)
     }
 
@@ -123,7 +131,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn write(&mut self, inode: Ino, offset: u64, bytes: &[u8], now: Time) -> Result<Attributes> {
         let plan = self.write_begin(inode, offset, bytes.len(), now)?;
         let done = match plan.commit_first {
-            true => self.commit(now),
+            true => self.sync(now),
             false => Ok(()),
         };
         if let Err(error) = done.and_then(|()| plan.perform(&self.host, bytes)) {
@@ -174,6 +182,10 @@ pub(crate) fn write_now<H: BlockDevice + Data>(
 ) -> Result<()> {
     let plan = plan(tx, inode, record, offset, bytes.len())?;
     plan.perform(&tx.volume.host, bytes)?;
+    // Rows are written where nothing is shown yet, whatever block that is in.
+    for (place, source) in &plan.pieces {
+        tx.note_fresh(*place, source.len())?;
+    }
     finish(tx, record, &plan, bytes)
 }
 
@@ -186,6 +198,7 @@ pub(crate) fn zero_gap<H: BlockDevice + Data>(
 ) -> Result<()> {
     if let Some((place, len)) = gap(tx, inode, record, to)? {
         tx.volume.host.write_zeros_at(place, len)?;
+        tx.note_fresh(place, len)?;
     }
     Ok(())
 }
@@ -210,6 +223,7 @@ pub(crate) fn move_out<H: BlockDevice + Data>(
     let place = Place { inode, offset: 0, device: run.start.0 * block_size };
     tx.volume.host.write_zeros_at(place, block_size)?;
     tx.volume.host.write_at(place, &head)?;
+    tx.note_fresh(place, block_size)?;
     let birth = tx.generation();
     extents::link(tx, inode, Extent { at: 0, run, unwritten: false, birth })?;
     record.add_blocks(1);
@@ -229,7 +243,9 @@ fn plan<H: BlockDevice + Data>(
         inode,
         offset,
         len,
+        size: record.size.get(),
         pieces: Vec::new(),
+        fresh: Vec::new(),
         head: Vec::new(),
         commit_first: false,
         inline: false,
@@ -251,6 +267,7 @@ fn plan<H: BlockDevice + Data>(
         plan.head = file::inline(tx, inode, record)?;
     } else if let Some((place, zeros)) = gap(tx, inode, record, offset)? {
         memory::push(&mut plan.pieces, (place, Source::Zeros { len: zeros }))?;
+        memory::push(&mut plan.fresh, (place, zeros))?;
     }
     let block_size = u64::from(tx.geometry().block_size);
     let (first, last) = (offset / block_size, end.div_ceil(block_size));
@@ -319,6 +336,12 @@ impl WritePlan {
         let end = self.offset + self.len as u64;
         let (from, to) = (self.offset.clamp(start, stop), end.clamp(start, stop));
         let head = self.head.len() as u64;
+        // What the file shows only once this write is part of it: new blocks, and what lies behind its end.
+        let shown = if fresh { start } else { from.max(self.size) };
+        let until = if fresh { stop } else { to };
+        if shown < until {
+            memory::push(&mut self.fresh, (place(shown), until - shown))?;
+        }
         if fresh {
             for (from, to) in [(start, from), (to.max(from), stop)] {
                 if from < to {

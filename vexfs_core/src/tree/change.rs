@@ -21,6 +21,7 @@ pub fn put<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, key: Key, value: 
     if value.len() > value_max(tx.geometry().block_size) {
         return Err(Error::Invalid("record larger than a quarter of a node"));
     }
+    tx.note(key)?;
     let path = Path::open(tx, key)?;
     let leaf = path.block(0)?;
     let mut writer = tx.own_mut(leaf)?;
@@ -42,6 +43,7 @@ pub fn remove<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, key: Key) -> R
     if tree::find(tx, key, |_| Ok(()))?.is_none() {
         return Ok(false);
     }
+    tx.note(key)?;
     let path = Path::open(tx, key)?;
     let mut leaf = tx.own_mut(path.block(0)?)?;
     if let Ok(index) = leaf.node().search(key) {
@@ -62,10 +64,12 @@ pub fn remove_range<H: BlockDevice + Data>(
     while removed < limit {
         let Some((first, _)) = tree::first(tx, from, to)? else { break };
         let path = Path::open(tx, first)?;
-        let mut leaf = tx.own_mut(path.block(0)?)?;
-        let index = leaf.node().search(first).unwrap_or_else(|index| index);
-        while removed < limit && leaf.node().key(index).is_some_and(|key| key < to) {
-            leaf.remove(index);
+        let leaf = path.block(0)?;
+        let index = tx.own(leaf).search(first).unwrap_or_else(|index| index);
+        while removed < limit {
+            let Some(key) = tx.own(leaf).key(index).filter(|key| *key < to) else { break };
+            tx.note(key)?;
+            tx.own_mut(leaf)?.remove(index);
             removed += 1;
         }
         path.shrink(tx)?;

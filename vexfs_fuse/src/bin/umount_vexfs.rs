@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use vexfs_fuse::mounting;
 use vexfs_host::{Access, LockedImage, mounts};
 
 /// How long the daemon may take for its last commit.
@@ -54,8 +55,7 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
     let all = mounts::all().map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
     let mount = all.iter().rev().find(|mount| mount.point == place && mount.is_vexfs());
     let mount = mount.ok_or_else(|| format!("{}: no VexFS is mounted there", target.display()))?;
-    let flags = if lazy { nix::mount::MntFlags::MNT_DETACH } else { nix::mount::MntFlags::empty() };
-    nix::mount::umount2(&place, flags).map_err(|error| format!("{}: {error}", target.display()))?;
+    mounting::unmount(&place, lazy)?;
     if lazy {
         return Ok(());
     }

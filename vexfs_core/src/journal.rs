@@ -1,0 +1,453 @@
+//! The intent log between commits: what changed since its last record, and how records are written and read.
+//!
+//! A record tells what the tree holds now at the keys that changed, and which blocks of data were taken and freed;
+//! never operations, so that a replay needs no clock and no permissions. It is durable before the next one is
+//! written, so only the last record can have been torn, and bytes that were written before it are on the device
+//! once another follows. A record counts only on the generation that it names: a commit empties the log.
+
+use alloc::vec::Vec;
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::checksum::crc32_parts;
+use crate::device::{BlockDevice, Data, Place};
+use crate::error::{Error, Result};
+use crate::format::{
+    Key, Kind, LOG_ALIGN, LOG_ENTRY, LOG_HEADER, LOG_MAGIC, LOG_RECORD_MAX, Layout, LogEntry, LogHeader,
+    LogKind, value_max,
+};
+use crate::memory::{self, Map};
+use crate::numbers::Run;
+
+/// Changed keys that are remembered; more are committed.
+const KEYS_MAX: usize = 16 << 10;
+/// Bytes of new data that a record carries along; more are flushed before it.
+const CARRY_MAX: u64 = 64 << 10;
+/// Places of such bytes.
+const PLACES_MAX: usize = 256;
+
+/// What the log does not hold yet, and where its next record goes.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Byte offset in the journal.
+    pub(crate) position: u64,
+    /// Number of the next record.
+    pub(crate) sequence: u64,
+    /// A record is on its way to the device.
+    pub(crate) writing: bool,
+    /// Inodes that are durably stale since the last commit.
+    pub(crate) settled: Map<()>,
+    changes: Changes,
+    /// More changed than is remembered.
+    overflow: bool,
+    /// More new bytes than a record carries.
+    flush_first: bool,
+}
+
+/// What transactions changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Keys of which the record was put or removed; the same one perhaps several times.
+    keys: Vec<Key>,
+    /// Blocks of data taken (true) or freed, in order.
+    runs: Vec<(Run, bool)>,
+    /// Bytes on the device that must be durable before the records that refer to them.
+    fresh: Vec<(Place, u64)>,
+}
+
+impl Changes {
+    pub(crate) fn key(&mut self, key: Key) -> Result<()> {
+        if self.keys.last() == Some(&key) {
+            return Ok(());
+        }
+        memory::push(&mut self.keys, key)
+    }
+
+    pub(crate) fn fresh(&mut self, place: Place, len: u64) -> Result<()> {
+        if let Some((last, count)) = self.fresh.last_mut() {
+            let follows = last.inode == place.inode
+                && last.device + *count == place.device
+                && last.offset + *count == place.offset;
+            if follows {
+                *count += len;
+                return Ok(());
+            }
+        }
+        memory::push(&mut self.fresh, (place, len))
+    }
+}
+
+impl Journal {
+    /// Makes room so that [`Self::absorb`] of these cannot fail.
+    pub(crate) fn reserve(&mut self, changes: &Changes, runs: usize) -> Result<()> {
+        memory::reserve(&mut self.changes.keys, changes.keys.len())?;
+        memory::reserve(&mut self.changes.runs, runs)?;
+        memory::reserve(&mut self.changes.fresh, changes.fresh.len())
+    }
+
+    /// Takes over what a transaction changed.
+    pub(crate) fn absorb(&mut self, changes: Changes, taken: &[Run], freed: &[Run]) {
+        if self.overflow {
+            return;
+        }
+        let runs = self.changes.runs.len() + taken.len() + freed.len();
+        if self.changes.keys.len() + changes.keys.len() > KEYS_MAX || runs > KEYS_MAX {
+            self.changes = Changes::default();
+            self.overflow = true;
+            return;
+        }
+        for key in changes.keys {
+            memory::append(&mut self.changes.keys, key);
+        }
+        let runs = taken.iter().map(|run| (*run, true)).chain(freed.iter().map(|run| (*run, false)));
+        for run in runs {
+            memory::append(&mut self.changes.runs, run);
+        }
+        if self.changes.fresh.len() + changes.fresh.len() > PLACES_MAX {
+            self.flush_first = true;
+            self.changes.fresh.clear();
+        }
+        if !self.flush_first {
+            for place in changes.fresh {
+                memory::append(&mut self.changes.fresh, place);
+            }
+        }
+    }
+
+    /// True if nothing changed since the last record or commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.overflow && self.changes.keys.is_empty() && self.changes.runs.is_empty()
+    }
+
+    /// True if so much changed that only a commit will do.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflow
+    }
+
+    /// The changed keys, each once, in order.
+    pub(crate) fn keys(&mut self) -> &[Key] {
+        self.changes.keys.sort_unstable();
+        self.changes.keys.dedup();
+        &self.changes.keys
+    }
+
+    /// Everything so far is part of a commit.
+    pub(crate) fn forget(&mut self) {
+        self.changes = Changes::default();
+        self.overflow = false;
+        self.flush_first = false;
+    }
+
+    /// A new generation is durable: the log begins anew on it.
+    pub(crate) fn restart(&mut self) {
+        self.position = 0;
+        self.sequence = 0;
+        self.settled = Map::new();
+    }
+
+    /// A record of all changes, whose `puts` ([`put`] and [`removal`]) the caller made from [`Self::keys`].
+    ///
+    /// `None` if it does not fit into a record or into what is left of the journal.
+    pub(crate) fn record(
+        &mut self,
+        layout: &Layout,
+        mut header: LogHeader,
+        puts: Vec<u8>,
+    ) -> Result<Option<Record>> {
+        let fresh: u64 = self.changes.fresh.iter().map(|(_, len)| len).sum();
+        let carry = !self.flush_first && fresh <= CARRY_MAX;
+        let mut body = puts;
+        for (run, taken) in &self.changes.runs {
+            let kind = if *taken { LogKind::Take } else { LogKind::Free };
+            entry(&mut body, kind, 0, run.start.0, run.count, &[])?;
+        }
+        let carried = if carry { self.changes.fresh.len() * LOG_ENTRY + fresh as usize } else { 0 };
+        let length = LOG_HEADER + body.len() + carried;
+        let end = self.position + (length as u64).next_multiple_of(LOG_ALIGN);
+        let block_size = u64::from(layout.block_size);
+        if length > LOG_RECORD_MAX || end > layout.journal_blocks * block_size {
+            return Ok(None);
+        }
+        let flush_first = self.flush_first || !carry;
+        let mut changes = core::mem::take(&mut self.changes);
+        if !carry {
+            changes.fresh.clear();
+        }
+        header.magic = U32::new(LOG_MAGIC);
+        header.length = U32::new(length as u32);
+        header.sequence = U64::new(self.sequence);
+        let offset = layout.journal_start * block_size + self.position;
+        self.position = end;
+        self.sequence += 1;
+        self.flush_first = false;
+        self.writing = true;
+        Ok(Some(Record { header, body, fresh: changes.fresh, flush_first, offset }))
+    }
+}
+
+/// Appends the entry that says what the tree holds at `key`.
+pub(crate) fn put(body: &mut Vec<u8>, key: Key, value: &[u8]) -> Result<()> {
+    entry(body, LogKind::Put, key.kind, key.inode, key.offset, value)
+}
+
+/// Appends the entry that says that the tree holds nothing at `key`.
+pub(crate) fn removal(body: &mut Vec<u8>, key: Key) -> Result<()> {
+    entry(body, LogKind::Remove, key.kind, key.inode, key.offset, &[])
+}
+
+fn entry(
+    body: &mut Vec<u8>,
+    kind: LogKind,
+    key_kind: u8,
+    first: u64,
+    second: u64,
+    value: &[u8],
+) -> Result<()> {
+    let head = LogEntry {
+        kind: kind as u8,
+        key_kind,
+        reserved: U16::ZERO,
+        len: U32::new(value.len() as u32),
+        first: U64::new(first),
+        second: U64::new(second),
+    };
+    memory::extend(body, head.as_bytes())?;
+    memory::extend(body, value)
+}
+
+/// A record on its way to the device; it owns all that it writes and needs no lock.
+#[derive(Debug)]
+pub struct Record {
+    header: LogHeader,
+    body: Vec<u8>,
+    fresh: Vec<(Place, u64)>,
+    flush_first: bool,
+    offset: u64,
+}
+
+impl Record {
+    /// Writes the record and flushes; before it flushes what it refers to, unless it carries that along.
+    pub fn write(&self, host: &(impl BlockDevice + Data)) -> Result<()> {
+        if self.flush_first && cfg!(not(vexfs_bug = "log_before_data")) {
+            host.flush()?;
+        }
+        let mut body = memory::copy(&self.body)?;
+        for (place, len) in &self.fresh {
+            let mut bytes = memory::zeroed(*len as usize)?;
+            host.read_at(*place, &mut bytes)?;
+            if cfg!(not(vexfs_bug = "log_without_bytes")) {
+                entry(&mut body, LogKind::Bytes, 0, place.device, 0, &bytes)?;
+            }
+        }
+        let mut header = self.header;
+        header.length = U32::new((LOG_HEADER + body.len()) as u32);
+        header.entries = U32::new(Entries::new(&body).count() as u32);
+        header.checksum = U32::new(sum(&header, &body));
+        let mut bytes = memory::copy(header.as_bytes())?;
+        memory::extend(&mut bytes, &body)?;
+        let padding = bytes.len().next_multiple_of(LOG_ALIGN as usize) - bytes.len();
+        memory::extend(&mut bytes, &memory::zeroed(padding)?)?;
+        host.write(self.offset, &bytes)?;
+        if cfg!(not(vexfs_bug = "no_flush_after_log")) {
+            host.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that it takes in the journal, what it carries along included.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.header.length.get()).next_multiple_of(LOG_ALIGN)
+    }
+}
+
+fn sum(header: &LogHeader, body: &[u8]) -> u32 {
+    let bytes = header.as_bytes();
+    crc32_parts(&[&bytes[..4], &[0; 4], &bytes[8..], body])
+}
+
+/// One change that a record tells, its numbers checked against the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// The tree holds `value` at `key`.
+    Put {
+        /// The key.
+        key: Key,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// The tree holds nothing at this key.
+    Remove(Key),
+    /// Blocks taken for data.
+    Take(Run),
+    /// Blocks of data freed.
+    Free(Run),
+    /// Bytes that belong at this byte offset of the device.
+    Bytes {
+        /// Byte offset.
+        device: u64,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+}
+
+/// A whole record, as it was found.
+#[derive(Debug)]
+pub struct FoundRecord {
+    /// Its header.
+    pub header: LogHeader,
+    /// Byte offset in the journal.
+    pub position: u64,
+    body: Vec<u8>,
+}
+
+impl FoundRecord {
+    /// Calls `each` with every entry, in order.
+    ///
+    /// # Errors
+    /// `Corrupt` for an entry that cannot be, and what `each` gives.
+    pub fn each(&self, layout: &Layout, each: &mut dyn FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
+        let bad = |why| Error::corrupt("journal record", self.header.sequence.get(), why);
+        let mut count = 0;
+        for (head, value) in Entries::new(&self.body) {
+            count += 1;
+            let (first, second) = (head.first.get(), head.second.get());
+            let key = Key { inode: first, kind: head.key_kind, offset: second };
+            let run = Run::new(first, second);
+            let entry = match LogKind::from_u8(head.kind).ok_or(bad("an entry of unknown kind"))? {
+                LogKind::Put => Entry::Put { key, value },
+                LogKind::Remove => Entry::Remove(key),
+                LogKind::Take => Entry::Take(run),
+                LogKind::Free => Entry::Free(run),
+                LogKind::Bytes => Entry::Bytes { device: first, bytes: value },
+            };
+            match entry {
+                Entry::Put { key, .. } | Entry::Remove(key) if Kind::from_u8(key.kind).is_none() => {
+                    return Err(bad("a key of unknown kind"));
+                }
+                Entry::Put { value, .. } if value.len() > value_max(layout.block_size) => {
+                    return Err(bad("a value larger than a quarter of a node"));
+                }
+                Entry::Take(run) | Entry::Free(run)
+                    if run.count == 0 || !layout.covers(run.start.0, run.count) =>
+                {
+                    return Err(bad("blocks outside the volume"));
+                }
+                Entry::Bytes { device, bytes } if !covers_bytes(layout, device, bytes.len() as u64) => {
+                    return Err(bad("bytes outside the volume"));
+                }
+                entry => each(entry)?,
+            }
+        }
+        if count != self.header.entries.get() {
+            return Err(bad("fewer entries than it tells"));
+        }
+        Ok(())
+    }
+
+    /// Byte offset in the journal of the next record.
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.header.length.get()).next_multiple_of(LOG_ALIGN)
+    }
+}
+
+fn covers_bytes(layout: &Layout, device: u64, len: u64) -> bool {
+    let block_size = u64::from(layout.block_size);
+    device.checked_add(len).is_some_and(|end| {
+        let first = device / block_size;
+        len > 0 && layout.covers(first, end.div_ceil(block_size) - first)
+    })
+}
+
+/// The entries in a record's body, as far as they are whole.
+struct Entries<'a>(&'a [u8]);
+
+impl<'a> Entries<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (LogEntry, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, rest) = LogEntry::read_from_prefix(self.0).ok()?;
+        let (value, rest) = rest.split_at_checked(head.len.get() as usize)?;
+        self.0 = rest;
+        Some((head, value))
+    }
+}
+
+/// Reads the records of a journal that build on one generation, first to last.
+#[derive(Clone, Copy, Debug)]
+pub struct LogReader {
+    layout: Layout,
+    uuid: [u8; 16],
+    base: u64,
+    position: u64,
+    sequence: u64,
+}
+
+impl LogReader {
+    /// The records of the volume `uuid` on generation `base`.
+    pub fn new(layout: &Layout, uuid: [u8; 16], base: u64) -> Self {
+        Self { layout: *layout, uuid, base, position: 0, sequence: 0 }
+    }
+
+    /// The next record; `None` at the end of the log.
+    ///
+    /// # Errors
+    /// `Corrupt`, if this record is damaged but one behind it is whole: then it was not torn by a crash.
+    pub fn next(&mut self, device: &impl BlockDevice) -> Result<Option<FoundRecord>> {
+        if let Some(found) = self.at(device, self.position, |sequence| sequence == self.sequence)? {
+            (self.position, self.sequence) = (found.end(), self.sequence + 1);
+            return Ok(Some(found));
+        }
+        let expected = self.sequence;
+        let (start, mut at) = (self.position, self.position);
+        while at <= start + LOG_RECORD_MAX as u64 {
+            at += LOG_ALIGN;
+            if self.at(device, at, |sequence| sequence > expected)?.is_some() {
+                return Err(Error::corrupt(
+                    "journal record",
+                    expected,
+                    "its checksum or header is wrong, but a later record is whole",
+                ));
+            }
+        }
+        Ok(None)
+    }
+
+    // The whole record at a position, if there is one of this log with a fitting number.
+    fn at(
+        &self,
+        device: &impl BlockDevice,
+        position: u64,
+        fits: impl Fn(u64) -> bool,
+    ) -> Result<Option<FoundRecord>> {
+        let block_size = u64::from(self.layout.block_size);
+        let size = self.layout.journal_blocks * block_size;
+        if position + LOG_ALIGN > size {
+            return Ok(None);
+        }
+        let start = self.layout.journal_start * block_size + position;
+        let mut head = [0; LOG_HEADER];
+        device.read(start, &mut head)?;
+        let Ok(header) = LogHeader::read_from_bytes(&head) else { return Ok(None) };
+        let length = header.length.get() as usize;
+        let ours = header.magic.get() == LOG_MAGIC
+            && header.uuid == self.uuid
+            && header.base.get() == self.base
+            && fits(header.sequence.get());
+        if !ours || !(LOG_HEADER..=LOG_RECORD_MAX).contains(&length) || position + length as u64 > size {
+            return Ok(None);
+        }
+        let mut body = memory::zeroed(length - LOG_HEADER)?;
+        device.read(start + LOG_HEADER as u64, &mut body)?;
+        if sum(&header, &body) != header.checksum.get() && cfg!(not(vexfs_bug = "log_checksum_ignored")) {
+            return Ok(None);
+        }
+        Ok(Some(FoundRecord { header, position, body }))
+    }
+}

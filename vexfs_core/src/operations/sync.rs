@@ -1,0 +1,122 @@
+//! Making changes durable without a commit: one record of the journal for all since the last.
+//!
+//! The record is gathered here, under the host's lock; it is written without it, and ended here again.
+
+use alloc::vec::Vec;
+
+use zerocopy::little_endian::{U32, U64};
+
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{Incompatible, LOG_RECORD_MAX, LogHeader};
+use crate::journal::{self, Record};
+use crate::numbers::Time;
+use crate::tree;
+use crate::volume::Volume;
+
+/// What a host has to do so that everything before is durable.
+#[derive(Debug)]
+pub enum Sync {
+    /// Nothing: no metadata changed since the last record or commit.
+    Nothing,
+    /// [`Record::write`], then [`Volume::sync_end`], or [`Volume::sync_failed`].
+    Record(Record),
+    /// A commit: too much changed for a record, or the journal is full.
+    Commit,
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Gathers what changed since the last record or commit.
+    ///
+    /// # Errors
+    /// `Busy` while a commit or another record is on its way; `ReadOnly` after a write failed.
+    pub fn sync_begin(&mut self, now: Time) -> Result<Sync> {
+        if self.sealing || self.journal.writing {
+            return Err(if self.read_only { Error::ReadOnly } else { Error::Busy });
+        }
+        if self.journal.is_empty() {
+            return Ok(Sync::Nothing);
+        }
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        // A replay takes new nodes for what is dirty now, and must find room for them.
+        let replayable = self.space.ready() >= self.dirty.len() as u64;
+        if !self.has_journal() || self.journal.overflowed() || !replayable {
+            return Ok(Sync::Commit);
+        }
+        let Some(puts) = self.gather()? else { return Ok(Sync::Commit) };
+        let counters = self.counters;
+        let header = LogHeader {
+            magic: U32::ZERO,
+            checksum: U32::ZERO,
+            length: U32::ZERO,
+            entries: U32::ZERO,
+            uuid: self.superblock.uuid,
+            base: self.superblock.generation,
+            sequence: U64::ZERO,
+            next_inode: U64::new(counters.next_inode),
+            next_vector: U64::new(counters.next_vector),
+            inode_count: U64::new(counters.inode_count),
+            next_collection: U32::new(counters.next_collection),
+            written: now.into(),
+            reserved: [0; 8],
+        };
+        match self.journal.record(&self.layout, header, puts)? {
+            Some(record) => Ok(Sync::Record(record)),
+            None => Ok(Sync::Commit),
+        }
+    }
+
+    // What the tree holds now at every key that changed; `None` if that is too much for a record.
+    fn gather(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut journal = core::mem::take(&mut self.journal);
+        let mut puts = Vec::new();
+        let mut result = Ok(());
+        for key in journal.keys() {
+            let found = tree::find(self, *key, |value| journal::put(&mut puts, *key, value));
+            result = match found {
+                Ok(None) => journal::removal(&mut puts, *key),
+                other => other.map(|_| ()),
+            };
+            if result.is_err() || puts.len() > LOG_RECORD_MAX {
+                break;
+            }
+        }
+        self.journal = journal;
+        result.map(|()| (puts.len() <= LOG_RECORD_MAX).then_some(puts))
+    }
+
+    /// After [`Record::write`] succeeded.
+    pub fn sync_end(&mut self) {
+        self.journal.writing = false;
+    }
+
+    /// After [`Record::write`] failed: what is on the device is not known, so the volume turns read-only.
+    pub fn sync_failed(&mut self) {
+        self.read_only = true;
+    }
+
+    /// Makes everything durable, in one call; for hosts that do nothing at the same time.
+    pub fn sync(&mut self, now: Time) -> Result<()> {
+        match self.sync_begin(now)? {
+            Sync::Nothing => Ok(()),
+            Sync::Commit => self.commit(now),
+            Sync::Record(record) => match record.write(&self.host) {
+                Ok(()) => {
+                    self.sync_end();
+                    Ok(())
+                }
+                Err(error) => {
+                    self.sync_failed();
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// True if the volume's durable superblock says that its journal is to be replayed.
+    fn has_journal(&self) -> bool {
+        self.superblock.incompatible.get() & Incompatible::JOURNAL.bits() != 0
+    }
+}

@@ -1,0 +1,51 @@
+//! What belongs to an inode as a whole: its size, owner, mode and times, and where its bytes are.
+//!
+//! Whatever moves the end of a file or its blocks keeps writers of that file out meanwhile.
+
+use vexfs_core::numbers::Ino;
+use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
+use vexfs_core::{Event, Result};
+
+use crate::clock::now;
+use crate::service::Service;
+
+/// Changes attributes; gives what they are then.
+pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Vec<Event>) {
+    let _alone = changes.size.map(|_| service.alone(inode));
+    service.change(|volume| volume.set_attributes(inode, changes, now()))
+}
+
+/// Reserves, frees or zeroes a range of a file.
+pub fn allocate(
+    service: &Service,
+    inode: Ino,
+    what: Allocate,
+    offset: u64,
+    len: u64,
+) -> (Result<()>, Vec<Event>) {
+    let _alone = service.alone(inode);
+    let (result, events) = service.change(|volume| volume.allocate(inode, what, offset, len, now()));
+    (result.map(|_| ()), events)
+}
+
+/// What fallocate(2) asks for with `mode`; none if there is no such thing here.
+pub fn allocation(mode: i32) -> Option<Allocate> {
+    let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+    match mode & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => Some(Allocate::Reserve { keep_size }),
+        libc::FALLOC_FL_PUNCH_HOLE if keep_size => Some(Allocate::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Some(Allocate::ZeroRange { keep_size }),
+        _ => None,
+    }
+}
+
+/// Finds data or a hole from `offset` on, as lseek(2) asks; none if it asks for something else.
+pub fn seek(service: &Service, inode: Ino, offset: i64, whence: i32) -> Option<Result<u64>> {
+    let what = match whence {
+        libc::SEEK_DATA => Seek::Data,
+        libc::SEEK_HOLE => Seek::Hole,
+        _ => return None,
+    };
+    let offset = u64::try_from(offset).ok()?;
+    Some(service.volume().seek(inode, offset, what))
+}

@@ -1,0 +1,46 @@
+//! Names of files: making and removing them, and what becomes of an inode that lost its last one.
+
+use fuser::Request;
+use vexfs_core::format::FileKind;
+use vexfs_core::numbers::Ino;
+use vexfs_core::operations::{NewInode, Removed, RenameFlags};
+use vexfs_core::{Event, Result};
+
+use crate::clock::now;
+use crate::service::Service;
+
+/// The inode that `request` asks to be made.
+pub fn new_inode(request: &Request, mode: u32, umask: u32, device: u32, kind: FileKind) -> NewInode {
+    NewInode { kind, permissions: mode & 0o7777 & !umask, uid: request.uid(), gid: request.gid(), device }
+}
+
+/// The kind of file that mknod(2) makes; no type bits mean a regular file.
+pub fn kind_of_mode(mode: u32) -> Option<FileKind> {
+    if mode >> 12 == 0 { Some(FileKind::Regular) } else { FileKind::from_mode(mode) }
+}
+
+/// Removes a name of a file.
+pub fn unlink(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Vec<Event>) {
+    let is_open = |inode| service.opens().contains(inode);
+    let (result, mut events) = service.change(|volume| volume.unlink(parent, name, &is_open, now()));
+    let result = result.map(|removed| events.extend(bury(service, &removed)));
+    (result, events)
+}
+
+/// Moves a name, perhaps over another.
+pub fn rename(
+    service: &Service,
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
+    flags: RenameFlags,
+) -> (Result<()>, Vec<Event>) {
+    let is_open = |inode| service.opens().contains(inode);
+    let (result, mut events) = service.change(|volume| volume.rename(from, to, flags, &is_open, now()));
+    let result =
+        result.map(|replaced| events.extend(replaced.iter().flat_map(|removed| bury(service, removed))));
+    (result, events)
+}
+
+fn bury(service: &Service, removed: &Removed) -> Vec<Event> {
+    if removed.links == 0 { service.bury(removed.inode) } else { Vec::new() }
+}

@@ -1,0 +1,152 @@
+//! Open files: what is known of each descriptor, reads and writes through them, and the last close.
+//!
+//! An open is counted before the inode is looked at, and a close after the descriptor is gone: so an inode that lost
+//! its last name is freed by the unlink or by the last close, whichever comes later, and never under a descriptor.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuser::{FileHandle, FopenFlags};
+use vexfs_core::control::{Pseudo, is_control, pseudo};
+use vexfs_core::numbers::Ino;
+use vexfs_core::{Error, Event, Result};
+
+use crate::clock::now;
+use crate::service::Service;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// All open files of a mount.
+pub struct OpenFiles {
+    service: Arc<Service>,
+    access_times: bool,
+    by_handle: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    next_handle: AtomicU64,
+}
+
+/// What is known of one open file.
+struct OpenFile {
+    inode: Ino,
+    /// A computed file's content, as it was at the open.
+    content: Option<Vec<u8>>,
+    /// The access was marked, or need not be.
+    touched: AtomicBool,
+}
+
+impl OpenFiles {
+    /// None yet; `access_times` marks reads as relatime does.
+    pub fn new(service: Arc<Service>, access_times: bool) -> Self {
+        Self { service, access_times, by_handle: Mutex::new(HashMap::new()), next_handle: AtomicU64::new(1) }
+    }
+
+    fn by_handle(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenFile>>> {
+        self.by_handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a file: counts it, renders it if it is computed.
+    pub fn open(&self, inode: Ino, writing: bool) -> Result<(FileHandle, FopenFlags)> {
+        let kind = pseudo(inode);
+        if kind.is_some() && writing {
+            return Err(Error::AccessDenied("files of the control directory cannot be written"));
+        }
+        // Counted first, so that an unlink from now on keeps the inode.
+        if !self.service.opens().add(inode) {
+            return Err(Error::NotFound);
+        }
+        let opened = match kind {
+            Some(Pseudo::Computed) => self.service.volume().render(inode, &*self.service).map(Some),
+            _ => self.service.volume().attributes(inode).map(|_| None),
+        };
+        let content = opened.inspect_err(|_| self.service.notify(&self.closed(inode)))?;
+        let flags = match content {
+            Some(_) => FopenFlags::FOPEN_DIRECT_IO,
+            None => FopenFlags::FOPEN_KEEP_CACHE,
+        };
+        let touched = AtomicBool::new(!self.access_times);
+        let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.by_handle().insert(number, Arc::new(OpenFile { inode, content, touched }));
+        Ok((FileHandle(number), flags))
+    }
+
+    /// Reads at most `size` bytes and gives them to `then`.
+    pub fn read<R>(
+        &self,
+        handle: FileHandle,
+        inode: Ino,
+        offset: u64,
+        size: u32,
+        then: impl FnOnce(Result<&[u8]>) -> R,
+    ) -> R {
+        let size = size as usize;
+        let file = self.by_handle().get(&handle.0).cloned();
+        if let Some(file) = file {
+            if let Some(content) = &file.content {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+                let end = start.saturating_add(size).min(content.len());
+                return then(Ok(&content[start..end]));
+            }
+            if !file.touched.swap(true, Ordering::Relaxed) {
+                self.touch(inode);
+            }
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match self.service.read(inode, offset, &mut buffer[..size]) {
+                Ok(len) => then(Ok(&buffer[..len])),
+                Err(error) => then(Err(error)),
+            }
+        })
+    }
+
+    /// Writes `bytes`; durably before it returns, if `durable`.
+    pub fn write(
+        &self,
+        inode: Ino,
+        offset: u64,
+        bytes: &[u8],
+        kill_privileges: bool,
+        durable: bool,
+    ) -> Result<()> {
+        self.service.write(inode, offset, bytes, kill_privileges)?;
+        if durable { self.service.sync() } else { Ok(()) }
+    }
+
+    /// Marks that a directory is read, if accesses are marked.
+    pub fn touch_directory(&self, inode: Ino) {
+        if self.access_times {
+            self.touch(inode);
+        }
+    }
+
+    fn touch(&self, inode: Ino) {
+        let wanted = {
+            let volume = self.service.volume();
+            volume.attributes(inode).is_ok_and(|attributes| volume.wants_touch(&attributes, now()))
+        };
+        if wanted {
+            // A full or failing disk must not keep anybody from reading.
+            let _ = self.service.change(|volume| volume.touch(inode, now()));
+        }
+    }
+
+    /// Closes a file; the last close of an inode without names frees it.
+    pub fn close(&self, handle: FileHandle) -> Vec<Event> {
+        let removed = self.by_handle().remove(&handle.0);
+        removed.map_or_else(Vec::new, |file| self.closed(file.inode))
+    }
+
+    fn closed(&self, inode: Ino) -> Vec<Event> {
+        self.service.opens().remove(inode);
+        let gone = !is_control(inode) && {
+            let volume = self.service.volume();
+            !volume.is_read_only() && volume.attributes(inode).is_ok_and(|found| found.links == 0)
+        };
+        if gone { self.service.bury(inode) } else { Vec::new() }
+    }
+}

@@ -1,0 +1,106 @@
+//! Commits: asked for, by time, and the work that waits for one.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use vexfs_core::Result;
+use vexfs_core::commit::Sealed;
+
+use super::{Failure, Service};
+use crate::clock::now;
+
+/// What the committing thread is woken for.
+#[derive(Default)]
+pub(super) struct Wake {
+    pub(super) commit: bool,
+    pub(super) tidy: bool,
+    pub(super) stop: bool,
+}
+
+impl Service {
+    /// Makes everything durable that was changed before the call.
+    ///
+    /// # Errors
+    /// The device's; and once a commit, a write or a flush failed, every later one does.
+    pub fn commit(&self) -> Result<()> {
+        let _committing = self.committing();
+        let (Some(sealed), covered) = self.seal()? else { return Ok(()) };
+        // A flush that failed elsewhere may have taken the error that this one should have met.
+        let written = sealed.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
+        let moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        let mut volume = self.volume_mut();
+        match written {
+            Ok(()) => volume.publish(sealed)?,
+            Err(error) => {
+                volume.abandon(sealed);
+                return Err(error);
+            }
+        }
+        drop(volume);
+        drop(moving);
+        self.durable.fetch_max(covered, Ordering::AcqRel);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.wake(|wake| wake.tidy = true);
+        Ok(())
+    }
+
+    // The commit, and how many changes it covers.
+    fn seal(&self) -> Result<(Option<Sealed>, u64)> {
+        let mut volume = self.volume_mut();
+        self.check()?;
+        let sealed = volume.seal(now()).inspect_err(|error| volume.fail(Failure::Seal(*error)))?;
+        Ok((sealed, self.changes.load(Ordering::Acquire)))
+    }
+
+    /// Commits every `interval` and when woken, and does the work that waits after each; until the service stops.
+    pub fn commit_by_time(&self, interval: Duration) {
+        let mut due = Instant::now() + interval;
+        loop {
+            let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+            while !(wake.commit || wake.tidy || wake.stop) && Instant::now() < due {
+                let left = due.saturating_duration_since(Instant::now());
+                wake = self.woken.wait_timeout(wake, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let (commit, stop) = (wake.commit || Instant::now() >= due, wake.stop);
+            (wake.commit, wake.tidy) = (false, false);
+            drop(wake);
+            if stop {
+                return;
+            }
+            if commit {
+                // Its failure is logged and kept.
+                let _ = self.commit();
+                due = Instant::now() + interval;
+                self.wake(|wake| wake.tidy = false);
+            }
+            self.tidy();
+        }
+    }
+
+    // The work that waits, in small steps so that callers get their turn.
+    fn tidy(&self) {
+        while !self.stopped.load(Ordering::Acquire) {
+            let (more, events) = self.change(|volume| volume.tidy(now()));
+            self.notify(&events);
+            match more {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return log::warn!("work in the background stopped: {error}"),
+            }
+        }
+    }
+
+    pub(super) fn wake(&self, change: impl FnOnce(&mut Wake)) {
+        change(&mut self.wake.lock().unwrap_or_else(PoisonError::into_inner));
+        self.woken.notify_all();
+    }
+
+    /// Ends the background work and makes all durable; the last call.
+    pub fn stop(&self) -> Result<()> {
+        self.stopped.store(true, Ordering::Release);
+        self.wake(|wake| wake.stop = true);
+        *self.later.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.commit()
+    }
+}

@@ -1,0 +1,120 @@
+//! What the kernel is told when something changed under its caches, before the caller gets its answer.
+//!
+//! No lock may be held meanwhile: a notification can wait for a page that a read holds.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+
+use fuser::{INodeNo, Notifier};
+use vexfs_core::Event;
+use vexfs_core::control::{Pseudo, pseudo};
+use vexfs_core::numbers::Ino;
+use vexfs_core::operations::Attributes;
+
+use super::{Service, THREADS};
+
+/// Of all threads, so many may wait for a notification at once; the others keep serving the reads it may wait for.
+const NOTIFYING_MAX: usize = THREADS - 3;
+
+/// Notifications that another thread sends, and the reply that then goes to the caller.
+pub struct Later {
+    events: Vec<Event>,
+    answer: Box<dyn FnOnce() + Send>,
+}
+
+impl Service {
+    /// Tells the kernel what changed, then lets `answer` reply to the caller.
+    ///
+    /// A notification can wait for a page that a read holds, and the read for a thread: so only some threads wait,
+    /// the others hand the rest over and go on serving.
+    pub fn finish(&self, events: Vec<Event>, answer: impl FnOnce() + Send + 'static) {
+        if events.is_empty() {
+            return answer();
+        }
+        let free = self.notifying.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < NOTIFYING_MAX).then_some(count + 1)
+        });
+        if free.is_ok() {
+            self.notify(&events);
+            self.notifying.fetch_sub(1, Ordering::AcqRel);
+            return answer();
+        }
+        let later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let handed = match later.as_ref() {
+            Some(sender) => {
+                sender.send(Later { events, answer: Box::new(answer) }).map_err(|refused| refused.0)
+            }
+            None => Err(Later { events, answer: Box::new(answer) }),
+        };
+        drop(later);
+        if let Err(refused) = handed {
+            self.notify(&refused.events);
+            (refused.answer)();
+        }
+    }
+
+    /// Tells the kernel what changed under its caches. No lock may be held.
+    pub fn notify(&self, events: &[Event]) {
+        let Some(notifier) = self.notifier.get() else { return };
+        let mut done: Vec<&Event> = Vec::new();
+        for event in events {
+            if done.contains(&event) {
+                continue;
+            }
+            done.push(event);
+            self.tell_size(notifier, event.inode);
+            // A negative offset stands for the attributes alone.
+            let offset = if event.len == 0 { -1 } else { event.offset as i64 };
+            if let Err(error) = notifier.inval_inode(INodeNo(event.inode.0), offset, event.len as i64) {
+                log::debug!("notification for inode {}: {error}", event.inode);
+            }
+        }
+    }
+
+    /// Notes the size of a column that the kernel is told with attributes.
+    pub fn told(&self, attributes: &Attributes) {
+        if pseudo(attributes.inode) == Some(Pseudo::Column) {
+            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = sizes.entry(attributes.inode.0).or_insert(attributes.size);
+            *known = attributes.size.max(*known);
+        }
+    }
+
+    // A column that grew: an invalidation makes the kernel drop the answers to its own questions for the size, so it
+    // could read with the old one. Storing the last byte sets the size at once; the page is read anew afterwards.
+    fn tell_size(&self, notifier: &Notifier, inode: Ino) {
+        if pseudo(inode) != Some(Pseudo::Column) {
+            return;
+        }
+        let Ok(attributes) = self.volume().attributes(inode) else { return };
+        let size = attributes.size;
+        let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&inode.0).copied();
+        // A column that the kernel never heard of is in none of its caches.
+        if known.is_none_or(|known| size <= known) {
+            return;
+        }
+        self.told(&attributes);
+        let stored = notifier.store(INodeNo(inode.0), size - 1, &[0]);
+        let done = stored.and_then(|()| notifier.inval_inode(INodeNo(inode.0), size as i64 - 1, 1));
+        if let Err(error) = done {
+            log::debug!("size of inode {inode}: {error}");
+        }
+    }
+
+    /// Sets the way to the kernel, and gives the queue that a thread must serve with [`Service::serve_later`].
+    pub fn connect(&self, notifier: Notifier) -> Receiver<Later> {
+        let (sender, receiver) = channel();
+        let _ = self.notifier.set(notifier);
+        *self.later.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Sends the notifications that were handed over, until the service stops.
+    pub fn serve_later(&self, queue: &Receiver<Later>) {
+        while let Ok(later) = queue.recv() {
+            self.notify(&later.events);
+            (later.answer)();
+        }
+    }
+}
