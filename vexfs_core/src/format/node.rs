@@ -18,6 +18,7 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::key::Key;
 use crate::checksum::crc32;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// `VNOD`, little-endian.
 pub const NODE_MAGIC: u32 = u32::from_le_bytes(*b"VNOD");
@@ -192,6 +193,7 @@ impl<'a> Node<'a> {
             return bad("values overlap the slots");
         }
         let mut used = 0;
+        let mut taken = memory::zeroed(bytes.len().div_ceil(8))?;
         let mut previous = None;
         for slot in slots {
             let (start, len) = (usize::from(slot.value.get()), usize::from(slot.value_len.get()));
@@ -202,6 +204,9 @@ impl<'a> Node<'a> {
                 return bad("a pointer of a wrong length");
             }
             used += len;
+            if !take(&mut taken, start, start + len) {
+                return bad("values overlap");
+            }
             let key = slot.key();
             if previous.is_some_and(|previous| previous >= key) {
                 return bad("keys out of order");
@@ -209,7 +214,7 @@ impl<'a> Node<'a> {
             previous = Some(key);
         }
         if used != bytes.len() - heap {
-            return bad("values overlap or leave gaps");
+            return bad("values leave gaps");
         }
         Node::new(bytes).check_place(expected)
     }
@@ -297,6 +302,21 @@ impl<'a> Node<'a> {
         let start = NODE_HEADER + self.slots.len() * SLOT;
         self.bytes.get(start..start + self.room()).is_some_and(|gap| gap.iter().all(|byte| *byte == 0))
     }
+}
+
+// Notes bytes `from..to` of a node as taken, a bit each; false if one was before.
+fn take(taken: &mut [u8], from: usize, to: usize) -> bool {
+    let mut at = from;
+    while at < to {
+        let end = (at | 7).min(to - 1);
+        let mask = (0xffu8 << (at % 8)) & (0xffu8 >> (7 - end % 8));
+        match taken.get_mut(at / 8) {
+            Some(byte) if *byte & mask == 0 => *byte |= mask,
+            _ => return false,
+        }
+        at = end + 1;
+    }
+    true
 }
 
 /// A node, to change.
