@@ -2,7 +2,6 @@
 
 use vexfs_core::check::{CheckOptions, Finding, check};
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::numbers::Time;
 
 /// Checks everything and changes nothing; gives the number of orphans, which are no error.
 pub fn check_clean(device: &impl BlockDevice) -> Result<u64, String> {
@@ -17,7 +16,7 @@ pub fn check_crashed(device: &impl BlockDevice) -> Result<u64, String> {
 
 fn verdict(device: &impl BlockDevice, harmless: impl Fn(&Finding) -> bool) -> Result<u64, String> {
     let mut findings = Vec::new();
-    let options = CheckOptions { repair: false, vectors: true, now: Time::default() };
+    let options = CheckOptions { vectors: true, ..CheckOptions::default() };
     let report = check(
         Direct(device),
         options,

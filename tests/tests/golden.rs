@@ -68,7 +68,7 @@ fn assert_same(name: &str, found: &str, expected: &str) {
 
 fn assert_clean(name: &str, ram: &Ram) {
     let mut findings = Vec::new();
-    let options = CheckOptions { repair: false, vectors: true, now: NOW };
+    let options = CheckOptions { vectors: true, now: NOW, ..CheckOptions::default() };
     let mut found = |finding: &vexfs_core::check::Finding| {
         if finding.is_error() {
             findings.push(finding.to_string());

@@ -1,4 +1,5 @@
-//! fsck.vexfs: checks a volume that is not mounted, and repairs what can be repaired without losing anything.
+//! fsck.vexfs: checks a volume that is not mounted, and repairs it: all, or what can be repaired without losing
+//! anything.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use vexfs_core::device::Direct;
 use vexfs_core::error::Error;
 use vexfs_host::{Access, LockedImage};
 
-/// Check a VexFS volume, and repair what can be repaired without losing anything.
+/// Check a VexFS volume, and repair it.
 #[derive(Parser)]
 #[command(name = "fsck.vexfs", version, after_help = NOTES)]
 struct Arguments {
@@ -22,7 +23,7 @@ struct Arguments {
     #[arg(short, conflicts_with_all = ["preen", "automatic", "yes"])]
     no: bool,
 
-    /// Repair without asking
+    /// Repair without asking what can be repaired without losing anything
     #[arg(short, conflicts_with = "yes")]
     preen: bool,
 
@@ -30,7 +31,8 @@ struct Arguments {
     #[arg(short, conflicts_with_all = ["preen", "yes"])]
     automatic: bool,
 
-    /// Repair without asking (the same as -p)
+    /// Repair everything without asking: what cannot be read, or contradicts what can, is given up;
+    /// files that lose their name come to /lost+found
     #[arg(short)]
     yes: bool,
 
@@ -135,7 +137,8 @@ struct Pass {
 
 fn pass(image: &LockedImage, arguments: &Arguments, repair: bool, tell: bool) -> Result<Pass, (u8, String)> {
     let bar = if arguments.progress { progress_bar() } else { ProgressBar::hidden() };
-    let options = CheckOptions { repair, vectors: arguments.vectors, now: time::now() };
+    let salvage = repair && arguments.yes;
+    let options = CheckOptions { repair, salvage, vectors: arguments.vectors, now: time::now() };
     let mut repairable = 0;
     let checked = check(
         Direct(image),

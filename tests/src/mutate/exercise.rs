@@ -130,8 +130,10 @@ impl Exercise {
     fn all(&mut self, subject: &Subject, seed: u64) {
         let mut random = Random::new(seed);
         let options = MountOptions { list_control: random.one_in(2), ..MountOptions::default() };
-        let (errors, _) = self.check(CheckOptions { vectors: true, now: NOW, repair: false });
-        self.verdict.found = errors > 0;
+        let (errors, checked) =
+            self.check(CheckOptions { vectors: true, now: NOW, ..CheckOptions::default() });
+        let checkable = checked.is_ok();
+        self.verdict.found = errors > 0 || !checkable;
         let meter = self.meter.clone();
         match self.call("mount", || Volume::mount(meter, options)) {
             Ok(mut volume) => {
@@ -144,10 +146,16 @@ impl Exercise {
             }
             Err(_) => self.verdict.refused = true,
         }
-        self.repair();
+        if seed % 3 == 0 {
+            self.repair(false);
+        }
+        self.repair(true);
         let meter = self.meter.clone();
-        if let Ok(volume) = self.call("mount", || Volume::mount(meter, options)) {
-            walk::everything(self, &volume, subject);
+        let mounted = self.call("mount", || Volume::mount(meter, options));
+        match mounted {
+            Ok(volume) => walk::everything(self, &volume, subject),
+            Err(_) if !checkable => {}
+            Err(error) => self.wrong.push(format!("no mount after a repair: {error}")),
         }
     }
 
@@ -166,27 +174,35 @@ impl Exercise {
         }
     }
 
-    // A repair mends in one run what it can mend at all.
-    fn repair(&mut self) {
-        let options = CheckOptions { vectors: true, now: NOW, repair: true };
+    // A repair mends in one run what it can mend at all; one that may give things up leaves nothing.
+    fn repair(&mut self, salvage: bool) {
+        let options = CheckOptions { vectors: true, now: NOW, repair: true, salvage };
         let (_, repaired) = self.check(options);
-        if repaired.is_err() {
-            return;
-        }
+        let look = CheckOptions { repair: false, salvage: false, ..options };
         let mut left = Vec::new();
-        let mut repairable = Vec::new();
-        let (errors, again) = self.checked(CheckOptions { repair: false, ..options }, &mut |finding| {
-            let list = if finding.is_repairable() { &mut repairable } else { &mut left };
-            if finding.is_error() && list.len() < 3 {
-                list.push(finding.to_string());
+        let (errors, again) = self.checked(look, &mut |finding| {
+            if finding.is_error() && left.len() < 3 {
+                left.push(finding.to_string());
             }
         });
         self.verdict.left = errors;
-        if let Err(error) = again {
-            self.wrong.push(format!("a check after a repair fails: {error}"));
-        }
-        if !repairable.is_empty() {
-            self.wrong.push(format!("a repair leaves what it could mend: {}", repairable.join("; ")));
+        match (repaired, again) {
+            // Without a superblock that tells where things are, nothing can be done.
+            (Err(_), Err(_)) => {}
+            (Err(error), Ok(_)) => self.wrong.push(format!("a repair fails, a check does not: {error}")),
+            (Ok(_), Err(error)) => self.wrong.push(format!("a check after a repair fails: {error}")),
+            (Ok(_), Ok(_)) if salvage && errors > 0 => {
+                self.wrong.push(format!("a salvage leaves: {}", left.join("; ")));
+            }
+            (Ok(_), Ok(_)) if salvage => {}
+            (Ok(_), Ok(_)) => {
+                let (_, second) = self.check(options);
+                let mended = second.map_or(0, |report| report.repaired);
+                if mended > 0 {
+                    let left = left.join("; ");
+                    self.wrong.push(format!("a second repair mends {mended} more: {left}"));
+                }
+            }
         }
     }
 
@@ -200,7 +216,11 @@ impl Exercise {
         tell: &mut dyn FnMut(&Finding),
     ) -> (u64, Result<CheckReport>) {
         let mut errors = 0;
+        let debug = std::env::var_os("DBG").is_some();
         let mut found = |finding: &Finding| {
+            if debug {
+                eprintln!("{}{} {finding}", options.repair, options.salvage);
+            }
             errors += u64::from(finding.is_error());
             tell(finding);
         };

@@ -180,8 +180,8 @@ impl Draft<'_> {
 
     // Changes a record in the leaf where it belongs, if it fits there.
     fn change_leaf(&mut self, key: Key, change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) {
-        let leaves = self.subject.nodes.iter().enumerate().filter(|(_, node)| node.level == 0);
-        let Some((index, _)) = leaves.filter(|(_, node)| node.low <= key).last() else { return };
+        let mut leaves = self.subject.nodes.iter().enumerate().filter(|(_, node)| node.level == 0);
+        let Some((index, _)) = leaves.rfind(|(_, node)| node.low <= key) else { return };
         let block = self.subject.nodes[index].pointer.block;
         let bytes = self.node_mut(index);
         let mut all = records(bytes);

@@ -1,18 +1,23 @@
 //! A collection's rows: every row below the frontier is live, waits to be blanked, or is free, and just one of them.
 
+use super::cure::Cure;
 use super::finding::Counted;
 use super::inodes::record;
 use super::{Finding, State};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, CollectionRecord, FreeRowsRecord, Key, Kind, RowRecord, VectorRecord, collection_part,
-    parse, parse_exact,
+    BlankRecord, CollectionRecord, FileKind, InodeRecord, Key, Kind, RowRecord, VectorRecord,
+    collection_directory, collection_matrix, collection_part, parse, parse_exact,
 };
+use crate::memory;
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::records;
+use crate::operations::NewInode;
+use crate::operations::records::{self, ROWS_MAX};
 use crate::tree;
 use crate::volume::Volume;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U64};
 
 /// What was seen of one collection.
 #[derive(Default)]
@@ -21,8 +26,13 @@ pub(super) struct Rows {
     live: u64,
     end: u64,
     blanks: u64,
+    blank_end: u64,
     free: u64,
     free_end: u64,
+    /// The record cannot be loaded.
+    broken: bool,
+    /// Bytes behind the record.
+    model_len: usize,
 }
 
 impl Rows {
@@ -42,45 +52,43 @@ impl Rows {
             Kind::Collection => {
                 let (found, _): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
                 self.record = Some(*found);
+                self.model_len = value.len() - size_of::<CollectionRecord>();
                 state.report.collections += 1;
+                state.highest_collection = state.highest_collection.max(id.0);
                 // Loading checks every number in it.
-                state.absorb(volume.collection(id))?;
-                if state.absorb(volume.collection_name(id))?.is_none() {
-                    return Ok(());
-                }
+                self.broken = state.absorb(volume.collection(id))?.is_none();
+                // Without one it gets one, as any directory.
+                state.absorb(volume.collection_name(id))?;
             }
             Kind::Row => {
                 self.row(volume, state, id, key, parse_exact(value, "row of collection", directory.0)?)?
             }
             Kind::Blank => {
                 let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
-                self.blanks += 1;
                 let live = exists(volume, Key::new(directory, Kind::Row, key.offset))?;
-                if live || blank.generation.get() > volume.newest_generation() {
-                    state.report(record(
-                        directory,
-                        "a freed row is live, or freed in the future",
-                        key.offset,
-                    ))?;
+                if live || key.offset >= ROWS_MAX || blank.generation.get() > volume.newest_generation() {
+                    let finding =
+                        record(directory, "a freed row is live, or freed in the future", key.offset);
+                    return state.contradiction(finding, Cure::Drop(key));
                 }
+                self.blanks += 1;
+                self.blank_end = key.offset + 1;
             }
             _ => {
-                let run: &FreeRowsRecord = parse_exact(value, "collection", directory.0)?;
-                let end = key.offset.checked_add(run.count.get()).filter(|_| run.count.get() > 0);
-                let end =
-                    end.ok_or(Error::corrupt("collection", directory.0, "an impossible run of free rows"))?;
+                let count = records::free_count(id, key.offset, value)?;
+                let end = key.offset + count;
                 let within = |kind| (Key::new(directory, kind, key.offset), Key::new(directory, kind, end));
+                let mut in_use = false;
                 for kind in [Kind::Row, Kind::Blank] {
                     let (from, to) = within(kind);
-                    if tree::first(volume, from, to)?.is_some() {
-                        state.report(record(directory, "a free row is in use", key.offset))?;
-                    }
+                    in_use |= tree::first(volume, from, to)?.is_some();
                 }
-                if key.offset < self.free_end {
-                    state.report(record(directory, "runs of free rows overlap", key.offset))?;
+                if in_use || key.offset < self.free_end {
+                    let finding = record(directory, "a free row is in use, or free twice", key.offset);
+                    return state.contradiction(finding, Cure::FreeRows(id));
                 }
                 self.free_end = end;
-                self.free += run.count.get();
+                self.free += count;
             }
         }
         Ok(())
@@ -92,16 +100,28 @@ impl Rows {
         state: &mut State<'_>,
         inode: Ino,
     ) -> Result<()> {
-        let Some((_, 0)) = collection_part(inode) else { return Ok(()) };
+        let Some((id, 0)) = collection_part(inode) else { return Ok(()) };
         let Some(collection) = self.record else {
             // Removed, and on its way out.
             let waits = state.absorb(records::orphan_kind(volume, inode))?.flatten().is_some();
-            return if waits {
-                Ok(())
-            } else {
-                state.report(record(inode, "a collection without its record", 0))
-            };
+            if waits {
+                return Ok(());
+            }
+            state.cure(Cure::drop_inode(collection_matrix(id)))?;
+            let finding = record(inode, "a collection without its record", 0);
+            return state.contradiction(finding, Cure::drop_inode(inode));
         };
+        if self.broken {
+            // Said already, when it was loaded.
+            return self.mend(state, id, &collection);
+        }
+        if !exists(volume, Key::new(collection_matrix(id), Kind::Inode, 0))? {
+            let new =
+                NewInode { kind: FileKind::Regular, permissions: 0, umask: 0, uid: 0, gid: 0, device: 0 };
+            let matrix = InodeRecord::new(&new, inode, volume.superblock.written.into());
+            let cure = Cure::put_inode(collection_matrix(id), &matrix)?;
+            state.contradiction(record(inode, "a collection without its matrix", 0), cure)?;
+        }
         if self.blanks > 0 {
             state.report(Finding::Blanks { collection: inode.0, rows: self.blanks })?;
         }
@@ -115,10 +135,32 @@ impl Rows {
             }
         }
         let all = self.live.checked_add(self.blanks).and_then(|sum| sum.checked_add(self.free));
-        if all != Some(collection.frontier.get()) {
-            state.report(record(inode, "rows are lost between live and free", collection.frontier.get()))?;
+        let end = self.end.max(self.blank_end).max(self.free_end);
+        if all != Some(collection.frontier.get()) || end > collection.frontier.get() {
+            let finding = record(inode, "rows are lost between live and free", collection.frontier.get());
+            state.contradiction(finding, Cure::FreeRows(id))?;
         }
         Ok(())
+    }
+
+    // A record that cannot be loaded: with counts as counted; if that is not what is wrong, nothing of it can be used.
+    fn mend(&self, state: &mut State<'_>, id: CollectionId, collection: &CollectionRecord) -> Result<()> {
+        let directory = collection_directory(id);
+        let frontier = self.end.max(self.blank_end).max(self.free_end);
+        let right = CollectionRecord {
+            rows: U64::new(self.end),
+            live: U64::new(self.live),
+            frontier: U64::new(frontier),
+            model_len: U16::new(0),
+            ..*collection
+        };
+        let same = CollectionRecord { model_len: U16::new(0), ..*collection } == right;
+        if same && self.model_len == usize::from(collection.model_len.get()) {
+            state.cure(Cure::drop_inode(collection_matrix(id)))?;
+            return state.cure(Cure::drop_inode(directory));
+        }
+        let key = Key::new(directory, Kind::Collection, 0);
+        state.cure(Cure::Put(key, memory::copy(right.as_bytes())?))
     }
 
     fn row<H: BlockDevice + Data>(
@@ -130,34 +172,33 @@ impl Rows {
         row: &RowRecord,
     ) -> Result<()> {
         let directory = Ino(key.inode);
-        self.live += 1;
-        self.end = key.offset.saturating_add(1);
         let header = &row.header;
-        if !header.known() {
-            return Err(Error::corrupt("row of collection", directory.0, "not a vector header"));
+        if !header.known() || key.offset >= ROWS_MAX {
+            return Err(Error::corrupt("row of collection", directory.0, "not a vector header, or no row"));
         }
         if let Some(collection) = &self.record {
             let same = header.dimensions == collection.dimensions
                 && header.data_type == collection.element
                 && header.compression == collection.codec;
             if !same {
-                state.report(record(
-                    directory,
-                    "a row of another dimension, element or codec",
-                    key.offset,
-                ))?;
+                let finding = record(directory, "a row of another dimension, element or codec", key.offset);
+                return state.contradiction(finding, Cure::Drop(key));
             }
         }
         let offset = u64::from(id.0) << 32 | u64::from(row.n.get());
         let vector = Key::new(Ino(header.file_inode.get()), Kind::Vector, offset);
         let back = tree::record::<_, VectorRecord>(volume, vector, "vector of inode");
         match state.absorb(back)? {
-            None => Ok(()),
-            Some(Some(vector)) if vector.row.get() == key.offset && vector.vector_id == header.vector_id => {
-                Ok(())
+            None => return Ok(()),
+            Some(Some(vector)) if vector.row.get() == key.offset && vector.vector_id == header.vector_id => {}
+            Some(_) => {
+                let finding = record(directory, "a row's file does not have that vector", key.offset);
+                return state.contradiction(finding, Cure::Drop(key));
             }
-            Some(_) => state.report(record(directory, "a row's file does not have that vector", key.offset)),
         }
+        self.live += 1;
+        self.end = key.offset + 1;
+        Ok(())
     }
 }
 

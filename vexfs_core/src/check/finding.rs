@@ -135,6 +135,10 @@ impl Finding {
 
     /// True if a repair mends it without losing anything.
     pub const fn is_repairable(&self) -> bool {
+        // What has no name left needs one, not a count.
+        if let Self::Count { what: Counted::Links, counted: 0, .. } = self {
+            return false;
+        }
         matches!(
             self,
             Self::Superblock { .. }

@@ -1,22 +1,25 @@
 //! One inode's records against each other and against those of others.
 
+use super::circle::{self, Way};
+use super::cure::Cure;
 use super::finding::Counted;
+use super::names::check_hash;
 use super::{Finding, State, collections};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTIONS, DirentRecord, FIRST_INODE, FileKind, INLINE_MAX, InodeFlags, InodeRecord, Key, Kind,
-    LinkRecord, ORPHANS, OrphanKind, ROOT, VectorRecord, parse_exact,
+    COLLECTION_INODES, COLLECTIONS, CONTROL, ExtentRecord, FIRST_INODE, FileKind, INLINE_MAX, InodeFlags,
+    InodeRecord, Key, Kind, ORPHANS, OrphanKind, ROOT, VectorRecord, collection_directory, collection_part,
+    parse_exact,
 };
+use crate::memory;
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::records;
+use crate::operations::{NewInode, records};
 use crate::tree;
 use crate::volume::Volume;
 use zerocopy::IntoBytes;
-
-/// Directories between one and the root at most.
-const DEPTH_MAX: usize = 1 << 16;
+use zerocopy::little_endian::{U32, U64};
 
 /// What was seen of one inode.
 pub(super) struct Group {
@@ -24,10 +27,10 @@ pub(super) struct Group {
     /// A part of its records could not be read: its counts mean nothing.
     pub(super) incomplete: bool,
     record: Option<InodeRecord>,
-    links: u64,
-    link_parent: u64,
-    entries: u64,
-    subdirectories: u64,
+    pub(super) links: u64,
+    pub(super) link_parent: u64,
+    pub(super) entries: u64,
+    pub(super) subdirectories: u64,
     attributes: u64,
     /// Permission bits that the access list tells.
     listed_mode: Option<u32>,
@@ -58,6 +61,11 @@ impl Group {
         }
     }
 
+    /// Its type, if its record was seen and has one.
+    pub(super) fn kind(&self) -> Option<FileKind> {
+        self.record.and_then(|record| FileKind::from_mode(record.mode.get()))
+    }
+
     /// Looks at one record. `Err(Corrupt)` says that it cannot be read.
     pub(super) fn visit<H: BlockDevice + Data>(
         &mut self,
@@ -70,19 +78,29 @@ impl Group {
         let Some(kind) = Kind::from_u8(key.kind) else {
             return Err(Error::corrupt("inode", inode.0, "a record of an unknown kind"));
         };
+        if !possible(inode, kind) || (matches!(kind, Kind::Inode | Kind::Collection) && key.offset != 0) {
+            return Err(Error::corrupt("inode", inode.0, "a record that this inode cannot have"));
+        }
         match kind {
             Kind::Inode => self.record = Some(*parse_exact(value, "inode", inode.0)?),
             Kind::Inline => {
                 if key.offset != self.inline {
-                    state.report(record(inode, "inline bytes with gaps", key.offset))?;
+                    let finding = record(inode, "inline bytes with gaps", key.offset);
+                    return state.contradiction(finding, Cure::Drop(key));
                 }
                 self.inline += value.len() as u64;
             }
             Kind::Link => self.link(volume, state, key, value)?,
             Kind::Xattr => {
-                let (_, name, _) = records::xattr(inode, value)?;
-                check_hash(state, key, records::name_hash(volume, inode, name))?;
+                let (attribute, name, _) = records::xattr(inode, value)?;
+                if !check_hash(state, key, records::name_hash(volume, inode, name))? {
+                    return Ok(());
+                }
                 let content = records::xattr_value(volume, inode, value)?;
+                if content.len() != attribute.value_len.get() as usize {
+                    let finding = record(inode, "an attribute's value has a wrong length", key.offset);
+                    return state.contradiction(finding, Cure::Drop(key));
+                }
                 if let Some(mode) = records::listed_mode(inode, name, &content)? {
                     self.listed_mode = Some(mode);
                 }
@@ -90,7 +108,6 @@ impl Group {
             }
             Kind::XattrValue | Kind::VectorMeta => {}
             Kind::Vector => {
-                self.attributes += 1;
                 self.vector(volume, state, key, parse_exact(value, "vector of inode", inode.0)?)?;
             }
             Kind::Dirent => self.dirent(volume, state, key, value)?,
@@ -117,10 +134,16 @@ impl Group {
             if self.incomplete {
                 return Ok(());
             }
-            return state.report(record(inode, "records without an inode", 0));
+            let cure = match inode {
+                ROOT | COLLECTIONS => new_directory(volume, inode)?,
+                _ => Cure::drop_inode(inode),
+            };
+            return state.contradiction(record(inode, "records without an inode", 0), cure);
         };
         let Some(kind) = FileKind::from_mode(inode_record.mode.get()) else {
-            return state.report(record(inode, "of an unknown type", u64::from(inode_record.mode.get())));
+            let finding = record(inode, "of an unknown type", u64::from(inode_record.mode.get()));
+            let kind = if self.entries > 0 { FileKind::Directory } else { FileKind::Regular };
+            return state.contradiction(finding, retyped(inode, &inode_record, kind)?);
         };
         if !control::is_control(inode) {
             state.report.inodes += 1;
@@ -137,9 +160,14 @@ impl Group {
             None => inode,
         };
         let waits = state.absorb(records::orphan_kind(volume, owner))?.flatten();
-        if matches!(waits, Some(OrphanKind::Delete | OrphanKind::Collection)) {
-            state.report.orphans += 1;
-            return self.blocks(state, &inode_record);
+        if let Some(kind @ (OrphanKind::Delete | OrphanKind::Collection)) = waits {
+            if records::check_unused(volume, owner, kind).is_ok() {
+                state.report.orphans += 1;
+                return self.blocks(state, &inode_record);
+            }
+        }
+        if let Some((why, cure)) = misplaced(volume, inode, &inode_record, kind)? {
+            return state.contradiction(record(inode, why, 0), cure);
         }
         self.counts(state, &inode_record, kind)?;
         self.contents(state, &inode_record, kind)?;
@@ -177,6 +205,10 @@ impl Group {
                 state.report(Finding::Count { inode: self.inode, what, recorded, counted })?;
             }
         }
+        // No name is left: a count alone would not bring it back.
+        if pairs[1].2 == 0 && pairs[1].1 != 0 {
+            state.cure(Cure::Attach(Ino(self.inode)))?;
+        }
         Ok(())
     }
 
@@ -189,21 +221,57 @@ impl Group {
                     || self.extents != 0
                     || (kind == FileKind::Regular && self.inline > INLINE_MAX as u64)
             }
-            FileKind::Regular => self.inline != 0,
+            FileKind::Regular => self.inline != 0 || inode_record.size.get() > i64::MAX as u64,
+            FileKind::Symlink => true,
             _ => self.inline != 0 || self.extents != 0,
         };
         if wrong {
-            state.report(record(inode, "its bytes do not fit its type or size", inode_record.size.get()))?;
+            let finding = record(inode, "its bytes do not fit its type or size", inode_record.size.get());
+            state.report(finding)?;
+            self.mend_contents(state, inode_record, kind)?;
         }
-        if self.listed_mode.is_some_and(|mode| mode != inode_record.mode.get() & 0o777) {
-            state.report(record(
-                inode,
-                "its access list and its mode differ",
-                inode_record.mode.get().into(),
-            ))?;
+        if let Some(listed) = self.listed_mode.filter(|listed| *listed != inode_record.mode.get() & 0o777) {
+            let mode = inode_record.mode.get();
+            let finding = record(inode, "its access list and its mode differ", mode.into());
+            // The list is what was asked for last; the mode follows it.
+            let mended = InodeRecord { mode: U32::new(mode & !0o777 | listed), ..*inode_record };
+            state.contradiction(finding, Cure::put_inode(inode, &mended)?)?;
         }
         if inode_record.links.get() == 0 && !control::is_control(inode) {
-            state.report(record(inode, "has no name, and does not wait to be freed", 0))?;
+            let finding = record(inode, "has no name, and does not wait to be freed", 0);
+            state.contradiction(finding, Cure::Attach(inode))?;
+        }
+        Ok(())
+    }
+
+    // Bytes in the tree, or in extents, whichever there are; the size follows.
+    fn mend_contents(&self, state: &mut State<'_>, inode_record: &InodeRecord, kind: FileKind) -> Result<()> {
+        let inode = Ino(self.inode);
+        let mut record = *inode_record;
+        let keeps_inline = match kind {
+            FileKind::Regular => self.extents == 0 && self.inline > 0 && self.inline <= INLINE_MAX as u64,
+            FileKind::Symlink => self.inline > 0,
+            _ => false,
+        };
+        if kind == FileKind::Symlink && !keeps_inline {
+            return state.cure(Cure::drop_inode(inode));
+        }
+        if !keeps_inline {
+            state.cure(Cure::drop_kind(inode, Kind::Inline))?;
+        }
+        if keeps_inline || kind != FileKind::Regular {
+            state.cure(Cure::drop_kind(inode, Kind::Extent))?;
+        }
+        if matches!(kind, FileKind::Regular | FileKind::Symlink) {
+            let block_end = self.extent_end.saturating_mul(u64::from(state.block_size));
+            record.size = match keeps_inline {
+                true => U64::new(self.inline),
+                false => U64::new(record.size.get().min(block_end)),
+            };
+        }
+        record.set_flag(InodeFlags::INLINE, keeps_inline);
+        if record != *inode_record {
+            state.cure(Cure::put_inode(inode, &record)?)?;
         }
         Ok(())
     }
@@ -217,75 +285,21 @@ impl Group {
     ) -> Result<()> {
         let inode = Ino(self.inode);
         if inode != ROOT && self.link_parent != inode_record.parent.get() {
-            return state.report(record(inode, "its parent does not name it", inode_record.parent.get()));
+            let right = InodeRecord { parent: U64::new(self.link_parent), ..*inode_record };
+            let finding = record(inode, "its parent does not name it", inode_record.parent.get());
+            return match self.links {
+                // Without a name it gets one, and a parent with it.
+                0 => state.report(finding),
+                _ => state.contradiction(finding, Cure::put_inode(inode, &right)?),
+            };
         }
-        let mut at = inode;
-        for _ in 0..DEPTH_MAX {
-            if at == ROOT {
-                return Ok(());
-            }
-            let key = Key::new(at, Kind::Inode, 0);
-            match state.absorb(tree::record::<_, InodeRecord>(volume, key, "inode"))? {
-                Some(Some(above)) => at = Ino(above.parent.get()),
-                Some(None) => return state.report(record(inode, "a directory above it is missing", at.0)),
-                None => return Ok(()),
-            }
-        }
-        state.report(record(inode, "directories form a circle", at.0))
-    }
-
-    fn link<H: BlockDevice + Data>(
-        &mut self,
-        volume: &Volume<H>,
-        state: &mut State<'_>,
-        key: Key,
-        value: &[u8],
-    ) -> Result<()> {
-        let inode = Ino(key.inode);
-        let link: &LinkRecord = parse_exact(value, "link of inode", inode.0)?;
-        check_hash(state, key, records::name_hash(volume, inode, link.as_bytes()))?;
-        self.links += 1;
-        self.link_parent = link.parent.get();
-        let parent = Ino(link.parent.get());
-        let named = tree::find(volume, Key::new(parent, Kind::Dirent, link.cookie.get()), |value| {
-            Ok(records::dirent(parent, value)?.0.inode.get() == inode.0)
-        });
-        match state.absorb(named)? {
-            Some(Some(true)) | None => Ok(()),
-            _ => state.report(record(inode, "a directory does not name it", parent.0)),
-        }
-    }
-
-    fn dirent<H: BlockDevice + Data>(
-        &mut self,
-        volume: &Volume<H>,
-        state: &mut State<'_>,
-        key: Key,
-        value: &[u8],
-    ) -> Result<()> {
-        let directory = Ino(key.inode);
-        let (entry, name): (&DirentRecord, _) = records::dirent(directory, value)?;
-        let inode = Ino(entry.inode.get());
-        check_hash(state, key, records::name_hash(volume, directory, name))?;
-        self.entries += 1;
-        self.subdirectories += u64::from(entry.kind == FileKind::Directory as u8);
-        let bad_name = name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/'));
-        let first = records::entry_cookie(volume, directory, name);
-        if bad_name || state.absorb(first)?.flatten().is_some_and(|cookie| cookie != key.offset) {
-            state.report(record(directory, "an entry's name is impossible or there twice", key.offset))?;
-        }
-        let target = tree::record::<_, InodeRecord>(volume, Key::new(inode, Kind::Inode, 0), "inode");
-        let Some(target) = state.absorb(target)? else { return Ok(()) };
-        let Some(target) = target else {
-            return state.report(record(directory, "an entry names an inode that is not there", inode.0));
-        };
-        let kind = FileKind::from_mode(target.mode.get()).map(|kind| kind as u8);
-        if kind != Some(entry.kind) {
-            state.report(record(directory, "an entry has another type than its inode", inode.0))?;
-        }
-        match state.absorb(records::has_link(volume, inode, directory, key.offset))? {
-            Some(false) => state.report(record(inode, "does not know a name it has", key.offset)),
-            _ => Ok(()),
+        match circle::way_up(volume, state, inode)? {
+            Some(Way::Missing) => state.report(record(inode, "a directory above it is missing", 0)),
+            Some(Way::Circle(member)) => state.contradiction(
+                record(member, "directories form a circle", inode.0),
+                Cure::drop_kind(member, Kind::Link),
+            ),
+            Some(Way::Fine) | None => Ok(()),
         }
     }
 
@@ -297,20 +311,23 @@ impl Group {
         value: &[u8],
     ) -> Result<()> {
         let inode = Ino(key.inode);
-        let (run, birth) = records::extent(inode, key.offset, value)?;
-        if !volume.layout.covers(run.start.0, run.count) {
-            return Err(Error::corrupt("extent of inode", inode.0, "outside the volume"));
-        }
+        let (run, birth) = records::extent(volume, inode, key.offset, value)?;
         if key.offset < self.extent_end {
-            state.report(record(inode, "extents overlap", key.offset))?;
+            return state.contradiction(record(inode, "extents overlap", key.offset), Cure::Drop(key));
         }
         if birth > volume.newest_generation() {
-            state.report(record(inode, "an extent from the future", key.offset))?;
+            let mut right = *parse_exact::<ExtentRecord>(value, "extent of inode", inode.0)?;
+            right.birth = volume.superblock.generation;
+            let cure = Cure::Put(key, memory::copy(right.as_bytes())?);
+            state.contradiction(record(inode, "an extent from the future", key.offset), cure)?;
+        }
+        if !state.claim(run.start.0, run.count, false)? {
+            return state.cure(Cure::Drop(key));
         }
         self.extent_end = key.offset + run.count;
         self.extents += 1;
         self.blocks += run.count;
-        state.claim(run.start.0, run.count)
+        Ok(())
     }
 
     fn vector<H: BlockDevice + Data>(
@@ -322,24 +339,36 @@ impl Group {
     ) -> Result<()> {
         let inode = Ino(key.inode);
         let (id, n) = (CollectionId((key.offset >> 32) as u32), key.offset as u32);
+        self.attributes += 1;
         state.report.vectors += 1;
         state.highest_vector = state.highest_vector.max(vector.vector_id.get());
-        let Some(row) = state.absorb(records::row(volume, id, vector.row.get()))? else { return Ok(()) };
+        let Some(row) = state.absorb(records::row(volume, id, vector.row.get()))? else {
+            return state.cure(Cure::Drop(key));
+        };
         let same = row.header.file_inode.get() == inode.0
             && row.n.get() == n
             && row.header.vector_id == vector.vector_id
             && row.version == vector.version;
         if !same {
-            return state.report(record(inode, "a vector's row belongs to something else", vector.row.get()));
+            let finding = record(inode, "a vector's row belongs to something else", vector.row.get());
+            return state.contradiction(finding, Cure::Drop(key));
         }
         if !state.options.vectors {
             return Ok(());
         }
         match records::read_row(volume, id, vector.row.get()) {
             Err(Error::VectorChecksum { collection, row }) => {
-                state.report(Finding::Vector { collection, row })
+                state.contradiction(Finding::Vector { collection, row }, Cure::Drop(key))
             }
-            other => state.absorb(other).map(|_| ()),
+            // A collection that is not there any more: its rows are of no use.
+            Err(Error::NotFound) => {
+                let finding = record(inode, "a vector of a collection that is not there", u64::from(id.0));
+                state.contradiction(finding, Cure::Drop(key))
+            }
+            other => match state.absorb(other)? {
+                Some(_) => Ok(()),
+                None => state.cure(Cure::Drop(key)),
+            },
         }
     }
 }
@@ -351,22 +380,72 @@ fn orphan<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>, key:
     let found = tree::record::<_, InodeRecord>(volume, Key::new(inode, Kind::Inode, 0), "inode");
     let Some(found) = state.absorb(found)? else { return Ok(()) };
     let fits = match (kind, found) {
-        (Some(OrphanKind::Delete), Some(found)) => found.links.get() == 0 && inode >= FIRST_INODE,
         (Some(OrphanKind::Truncate), Some(found)) => found.flags().contains(InodeFlags::TRUNCATING),
-        (Some(OrphanKind::Collection), Some(_)) => control::is_control(inode),
+        (Some(kind), Some(_)) => records::check_unused(volume, inode, kind).is_ok(),
         _ => false,
     };
     if !fits {
-        state.report(record(inode, "waits to be freed, but is in use or gone", 0))?;
+        let finding = record(inode, "waits to be freed, but is in use or gone", 0);
+        state.contradiction(finding, Cure::Drop(key))?;
     }
     Ok(())
 }
 
-fn check_hash(state: &mut State<'_>, key: Key, hash: u64) -> Result<()> {
-    if key.offset >> 16 == hash && key.offset >= 3 {
-        return Ok(());
+// What stands in the wrong place as a whole, and what a salvage does about it.
+fn misplaced<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+    inode_record: &InodeRecord,
+    kind: FileKind,
+) -> Result<Option<(&'static str, Cure)>> {
+    let wanted = match (inode, collection_part(inode)) {
+        (ROOT | COLLECTIONS, _) | (_, Some((_, 0))) => FileKind::Directory,
+        (_, Some((id, _))) => {
+            let owner = Key::new(collection_directory(id), Kind::Collection, 0);
+            if tree::find(volume, owner, |_| Ok(()))?.is_none() {
+                return Ok(Some(("a matrix without its collection", Cure::drop_inode(inode))));
+            }
+            FileKind::Regular
+        }
+        _ => return Ok(None),
+    };
+    if kind == wanted {
+        return Ok(None);
     }
-    state.report(record(Ino(key.inode), "a name lies at the wrong hash", key.offset))
+    Ok(Some(("of the wrong type for what it is", retyped(inode, inode_record, wanted)?)))
+}
+
+fn retyped(inode: Ino, record: &InodeRecord, kind: FileKind) -> Result<Cure> {
+    let mode = kind.mode() | (record.mode.get() & 0o7777);
+    Cure::put_inode(inode, &InodeRecord { mode: U32::new(mode), ..*record })
+}
+
+/// The directories that every volume has.
+pub(super) fn essential<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
+    for inode in [ROOT, COLLECTIONS] {
+        let any = tree::first(volume, Key::new(inode, Kind::Inode, 0), Key::last(inode, Kind::Orphan));
+        if let Some(None) = state.absorb(any)? {
+            let cure = new_directory(volume, inode)?;
+            state.contradiction(record(inode, "a directory that every volume has is missing", 0), cure)?;
+        }
+    }
+    Ok(())
+}
+
+fn new_directory<H: BlockDevice + Data>(volume: &Volume<H>, inode: Ino) -> Result<Cure> {
+    let new = NewInode { kind: FileKind::Directory, permissions: 0o755, umask: 0, uid: 0, gid: 0, device: 0 };
+    let parent = if inode == ROOT { ROOT } else { CONTROL };
+    Cure::put_inode(inode, &InodeRecord::new(&new, parent, volume.superblock.written.into()))
+}
+
+// Which records an inode can have at all, by its number.
+fn possible(inode: Ino, kind: Kind) -> bool {
+    match (inode, collection_part(inode)) {
+        (ORPHANS, _) => kind == Kind::Orphan,
+        (ROOT | COLLECTIONS, _) => kind != Kind::Orphan,
+        (_, Some((_, part))) => part <= 1 && kind != Kind::Orphan,
+        _ => (FIRST_INODE.0..COLLECTION_INODES).contains(&inode.0) && kind != Kind::Orphan,
+    }
 }
 
 pub(super) const fn record(inode: Ino, why: &'static str, at: u64) -> Finding {

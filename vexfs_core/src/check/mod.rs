@@ -1,15 +1,26 @@
 //! Checking a volume that nobody uses, and repairing what can be repaired without losing anything.
 //!
 //! Every node, record and block reference is visited once. What is found is told to the caller as it is found.
-//! Repaired are counts, the free-space map and what waits on the orphan list; everything else is reported and left.
+//! A repair mends counts, the free-space map and what waits on the orphan list; everything else is reported and left.
+//! A salvage goes on until nothing is found: records that contradict others go, what lost its name gets one.
 
+mod attach;
+mod circle;
 mod collections;
+mod cure;
 mod finding;
+mod free_rows;
 mod inodes;
+mod names;
+mod open;
 mod repair;
+mod salvage;
 mod walk;
 
 pub use finding::Finding;
+
+use cure::Cure;
+use open::Trouble;
 
 use alloc::vec::Vec;
 
@@ -19,11 +30,18 @@ use crate::memory;
 use crate::numbers::Time;
 use crate::volume::{MountOptions, Volume};
 
+/// Looks of a repair that loses nothing, at most.
+const ROUNDS_MAX: usize = 8;
+/// Cures that one look notes; the next finds the rest.
+const CURES_MAX: usize = 1 << 16;
+
 /// What a check does beyond looking at all metadata.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckOptions {
-    /// Write repairs.
+    /// Write repairs that lose nothing.
     pub repair: bool,
+    /// Write all repairs: what cannot be read, or contradicts what can, is given up.
+    pub salvage: bool,
     /// Read every vector and check its CRC-32.
     pub vectors: bool,
     /// The time that repaired inodes and the commit carry.
@@ -70,44 +88,72 @@ pub fn check<H: BlockDevice + Data>(
     found: &mut dyn FnMut(&Finding),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CheckReport> {
-    let mount = MountOptions { read_only: !options.repair, ..MountOptions::default() };
-    let (mut volume, space_error) = Volume::open_damaged(&host, mount)?;
-    let mut journal_error = None;
-    if space_error.is_none() {
-        match volume.recover() {
-            Ok(()) => {}
-            Err(error @ (Error::Corrupt(_) | Error::NoSpace { .. })) => {
-                // What is half replayed is of no use; the last commit is whole.
-                (volume, _) = Volume::open_damaged(&host, mount)?;
-                journal_error = Some(error);
-            }
-            Err(error) => return Err(error),
+    let read_only = !options.repair && !options.salvage;
+    let mount = MountOptions { read_only, ..MountOptions::default() };
+    let (mut volume, trouble) = open::open(&host, mount, options)?;
+    if options.salvage {
+        return salvage::run(&mut volume, trouble, options, found, progress);
+    }
+    let seen = look(&volume, trouble, true, options, found, progress)?;
+    if !options.repair {
+        return Ok(seen.report);
+    }
+    let mut repaired = repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
+    // What waited and was finished may have changed counts that were right, where something else is damaged.
+    for _ in 0..ROUNDS_MAX {
+        if repaired == 0 {
+            break;
+        }
+        let again = look(&volume, Trouble::default(), false, options, &mut |_| {}, &mut |_, _| {})?;
+        repaired = seen.report.errors.saturating_sub(again.report.errors);
+        if again.repairs.is_empty()
+            || repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0
+        {
+            break;
         }
     }
-    let mut state = State::new(&volume, options, found, progress)?;
+    Ok(CheckReport { repaired, ..seen.report })
+}
+
+/// What one look at everything saw, and what can be done about it.
+pub(crate) struct Look {
+    report: CheckReport,
+    /// Findings that can be repaired without losing anything.
+    repairs: Vec<Finding>,
+    cures: Vec<Cure>,
+    /// False if a part of the tree could not be read: then nothing may be taken for missing.
+    whole: bool,
+}
+
+/// Looks at everything; at what is only found at mount, the first time.
+fn look<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    trouble: Trouble,
+    first: bool,
+    options: CheckOptions,
+    found: &mut dyn FnMut(&Finding),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Look> {
+    let mut state = State::new(volume, options, found, progress)?;
     for (slot, damaged) in volume.damaged_slots().iter().enumerate() {
-        if *damaged {
+        if *damaged && first {
             state.report(Finding::Superblock { slot: slot as u32 })?;
         }
     }
-    if let Some(error) = space_error {
+    if let Some(error) = trouble.map {
         state.report(Finding::SpaceMap { error })?;
     }
-    if let Some(error) = journal_error {
+    if let Some(error) = trouble.journal {
         state.report(Finding::Journal { error })?;
     }
-    if volume.recovered().records > 0 {
+    if volume.recovered().records > 0 && first {
         state.report(Finding::Replayed { records: volume.recovered().records })?;
     }
-    walk::tree(&volume, &mut state)?;
-    walk::space(&volume, &mut state)?;
-    walk::counters(&volume, &mut state)?;
-    let (report, repairs, whole) = state.finish();
-    if !options.repair {
-        return Ok(report);
-    }
-    let repaired = repair::apply(&mut volume, &repairs, whole, options.now)?;
-    Ok(CheckReport { repaired, ..report })
+    walk::tree(volume, &mut state)?;
+    walk::space(volume, &mut state)?;
+    walk::counters(volume, &mut state)?;
+    let State { report, repairs, cures, whole, .. } = state;
+    Ok(Look { report, repairs, cures, whole })
 }
 
 /// What a check knows so far.
@@ -118,14 +164,20 @@ pub(crate) struct State<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
     /// Per block of the data area: something refers to it.
     used: Vec<u8>,
+    /// Per block of the data area: it is a node's, and no extent can have it.
+    nodes: Vec<u8>,
     data_start: u64,
+    block_size: u32,
     /// Findings that can be repaired.
     repairs: Vec<Finding>,
+    cures: Vec<Cure>,
     /// False once a part of the tree could not be read: then nothing may be taken for missing.
     whole: bool,
     tree_blocks: u64,
+    known: circle::Known,
     highest_inode: u64,
     highest_vector: u64,
+    highest_collection: u32,
 }
 
 impl<'a> State<'a> {
@@ -143,12 +195,17 @@ impl<'a> State<'a> {
             found,
             progress,
             used: memory::zeroed(bytes)?,
+            nodes: memory::zeroed(bytes)?,
             data_start: layout.data_start,
+            block_size: layout.block_size,
             repairs: Vec::new(),
+            cures: Vec::new(),
             whole: true,
             tree_blocks: 0,
+            known: circle::Known::default(),
             highest_inode: 0,
             highest_vector: 0,
+            highest_collection: 0,
         })
     }
 
@@ -160,6 +217,19 @@ impl<'a> State<'a> {
         }
         if finding.is_repairable() {
             memory::push(&mut self.repairs, finding)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a finding that nothing mends without loss, and notes what a salvage does about it.
+    fn contradiction(&mut self, finding: Finding, cure: Cure) -> Result<()> {
+        self.report(finding)?;
+        self.cure(cure)
+    }
+
+    fn cure(&mut self, cure: Cure) -> Result<()> {
+        if self.options.salvage && self.cures.len() < CURES_MAX {
+            memory::push(&mut self.cures, cure)?;
         }
         Ok(())
     }
@@ -177,21 +247,28 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Notes that something refers to the blocks; each but once.
-    pub(crate) fn claim(&mut self, start: u64, count: u64) -> Result<()> {
+    /// Notes that a node is in this block, which lies in the data area; false if another one is.
+    fn reserve_node(&mut self, block: u64) -> bool {
+        let bit = block - self.data_start;
+        let (byte, mask) = ((bit / 8) as usize, 1u8 << (bit % 8));
+        let free = self.nodes[byte] & mask == 0;
+        self.nodes[byte] |= mask;
+        free
+    }
+
+    /// Notes that an extent (or a node) refers to the blocks, which lie in the data area; each but once. False if
+    /// another thing has one of them, which is reported.
+    fn claim(&mut self, start: u64, count: u64, is_node: bool) -> Result<bool> {
         let first = start - self.data_start;
         for bit in first..first + count {
             let (byte, mask) = ((bit / 8) as usize, 1u8 << (bit % 8));
-            if self.used[byte] & mask != 0 {
-                return self.report(Finding::BlockTwice { block: bit + self.data_start });
+            if self.used[byte] & mask != 0 || (!is_node && self.nodes[byte] & mask != 0) {
+                self.report(Finding::BlockTwice { block: bit + self.data_start })?;
+                return Ok(false);
             }
             self.used[byte] |= mask;
             self.report.blocks_used += 1;
         }
-        Ok(())
-    }
-
-    fn finish(self) -> (CheckReport, Vec<Finding>, bool) {
-        (self.report, self.repairs, self.whole)
+        Ok(true)
     }
 }

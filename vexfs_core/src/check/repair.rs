@@ -5,10 +5,14 @@ use zerocopy::little_endian::{U32, U64};
 use super::finding::{Counted, Finding};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
+use crate::format::COLLECTION_INODES;
 use crate::numbers::{CollectionId, Ino, Run, Time};
 use crate::operations::{load_collection, load_inode, records};
 use crate::transaction::Budget;
 use crate::volume::Volume;
+
+/// What setting one count right needs; it may take from the reserve.
+const COUNT: Budget = Budget { frees: true, ..Budget::records(1) };
 
 /// Mends what can be mended and commits it; gives how many errors are gone.
 pub(super) fn apply<H: BlockDevice + Data>(
@@ -17,11 +21,52 @@ pub(super) fn apply<H: BlockDevice + Data>(
     whole: bool,
     now: Time,
 ) -> Result<u64> {
-    let mut repaired = 0;
     // The map first: nothing may be allocated by a wrong one.
     if repairs.iter().any(|finding| matches!(finding, Finding::SpaceMap { .. })) && !whole {
         return Ok(0);
     }
+    let mut repaired = map(volume, repairs);
+    for finding in repairs {
+        let done = match *finding {
+            Finding::Counter { what, counted, .. } => counter(volume, what, counted),
+            Finding::Count { inode, what, counted, .. } => {
+                let mut done = count(volume, Ino(inode), what, counted, now);
+                if matches!(done, Err(Error::NoSpace { .. })) {
+                    volume.commit(now)?;
+                    done = count(volume, Ino(inode), what, counted, now);
+                }
+                match done {
+                    Err(Error::NoSpace { .. } | Error::Corrupt(_) | Error::NotFound) => false,
+                    other => other?,
+                }
+            }
+            _ => false,
+        };
+        repaired += u64::from(done);
+    }
+    if !repairs.is_empty() {
+        volume.changed = true;
+    }
+    if whole {
+        tidy(volume, now)?;
+    }
+    // Two commits write all four copies of the superblock; blanked rows become free in between.
+    for _ in 0..2 {
+        if !repairs.is_empty() {
+            volume.changed = true;
+        }
+        volume.commit(now)?;
+        if whole {
+            tidy(volume, now)?;
+        }
+    }
+    volume.commit(now)?;
+    Ok(repaired)
+}
+
+/// Corrects the free-space map; gives how many findings that mends.
+pub(super) fn map<H: BlockDevice + Data>(volume: &mut Volume<H>, repairs: &[Finding]) -> u64 {
+    let mut repaired = 0;
     for finding in repairs {
         match *finding {
             // The commit below makes the map anew, and empties the journal.
@@ -34,40 +79,34 @@ pub(super) fn apply<H: BlockDevice + Data>(
             _ => {}
         }
     }
-    for finding in repairs {
-        let done = match *finding {
-            Finding::Counter { what, counted, .. } => counter(volume, what, counted),
-            Finding::Count { inode, what, counted, .. } => count(volume, Ino(inode), what, counted, now)?,
-            _ => false,
-        };
-        repaired += u64::from(done);
-    }
-    if !repairs.is_empty() {
-        volume.changed = true;
-    }
-    if whole {
-        while volume.tidy(now)? {}
-    }
-    // Two commits write all four copies of the superblock; blanked rows become free in between.
-    for _ in 0..2 {
-        if !repairs.is_empty() {
-            volume.changed = true;
-        }
-        volume.commit(now)?;
-        if whole {
-            while volume.tidy(now)? {}
+    volume.changed |= repaired > 0;
+    repaired
+}
+
+// Does what waits; what is damaged there waits on, and the check has told it.
+fn tidy<H: BlockDevice + Data>(volume: &mut Volume<H>, now: Time) -> Result<()> {
+    // Each call that fails takes one thing off the list.
+    loop {
+        match volume.tidy(now) {
+            Ok(false) => return Ok(()),
+            Ok(true) | Err(Error::Corrupt(_)) if volume.waiting_loaded => {}
+            Ok(true) | Err(Error::Corrupt(_)) => return Ok(()),
+            // A full volume: the next mount goes on.
+            Err(Error::NoSpace { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
-    volume.commit(now)?;
-    Ok(repaired)
 }
 
 fn counter<H: BlockDevice + Data>(volume: &mut Volume<H>, what: &str, counted: u64) -> bool {
     match what {
         "inodes" => volume.counters.inode_count = counted,
         "tree blocks" => volume.counters.tree_blocks = counted,
-        "next inode number" => volume.counters.next_inode = counted,
+        "next inode number" => volume.counters.next_inode = counted.min(COLLECTION_INODES - 1),
         "next vector id" => volume.counters.next_vector = counted,
+        "next collection number" => {
+            volume.counters.next_collection = u32::try_from(counted).unwrap_or(u32::MAX);
+        }
         // The map was corrected already, and the superblock takes its count.
         "free blocks" => {}
         _ => return false,
@@ -86,11 +125,7 @@ fn count<H: BlockDevice + Data>(
         let Some((id, 0)) = crate::format::collection_part(inode) else { return Ok(false) };
         return collection(volume, id, what, counted, now);
     }
-    // An inode without any name that is not waiting to be freed: its bytes may be all that is left of a file.
-    if matches!(what, Counted::Links) && counted == 0 {
-        return Ok(false);
-    }
-    volume.transact(Budget::records(2), now, |tx| {
+    volume.transact(COUNT, now, |tx| {
         let mut record = load_inode(tx, inode)?;
         let small = u32::try_from(counted).map_err(|_| Error::Invalid("count out of range"))?;
         match what {
@@ -112,7 +147,7 @@ fn collection<H: BlockDevice + Data>(
     counted: u64,
     now: Time,
 ) -> Result<bool> {
-    volume.transact(Budget::records(2), now, |tx| {
+    volume.transact(COUNT, now, |tx| {
         let mut loaded = load_collection(tx, id)?;
         match what {
             Counted::Live => loaded.record.live = U64::new(counted),

@@ -1,18 +1,47 @@
 //! The walk over all nodes, and the comparison of what they refer to with the map and the counters.
 
-use super::inodes::Group;
+use super::cure::Cure;
+use super::inodes::{self, Group};
 use super::{Finding, State};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{Expected, FIRST_INODE, Node};
 use crate::numbers::Run;
+use crate::tree;
 use crate::volume::{Nodes, Volume};
 
 /// Visits every node and record.
 pub(super) fn tree<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
+    let root = Expected::root(volume.root());
+    // Nodes have their blocks before any extent has.
+    reserve(volume, state, &root);
     let mut group = Group::new(0);
-    node(volume, state, &Expected::root(volume.root()), &mut group)?;
-    group.finish(volume, state)
+    node(volume, state, &root, &mut group)?;
+    group.finish(volume, state)?;
+    inodes::essential(volume, state)
+}
+
+// Notes the blocks of all nodes; reads those above the leaves alone.
+fn reserve<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>, expected: &Expected) {
+    let block = expected.pointer.block;
+    if !volume.layout.covers(block, 1) || !state.reserve_node(block) || expected.level == 0 {
+        return;
+    }
+    // What cannot be read the walk over everything reports.
+    let Ok(bytes) = tree::placed(volume, expected) else { return };
+    let node = Node::new(&bytes);
+    for child in (0..node.count()).filter_map(|index| child(expected, &node, index)) {
+        reserve(volume, state, &child);
+    }
+}
+
+fn child(expected: &Expected, node: &Node<'_>, index: usize) -> Option<Expected> {
+    Some(Expected {
+        pointer: node.pointer(index)?,
+        level: expected.level.checked_sub(1)?,
+        low: node.key(index)?,
+        high: node.key(index + 1).unwrap_or(expected.high),
+    })
 }
 
 // Not deeper than the tree's levels, which fall with each step.
@@ -23,28 +52,26 @@ fn node<H: BlockDevice + Data>(
     group: &mut Group,
 ) -> Result<()> {
     let block = expected.pointer.block;
-    let Some(bytes) = state.absorb(volume.shared_node(expected))? else {
+    let Some(bytes) = state.absorb(tree::placed(volume, expected))? else {
         group.incomplete = true;
-        return Ok(());
+        return state.cure(Cure::Node(expected.low, expected.level));
     };
+    // Two pointers to one node: the second one leads nowhere.
+    if !state.claim(block, 1, true)? {
+        (group.incomplete, state.whole) = (true, false);
+        return state.cure(Cure::Node(expected.low, expected.level));
+    }
     state.tree_blocks += 1;
-    state.claim(block, 1)?;
     (state.progress)(state.tree_blocks, volume.statistics().tree_blocks);
     let node_bytes = Node::new(&bytes);
     if !node_bytes.padding_is_zero() {
-        state.report(Finding::Padding { block })?;
+        state.contradiction(Finding::Padding { block }, Cure::Padding(expected.low, expected.level))?;
     }
     let missing = Error::corrupt("tree node", block, "child missing");
     for index in 0..node_bytes.count() {
         let key = node_bytes.key(index).ok_or(missing)?;
         if expected.level > 0 {
-            let child = Expected {
-                pointer: node_bytes.pointer(index).ok_or(missing)?,
-                level: expected.level - 1,
-                low: key,
-                high: node_bytes.key(index + 1).unwrap_or(expected.high),
-            };
-            node(volume, state, &child, group)?;
+            node(volume, state, &child(expected, &node_bytes, index).ok_or(missing)?, group)?;
             continue;
         }
         if key.inode != group.inode {
@@ -53,6 +80,7 @@ fn node<H: BlockDevice + Data>(
         let visited = group.visit(volume, state, key, node_bytes.value(index));
         if state.absorb(visited)?.is_none() {
             group.incomplete = true;
+            state.cure(Cure::Drop(key))?;
         }
     }
     Ok(())
@@ -106,10 +134,12 @@ pub(super) fn counters<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut St
     let above = [
         ("next inode number", counters.next_inode, state.highest_inode.max(FIRST_INODE.0 - 1)),
         ("next vector id", counters.next_vector, state.highest_vector),
+        ("next collection number", counters.next_collection.into(), state.highest_collection.into()),
     ];
     for (what, recorded, highest) in above {
         if recorded <= highest {
-            state.report(Finding::Counter { what, recorded, counted: highest + 1 })?;
+            let counted = highest.saturating_add(1);
+            state.report(Finding::Counter { what, recorded, counted })?;
         }
     }
     Ok(())

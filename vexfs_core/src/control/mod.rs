@@ -252,7 +252,7 @@ fn part_attributes<H: BlockDevice + Data>(
         permissions: shown.permissions & !(WRITE | EXECUTE) & 0o777,
         links: 1,
         size,
-        sectors: if part == MATRIX { matrix.blocks.get() * block_sectors } else { 0 },
+        sectors: if part == MATRIX { matrix.blocks.get().saturating_mul(block_sectors) } else { 0 },
         modified: loaded.record.modified.into(),
         changed: loaded.record.modified.into(),
         version: loaded.record.changes.get(),

@@ -11,7 +11,7 @@ use super::inode::TimeRecord;
 pub const COLLECTION_MODEL_MAX: usize = 255;
 
 /// What a collection holds; the model's name follows.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct CollectionRecord {
     /// Dimensions; 0 until the first vector (or `user.vexfs.dim`) fixes it.

@@ -18,6 +18,7 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::key::Key;
 use crate::checksum::crc32;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// `VNOD`, little-endian.
 pub const NODE_MAGIC: u32 = u32::from_le_bytes(*b"VNOD");
@@ -183,9 +184,6 @@ impl<'a> Node<'a> {
         if header.block.get() != block || header.generation.get() != expected.pointer.generation {
             return bad("written for another place or generation");
         }
-        if u32::from(header.level) != expected.level {
-            return bad("of the wrong level");
-        }
         let count = usize::from(header.count.get());
         let Ok((slots, _)) = <[Slot]>::ref_from_prefix_with_elems(rest, count) else {
             return bad("more slots than it has room for");
@@ -194,10 +192,8 @@ impl<'a> Node<'a> {
         if heap < NODE_HEADER + count * SLOT || heap > bytes.len() {
             return bad("values overlap the slots");
         }
-        if expected.level > 0 && count == 0 {
-            return bad("no child");
-        }
         let mut used = 0;
+        let mut taken = memory::zeroed(bytes.len().div_ceil(8))?;
         let mut previous = None;
         for slot in slots {
             let (start, len) = (usize::from(slot.value.get()), usize::from(slot.value_len.get()));
@@ -208,6 +204,9 @@ impl<'a> Node<'a> {
                 return bad("a pointer of a wrong length");
             }
             used += len;
+            if !take(&mut taken, start, start + len) {
+                return bad("values overlap");
+            }
             let key = slot.key();
             if previous.is_some_and(|previous| previous >= key) {
                 return bad("keys out of order");
@@ -215,15 +214,29 @@ impl<'a> Node<'a> {
             previous = Some(key);
         }
         if used != bytes.len() - heap {
-            return bad("values overlap or leave gaps");
+            return bad("values leave gaps");
         }
-        if let (Some(first), Some(last)) = (slots.first(), slots.last()) {
-            if first.key() < expected.low || last.key() >= expected.high {
-                return bad("keys outside the parent's bounds");
-            }
-            if expected.level > 0 && first.key() != expected.low {
-                return bad("first key differs from the parent's");
-            }
+        Node::new(bytes).check_place(expected)
+    }
+
+    /// Checks that the node has the level and the keys that its parent says, whoever else may point to it.
+    ///
+    /// A host's cache gives back bytes that were checked for one parent; another one may point to them as well.
+    pub fn check_place(&self, expected: &Expected) -> Result<()> {
+        let bad = |why| Err(Error::corrupt("tree node", expected.pointer.block, why));
+        if self.level() != expected.level {
+            return bad("of the wrong level");
+        }
+        let (first, last) = match (self.slots.first(), self.slots.last()) {
+            (Some(first), Some(last)) => (first.key(), last.key()),
+            _ if expected.level > 0 => return bad("no child"),
+            _ => return Ok(()),
+        };
+        if first < expected.low || last >= expected.high {
+            return bad("keys outside the parent's bounds");
+        }
+        if expected.level > 0 && first != expected.low {
+            return bad("first key differs from the parent's");
         }
         Ok(())
     }
@@ -289,6 +302,21 @@ impl<'a> Node<'a> {
         let start = NODE_HEADER + self.slots.len() * SLOT;
         self.bytes.get(start..start + self.room()).is_some_and(|gap| gap.iter().all(|byte| *byte == 0))
     }
+}
+
+// Notes bytes `from..to` of a node as taken, a bit each; false if one was before.
+fn take(taken: &mut [u8], from: usize, to: usize) -> bool {
+    let mut at = from;
+    while at < to {
+        let end = (at | 7).min(to - 1);
+        let mask = (0xffu8 << (at % 8)) & (0xffu8 >> (7 - end % 8));
+        match taken.get_mut(at / 8) {
+            Some(byte) if *byte & mask == 0 => *byte |= mask,
+            _ => return false,
+        }
+        at = end + 1;
+    }
+    true
 }
 
 /// A node, to change.
@@ -398,6 +426,15 @@ impl<'a> NodeWriter<'a> {
         }
         self.remove(index);
         self.insert(index, key, value)
+    }
+
+    /// Zeroes what is free.
+    pub fn clear_padding(&mut self) {
+        let start = NODE_HEADER + self.node().count() * SLOT;
+        let end = start + self.node().room();
+        if let Some(gap) = self.bytes.get_mut(start..end) {
+            gap.fill(0);
+        }
     }
 
     /// Changes the key at `index`, which must keep the order.

@@ -172,7 +172,7 @@ impl Inherited {
         for (name, value) in [(ACL_ACCESS, &self.access), (ACL_DEFAULT, &self.default)] {
             if let Some(value) = value {
                 xattr::put(tx, inode, name, value)?;
-                record.attributes.set(record.attributes.get() + 1);
+                record.add_attribute()?;
             }
         }
         Ok(())

@@ -179,6 +179,6 @@ fn zero_part<H: BlockDevice + Data>(
     tx.note_fresh(new, block_size)?;
     let birth = tx.generation();
     extents::link(tx, inode, Extent { at: block, run, unwritten: false, birth })?;
-    record.blocks.set(record.blocks.get() + 1);
+    record.add_blocks(1);
     Ok(())
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
+use super::rows::ROWS_MAX;
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
 use super::{directory, inode, orphan};
@@ -67,7 +68,7 @@ pub(crate) fn load<N: Nodes>(nodes: &N, id: CollectionId) -> Result<Loaded> {
     Metric::from_u16(loaded.record.metric.get()).ok_or(bad("unknown metric"))?;
     let (rows, live, frontier) =
         (loaded.record.rows.get(), loaded.record.live.get(), loaded.record.frontier.get());
-    if live > rows || rows > frontier || frontier > 1 << 46 {
+    if live > rows || rows > frontier || frontier > ROWS_MAX {
         return Err(bad("impossible row counts"));
     }
     Ok(loaded)

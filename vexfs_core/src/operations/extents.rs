@@ -7,12 +7,17 @@ use zerocopy::little_endian::{U32, U64};
 
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord, InodeRecord, Key, Kind, parse_exact};
+use crate::format::{
+    EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord, InodeRecord, Key, Kind, Layout, parse_exact,
+};
 use crate::memory;
 use crate::numbers::{Ino, Run};
 use crate::transaction::Transaction;
 use crate::tree;
 use crate::volume::Nodes;
+
+/// One past the highest block index of a file: 2^63 bytes of the smallest blocks.
+const BLOCK_INDEX_MAX: u64 = 1 << 51;
 
 /// An extent in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +67,24 @@ pub(crate) fn decode(inode: Ino, at: u64, value: &[u8]) -> Result<(ExtentRecord,
     let impossible = count == 0
         || count > EXTENT_BLOCKS_MAX
         || start.checked_add(count).is_none()
-        || at.checked_add(count).is_none_or(|end| end > 1 << 52)
+        || at.checked_add(count).is_none_or(|end| end > BLOCK_INDEX_MAX)
         || flags.is_none();
     if impossible {
         return Err(Error::corrupt("extent of inode", inode.0, "impossible numbers"));
     }
     let unwritten = flags.is_some_and(|flags| flags.contains(ExtentFlags::UNWRITTEN));
     Ok((*record, Extent { at, run: Run::new(start, count), unwritten, birth: record.birth.get() }))
+}
+
+/// Fails unless the extent's bytes have a place in the file and on the volume.
+pub(crate) fn check_place(layout: &Layout, inode: Ino, extent: &Extent) -> Result<()> {
+    if !layout.covers(extent.run.start.0, extent.run.count) {
+        return Err(Error::corrupt("extent of inode", inode.0, "outside the volume"));
+    }
+    if extent.end() > (1 << 63) / u64::from(layout.block_size) {
+        return Err(Error::corrupt("extent of inode", inode.0, "behind the largest file's end"));
+    }
+    Ok(())
 }
 
 /// Calls `visit` with the parts of extents in `from..to` (file blocks), in order, until it gives false.
@@ -80,13 +96,7 @@ pub(crate) fn each<N: Nodes>(
     visit: &mut dyn FnMut(Extent) -> Result<bool>,
 ) -> Result<()> {
     let layout = *nodes.geometry();
-    let check = |extent: &Extent| {
-        if layout.covers(extent.run.start.0, extent.run.count) {
-            Ok(())
-        } else {
-            Err(Error::corrupt("extent of inode", inode.0, "outside the volume"))
-        }
-    };
+    let check = |extent: &Extent| check_place(&layout, inode, extent);
     let mut end = from;
     if from > 0 {
         let before =
@@ -255,7 +265,7 @@ pub(crate) fn fill_holes<H: BlockDevice + Data>(
             taken += run.count;
         }
     }
-    record.blocks.set(record.blocks.get() + taken);
+    record.add_blocks(taken);
     Ok(taken)
 }
 

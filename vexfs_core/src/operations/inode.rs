@@ -116,6 +116,18 @@ impl InodeRecord {
         self.changed = now.into();
     }
 
+    /// Counts blocks in; a damaged count stays at the highest, and a check mends it.
+    pub(crate) fn add_blocks(&mut self, count: u64) {
+        self.blocks = U64::new(self.blocks.get().saturating_add(count));
+    }
+
+    /// Counts an attribute in.
+    pub(crate) fn add_attribute(&mut self) -> Result<()> {
+        let count = self.attributes.get().checked_add(1).ok_or(Error::TooManyAttributes)?;
+        self.attributes = U32::new(count);
+        Ok(())
+    }
+
     /// Drops setuid, and setgid where the group may execute, as a write or chown by a user does.
     pub(crate) fn kill_privileges(&mut self) {
         let mut mode = self.mode.get();
@@ -138,7 +150,7 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
             return Err(Error::NoSpace { pending: 0 });
         }
         self.counters.next_inode += 1;
-        self.counters.inode_count += 1;
+        self.counters.inode_count = self.counters.inode_count.saturating_add(1);
         Ok(Ino(number))
     }
 }

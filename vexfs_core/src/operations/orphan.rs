@@ -8,10 +8,12 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use super::{extents, inode, rows};
+use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTIONS, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part, parse_exact,
+    COLLECTIONS, FIRST_INODE, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part,
+    parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -79,14 +81,22 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         self.load_waiting()?;
         if let Some(orphan) = self.waiting.last().copied() {
-            if self.reap(orphan, now)? {
+            let reaped = self.reap(orphan, now);
+            // What is damaged must not keep the others waiting.
+            if matches!(reaped, Ok(true) | Err(Error::Corrupt(_))) {
                 self.waiting.pop();
             }
-            return Ok(true);
+            return reaped.map(|_| true);
         }
         for index in 0..self.blanks.len() {
             let id = self.blanks[index];
-            let (any, rest) = self.blank_rows(id, now)?;
+            let (any, rest) = match self.blank_rows(id, now) {
+                Err(error @ Error::Corrupt(_)) => {
+                    self.blanks.swap_remove(index);
+                    return Err(error);
+                }
+                other => other?,
+            };
             if !rest {
                 self.blanks.swap_remove(index);
                 return Ok(true);
@@ -155,6 +165,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         budget: Budget,
         now: Time,
     ) -> Result<bool> {
+        check_unused(self, inode, kind)?;
         self.transact(budget, now, |tx| {
             let mut freed = free_step(tx, inode, limit)?;
             if kind == OrphanKind::Collection {
@@ -203,6 +214,27 @@ impl<H: BlockDevice + Data> Volume<H> {
     fn blank_rows(&mut self, id: CollectionId, now: Time) -> Result<(bool, bool)> {
         rows::blank_step(self, id, STEP / 2, now)
     }
+}
+
+/// Fails if something on the list is in use, which then must not be freed.
+pub(crate) fn check_unused<N: Nodes>(nodes: &N, inode: Ino, kind: OrphanKind) -> Result<()> {
+    let unused = match kind {
+        OrphanKind::Delete if inode < FIRST_INODE || control::is_control(inode) => false,
+        OrphanKind::Delete => match inode::load(nodes, inode) {
+            Err(Error::NotFound) => true,
+            other => other?.links.get() == 0,
+        },
+        // Its record goes in the transaction that puts it on the list.
+        OrphanKind::Collection => {
+            let record = Key::new(inode, Kind::Collection, 0);
+            matches!(collection_part(inode), Some((_, 0))) && tree::find(nodes, record, |_| Ok(()))?.is_none()
+        }
+        OrphanKind::Truncate => true,
+    };
+    if unused {
+        return Ok(());
+    }
+    Err(Error::corrupt("orphan list at inode", inode.0, "waits to be freed, but is in use"))
 }
 
 // Frees up to `limit` records of an inode, its `Inode` record last of all (and not here); true if none is left.

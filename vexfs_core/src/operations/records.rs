@@ -7,13 +7,17 @@ use zerocopy::little_endian::U64;
 
 use super::acl::{self, List};
 use super::names::{self, NameHash};
-use super::{collection, directory, extents, inode, orphan, vector, xattr};
+use super::{collection, directory, extents, inode, orphan, rows, vector, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::Result;
-use crate::format::{DirentRecord, InodeRecord, Kind, LinkRecord, OrphanKind, RowRecord, XattrRecord};
+use crate::format::{
+    DirentRecord, FileKind, InodeRecord, Kind, LinkRecord, OrphanKind, RowRecord, XattrRecord,
+};
 use crate::numbers::{CollectionId, Ino, Run};
 use crate::transaction::Transaction;
 use crate::volume::{Nodes, Volume};
+
+pub(crate) use super::rows::ROWS_MAX;
 
 /// An entry's record and name.
 pub(crate) fn dirent(directory: Ino, value: &[u8]) -> Result<(&DirentRecord, &[u8])> {
@@ -39,8 +43,36 @@ pub(crate) fn listed_mode(inode: Ino, name: &[u8], value: &[u8]) -> Result<Optio
 }
 
 /// An extent's blocks on the device and its birth.
-pub(crate) fn extent(inode: Ino, at: u64, value: &[u8]) -> Result<(Run, u64)> {
-    extents::decode(inode, at, value).map(|(_, extent)| (extent.run, extent.birth))
+pub(crate) fn extent<N: Nodes>(nodes: &N, inode: Ino, at: u64, value: &[u8]) -> Result<(Run, u64)> {
+    let (_, extent) = extents::decode(inode, at, value)?;
+    extents::check_place(nodes.geometry(), inode, &extent)?;
+    Ok((extent.run, extent.birth))
+}
+
+/// Adds an entry and the way back from its inode; the counts are the caller's.
+pub(crate) fn add_entry<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    directory: Ino,
+    name: &[u8],
+    inode: Ino,
+    kind: FileKind,
+) -> Result<()> {
+    directory::add_entry(tx, directory, name, inode, kind)
+}
+
+/// Fails if something on the orphan list is in use.
+pub(crate) fn check_unused<N: Nodes>(nodes: &N, inode: Ino, kind: OrphanKind) -> Result<()> {
+    orphan::check_unused(nodes, inode, kind)
+}
+
+/// How many rows the run of free ones at `row` has.
+pub(crate) fn free_count(id: CollectionId, row: u64, value: &[u8]) -> Result<u64> {
+    rows::free_count(id, row, value)
+}
+
+/// True if a collection can have this name.
+pub(crate) fn is_collection_name(name: &[u8]) -> bool {
+    super::vector_name::check_collection_name(name).is_ok()
 }
 
 /// The hash part of a name's place.

@@ -25,6 +25,8 @@ use crate::volume::{Event, Nodes, Volume};
 
 /// Bytes that a matrix grows by at least; its chunks are given back as a whole.
 const CHUNK: u64 = 64 << 10;
+/// Rows that a collection can have, used and free together.
+pub(crate) const ROWS_MAX: u64 = 1 << 46;
 /// Bytes that a matrix grows by at most.
 pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 
@@ -35,10 +37,13 @@ impl Loaded {
         let (from, to) = (Key::new(directory, Kind::FreeRows, 0), Key::last(directory, Kind::FreeRows));
         let Some((key, value)) = tree::first(tx, from, to)? else {
             let row = self.record.frontier.get();
+            if row >= ROWS_MAX {
+                return Err(Error::NoSpace { pending: 0 });
+            }
             self.record.frontier = U64::new(row + 1);
             return Ok(row);
         };
-        let count = free_count(self.id, &value)?;
+        let count = free_count(self.id, key.offset, &value)?;
         tree::remove(tx, key)?;
         if count > 1 {
             let rest = FreeRowsRecord { count: U64::new(count - 1) };
@@ -88,9 +93,9 @@ impl Loaded {
     ) -> Result<()> {
         self.record.live = U64::new(self.record.live.get().saturating_sub(1));
         let mut rows = self.record.rows.get();
-        if row + 1 == rows {
+        if row.saturating_add(1) >= rows {
             let directory = collection_directory(self.id);
-            let (from, to) = (Key::new(directory, Kind::Row, 0), Key::last(directory, Kind::Row));
+            let (from, to) = (Key::new(directory, Kind::Row, 0), Key::new(directory, Kind::Row, ROWS_MAX));
             rows = tree::last(tx, from, to)?.map_or(0, |(key, _)| key.offset + 1);
         }
         self.row_changed(tx, row, rows, false)
@@ -105,7 +110,7 @@ impl Loaded {
     ) -> Result<()> {
         let directory = collection_directory(self.id).0;
         let stride = u64::from(self.record.stride.get());
-        self.record.changes = U64::new(self.record.changes.get() + 1);
+        self.record.changes = U64::new(self.record.changes.get().wrapping_add(1));
         self.record.modified = tx.now.into();
         let resized = self.record.rows.get() != rows;
         self.record.rows = U64::new(rows);
@@ -174,7 +179,7 @@ fn grow<H: BlockDevice + Data>(
     if count.is_power_of_two() {
         if let Some(run) = tx.take_aligned(count.trailing_zeros(), goal)? {
             let birth = tx.generation();
-            record.blocks.set(record.blocks.get() + count);
+            record.add_blocks(count);
             return extents::link(tx, matrix, Extent { at: first, run, unwritten: true, birth });
         }
     }
@@ -198,6 +203,9 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     let (from, to) = (Key::new(directory, Kind::Blank, 0), Key::last(directory, Kind::Blank));
     tree::scan(volume, from, to, &mut |key, value| {
         let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
+        if key.offset >= loaded.record.frontier.get() {
+            return Err(Error::corrupt("collection", directory.0, "a freed row behind all rows"));
+        }
         rest = true;
         if blank.generation.get() <= durable || cfg!(vexfs_bug = "blank_before_durable") {
             memory::push(&mut rows, key.offset)?;
@@ -264,14 +272,14 @@ fn give_row<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &mut Loa
     let key = |row| Key::new(directory, Kind::FreeRows, row);
     let (mut start, mut count) = (row, 1);
     if let Some((before, value)) = tree::last(tx, key(0), key(row))? {
-        let len = free_count(loaded.id, &value)?;
-        if before.offset.checked_add(len) == Some(row) {
+        let len = free_count(loaded.id, before.offset, &value)?;
+        if before.offset + len == row {
             (start, count) = (before.offset, len + 1);
         }
     }
     let after = tree::find(tx, key(row + 1), memory::copy)?;
     if let Some(value) = after {
-        count += free_count(loaded.id, &value)?;
+        count += free_count(loaded.id, row + 1, &value)?;
         tree::remove(tx, key(row + 1))?;
     }
     if start + count == loaded.record.frontier.get() {
@@ -302,7 +310,7 @@ fn give_chunks<H: BlockDevice + Data>(
             let (low, high) =
                 (Key::new(directory, Kind::FreeRows, 0), Key::new(directory, Kind::FreeRows, row + 1));
             let Some((key, value)) = tree::last(tx, low, high)? else { continue };
-            let end = key.offset + free_count(loaded.id, &value)?;
+            let end = key.offset + free_count(loaded.id, key.offset, &value)?;
             // Only what lies around this row: a long run is looked at row by row as it grows.
             let chunk = loaded.row_offset(*row) / CHUNK * CHUNK;
             let reach = loaded.row_offset(row + 1).next_multiple_of(CHUNK);
@@ -322,13 +330,11 @@ fn give_chunks<H: BlockDevice + Data>(
     Ok(())
 }
 
-fn free_count(id: CollectionId, value: &[u8]) -> Result<u64> {
-    let record: &FreeRowsRecord = parse_exact(value, "collection", collection_directory(id).0)?;
-    match record.count.get() {
-        0 => Err(Error::corrupt("collection", collection_directory(id).0, "an empty run of free rows")),
-        count if count > 1 << 46 => {
-            Err(Error::corrupt("collection", collection_directory(id).0, "an impossible run of free rows"))
-        }
-        count => Ok(count),
-    }
+/// How many rows the run of free ones at `row` has.
+pub(crate) fn free_count(id: CollectionId, row: u64, value: &[u8]) -> Result<u64> {
+    let directory = collection_directory(id).0;
+    let record: &FreeRowsRecord = parse_exact(value, "collection", directory)?;
+    let count = record.count.get();
+    let end = row.checked_add(count).filter(|end| count > 0 && *end <= ROWS_MAX);
+    end.map(|_| count).ok_or(Error::corrupt("collection", directory, "an impossible run of free rows"))
 }

@@ -71,7 +71,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 Some(old) => created = free_row(tx, &mut loaded, inode, name.n, &old)?,
                 None => {
                     xattr::check_list(tx, inode, &record, vector_name_len(name, loaded.element()?))?;
-                    record.attributes.set(record.attributes.get() + 1);
+                    record.add_attribute()?;
                 }
             }
             let row = loaded.take_row(tx)?;
@@ -223,7 +223,8 @@ pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Resu
             vector_name::write(&mut text, name, *element, n)?;
         }
         text.raw(&[0])?;
-        memory::extend(names, text.as_bytes())
+        memory::extend(names, text.as_bytes())?;
+        xattr::check_listable(inode, names)
     })
 }
 
@@ -305,7 +306,7 @@ fn put_records<H: BlockDevice + Data>(
     created: u64,
 ) -> Result<()> {
     let vector_id = tx.counters.next_vector;
-    tx.counters.next_vector += 1;
+    tx.counters.next_vector = vector_id.checked_add(1).ok_or(Error::NoSpace { pending: 0 })?;
     let len = value.len() as u32;
     let header = VectorHeader {
         magic: U32::new(VECTOR_MAGIC),

@@ -226,7 +226,7 @@ pub(crate) fn move_out<H: BlockDevice + Data>(
     tx.note_fresh(place, block_size)?;
     let birth = tx.generation();
     extents::link(tx, inode, Extent { at: 0, run, unwritten: false, birth })?;
-    record.blocks.set(record.blocks.get() + 1);
+    record.add_blocks(1);
     Ok(())
 }
 
@@ -384,7 +384,7 @@ fn finish<H: BlockDevice + Data>(
     let birth = tx.generation();
     for (at, run) in &plan.links {
         extents::link(tx, inode, Extent { at: *at, run: *run, unwritten: false, birth })?;
-        record.blocks.set(record.blocks.get() + run.count);
+        record.add_blocks(run.count);
     }
     for (at, count) in &plan.conversions {
         extents::convert(tx, inode, *at, at + count)?;

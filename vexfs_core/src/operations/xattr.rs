@@ -179,13 +179,12 @@ pub(crate) fn replace<H: BlockDevice + Data>(
     value: Option<&[u8]>,
 ) -> Result<bool> {
     let old = find(tx, inode, name)?;
-    let count = record.attributes.get();
     match (&old, value) {
         (None, Some(_)) => {
             check_list(tx, inode, record, name.len())?;
-            record.attributes.set(count + 1);
+            record.add_attribute()?;
         }
-        (Some(_), None) => record.attributes.set(count.saturating_sub(1)),
+        (Some(_), None) => record.attributes.set(record.attributes.get().saturating_sub(1)),
         _ => {}
     }
     if let Some((place, bytes)) = &old {
@@ -225,6 +224,14 @@ pub(crate) fn check_list<N: Nodes>(nodes: &N, inode: Ino, record: &InodeRecord, 
     Err(Error::TooManyAttributes)
 }
 
+/// Fails if a list of names is longer than [`check_list`] lets any become.
+pub(crate) fn check_listable(inode: Ino, names: &[u8]) -> Result<()> {
+    if names.len() <= XATTR_LIST_MAX {
+        return Ok(());
+    }
+    Err(Error::corrupt("attributes of inode", inode.0, "names of more than 65536 bytes"))
+}
+
 /// Fails if `mode` does not allow it.
 pub(crate) fn check_mode(exists: bool, mode: SetMode) -> Result<()> {
     match (mode, exists) {
@@ -241,6 +248,7 @@ fn list<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
     tree::scan(nodes, from, to, &mut |_, bytes| {
         memory::extend(&mut names, decode(inode, bytes)?.1)?;
         memory::push(&mut names, 0)?;
+        check_listable(inode, &names)?;
         Ok(true)
     })?;
     vector::list(nodes, inode, &mut names)?;

@@ -5,7 +5,7 @@
 
 use zerocopy::IntoBytes;
 
-use super::read::below;
+use super::read::{below, placed};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -78,20 +78,30 @@ pub fn remove_range<H: BlockDevice + Data>(
 }
 
 /// The way from the root to a leaf, all of it the transaction's own.
-struct Path {
+pub(super) struct Path {
     /// Per level, 0 the leaf: the block, and the index of the child taken.
-    steps: [(u64, usize); LEVEL_MAX as usize + 1],
+    pub(super) steps: [(u64, usize); LEVEL_MAX as usize + 1],
     /// The root's level.
     top: usize,
 }
 
 impl Path {
     fn open<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, key: Key) -> Result<Self> {
+        Self::open_to(tx, key, 0)
+    }
+
+    /// The way from the root down to the level `bottom`.
+    pub(super) fn open_to<H: BlockDevice + Data>(
+        tx: &mut Transaction<'_, H>,
+        key: Key,
+        bottom: usize,
+    ) -> Result<Self> {
         let mut expected = Expected::root(tx.root());
         let mut path = Self { steps: [(0, 0); LEVEL_MAX as usize + 1], top: expected.level as usize };
         loop {
             let level = expected.level as usize;
             let block = tx.writable(&expected)?;
+            tx.own(block).check_place(&expected)?;
             let pointer = Pointer { block, generation: tx.generation(), checksum: 0 };
             if level == path.top {
                 tx.root = pointer;
@@ -107,6 +117,9 @@ impl Path {
             let node = tx.own(block);
             let index = node.child(key);
             path.steps[level].1 = index;
+            if level == bottom {
+                return Ok(path);
+            }
             expected = below(&expected, &node, index)?;
         }
     }
@@ -246,6 +259,7 @@ fn merge<H: BlockDevice + Data>(
     capacity: usize,
 ) -> Result<bool> {
     let above = tx.own(parent);
+    // The parent's own bounds are not known here, but its first and last child's are within them.
     let own_bounds = Expected {
         pointer: Pointer { block: parent, generation: tx.generation(), checksum: 0 },
         level: level as u32 + 1,
@@ -255,7 +269,7 @@ fn merge<H: BlockDevice + Data>(
     let left = below(&own_bounds, &above, index)?;
     let right = below(&own_bounds, &above, index + 1)?;
     let (left_used, right_used) = {
-        let (left, right) = (tx.node(&left)?, tx.node(&right)?);
+        let (left, right) = (placed(tx, &left)?, placed(tx, &right)?);
         (Node::new(&left).used(), Node::new(&right).used())
     };
     // Nearly full nodes would split again at once; an empty one always goes.

@@ -5,9 +5,12 @@
 //! what its parent says of it, so that levels fall and bounds narrow, and no walk is longer than the tree is high.
 
 mod change;
+mod mend;
 mod read;
 
 pub use change::{put, remove, remove_range};
+pub(crate) use mend::{clear_padding, give_up};
+pub(crate) use read::placed;
 pub use read::{find, first, last, record, scan};
 
 #[cfg(test)]

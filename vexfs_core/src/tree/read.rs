@@ -82,7 +82,7 @@ pub fn last<N: Nodes>(nodes: &N, from: Key, to: Key) -> Result<Option<(Key, Vec<
 fn leaf<N: Nodes>(nodes: &N, key: Key) -> Result<(NodeRef<'_>, Key)> {
     let mut expected = Expected::root(nodes.root());
     loop {
-        let bytes = nodes.node(&expected)?;
+        let bytes = placed(nodes, &expected)?;
         if expected.level == 0 {
             return Ok((bytes, expected.high));
         }
@@ -95,7 +95,7 @@ fn leaf<N: Nodes>(nodes: &N, key: Key) -> Result<(NodeRef<'_>, Key)> {
 fn leaf_before<N: Nodes>(nodes: &N, key: Key) -> Result<(NodeRef<'_>, Key)> {
     let mut expected = Expected::root(nodes.root());
     loop {
-        let bytes = nodes.node(&expected)?;
+        let bytes = placed(nodes, &expected)?;
         if expected.level == 0 {
             return Ok((bytes, expected.low));
         }
@@ -103,6 +103,13 @@ fn leaf_before<N: Nodes>(nodes: &N, key: Key) -> Result<(NodeRef<'_>, Key)> {
         let index = node.search(key).unwrap_or_else(|index| index).saturating_sub(1);
         expected = below(&expected, &node, index)?;
     }
+}
+
+/// The node that `expected` describes, which has the place in the tree that it has there.
+pub(crate) fn placed<'n, N: Nodes>(nodes: &'n N, expected: &Expected) -> Result<NodeRef<'n>> {
+    let bytes = nodes.node(expected)?;
+    Node::new(&bytes).check_place(expected)?;
+    Ok(bytes)
 }
 
 /// What `node` says of its child at `index`.
