@@ -2,6 +2,7 @@
 one, whose writes it takes and whose flushes then fail. P6: no fsync says success from then on."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from volume import BIN, Volume, fails_with, random_vectors, run
 
 SPACE = 24 << 20
+XFS_IOC_GOINGDOWN = 0x8004587D
 
 
 class SmallDisk:
@@ -89,7 +91,8 @@ def test_after_a_failed_write_or_flush_no_fsync_says_success(failing, tmp_path):
     says_so(volume, (tmp_path / "log").read_text())
     for descriptor in descriptors:
         os.close(descriptor)
-    volume.unmount()
+    said = run(BIN / "umount.vexfs", volume.path).stdout
+    assert "what was not durable before a failure is lost: the device failed" in said
     disk.grow()
     volume.fsck()
     volume.mount()
@@ -136,3 +139,23 @@ def test_what_was_durable_before_a_failure_stays(failing):
         path = volume.path / f"file{number}"
         assert path.read_bytes() == bytes([number]) * 5000
         assert os.getxattr(path, "user.vector.v") == vector
+
+
+def test_a_shutdown_drops_what_is_not_durable(make_volume):
+    """What crash tests ask for with XFS_IOC_GOINGDOWN, on ext4 as well."""
+    volume = make_volume(options=["commit=3600"])
+    with open(volume.path / "durable", "wb") as file:
+        file.write(b"x" * 10_000)
+        file.flush()
+        os.fsync(file.fileno())
+        (volume.path / "lost").write_bytes(b"y" * 10_000)
+        file.write(b"lost too")
+        file.flush()
+        fcntl.ioctl(file.fileno(), XFS_IOC_GOINGDOWN)
+        fails_with(errno.EIO, os.fsync, file.fileno())
+        fails_with(errno.EROFS, os.write, file.fileno(), b"x")
+    assert (volume.path / "lost").read_bytes() == b"y" * 10_000
+    assert "GOINGDOWN" in json.loads((volume.path / ".vexfs" / "status.json").read_text())["failure"]
+    volume.again()
+    assert os.listdir(volume.path) == ["durable"]
+    assert (volume.path / "durable").read_bytes() == b"x" * 10_000

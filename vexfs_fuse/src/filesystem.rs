@@ -28,6 +28,9 @@ use crate::open_files::OpenFiles;
 use crate::service::Service;
 use crate::{attributes, capabilities, directories, inodes, names, replies};
 
+/// `XFS_IOC_GOINGDOWN`, which ext4 and others have too: `_IOR('X', 125, __u32)`.
+const SHUT_DOWN: u32 = 0x8004_587d;
+
 /// The filesystem that fuser serves.
 pub struct Vexfs {
     service: Arc<Service>,
@@ -445,15 +448,22 @@ impl Filesystem for Vexfs {
 
     fn ioctl(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _command: u32,
+        command: u32,
         _in_data: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        self.guard(|| match command {
+            SHUT_DOWN if [0, self.service.shown().owner.0].contains(&request.uid()) => {
+                self.service.shut_down();
+                reply.ioctl(0, &[]);
+            }
+            SHUT_DOWN => reply.error(Errno::EPERM),
+            _ => reply.error(Errno::ENOTTY),
+        });
     }
 }

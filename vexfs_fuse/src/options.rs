@@ -26,6 +26,11 @@ OPTIONS of -o, separated by commas:
   log=FILE             messages go to FILE instead of syslog
   remount              change ro, rw, noatime of a mount
 
+WHEN THE DISK FAILS a write or a flush, every fsync fails with EIO from then on and
+the volume is read-only until it is mounted anew. .vexfs/status.json (failure),
+.vexfs/metrics (vexfs_failed) and the log say so; df and statvfs(3) cannot, because
+FUSE has no field for it.
+
 EXAMPLES
   mkfs.vexfs disk.img 2G && mount.vexfs disk.img /mnt
   mount -t vexfs disk.img /mnt -o noatime,commit=30

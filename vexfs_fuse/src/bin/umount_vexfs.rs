@@ -55,10 +55,24 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
     let all = mounts::all().map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
     let mount = all.iter().rev().find(|mount| mount.point == place && mount.is_vexfs());
     let mount = mount.ok_or_else(|| format!("{}: no VexFS is mounted there", target.display()))?;
+    let failure = if lazy { None } else { failure(&place) };
     mounting::unmount(&place, lazy)?;
+    if let Some(failure) = failure {
+        eprintln!(
+            "umount.vexfs: {}: what was not durable before a failure is lost: {failure}",
+            target.display()
+        );
+    }
     if lazy {
         return Ok(());
     }
     // The daemon holds the lock until its last commit is on disk.
     LockedImage::open(&mount.source, Access::Read, WAIT).map(drop).map_err(|error| error.to_string())
+}
+
+// Why the mount could make nothing durable any more, as it tells itself.
+fn failure(place: &Path) -> Option<String> {
+    let status = std::fs::read_to_string(place.join(".vexfs/status.json")).ok()?;
+    let (_, rest) = status.split_once("\"failure\":\"")?;
+    rest.split('"').next().map(str::to_owned)
 }

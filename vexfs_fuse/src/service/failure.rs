@@ -24,6 +24,8 @@ pub enum Failure {
     Seal(Error),
     /// A panic met a change of the volume, or a commit.
     Panic,
+    /// Somebody asked for it, as a crash test does.
+    ShutDown,
 }
 
 impl Failure {
@@ -31,7 +33,7 @@ impl Failure {
     pub fn error(self) -> Error {
         match self {
             Self::Device(error) | Self::Seal(error) => error,
-            Self::Panic => Error::ReadOnly,
+            Self::Panic | Self::ShutDown => Error::ReadOnly,
         }
     }
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Device(error) => error.fmt(f),
             Self::Seal(error) => write!(f, "a commit could not be put together: {error}"),
+            Self::ShutDown => f.write_str("it was shut down by XFS_IOC_GOINGDOWN"),
             Self::Panic => f.write_str("a mistake of this program met a change of the volume"),
         }
     }
@@ -113,6 +116,11 @@ impl Service {
     pub(super) fn committing(&self) -> Committing<'_> {
         let lock = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         Committing { service: self, _lock: lock }
+    }
+
+    /// Drops what is not durable yet, as a crash would: nothing of it becomes so any more.
+    pub fn shut_down(&self) {
+        self.volume_mut().fail(Failure::ShutDown);
     }
 
     /// Why nothing can become durable any more; none as long as all is well.
