@@ -216,11 +216,7 @@ impl Exercise {
         tell: &mut dyn FnMut(&Finding),
     ) -> (u64, Result<CheckReport>) {
         let mut errors = 0;
-        let debug = std::env::var_os("DBG").is_some();
         let mut found = |finding: &Finding| {
-            if debug {
-                eprintln!("{}{} {finding}", options.repair, options.salvage);
-            }
             errors += u64::from(finding.is_error());
             tell(finding);
         };
