@@ -241,11 +241,17 @@ impl Draft<'_> {
         let subject = self.subject;
         let mut order: Vec<usize> = (0..subject.nodes.len()).collect();
         order.sort_by_key(|index| subject.nodes[*index].level);
-        let mut sums: BTreeMap<u64, u32> =
-            subject.nodes.iter().map(|node| (node.pointer.block, node.pointer.checksum)).collect();
+        // Of lower levels alone: a pointer that leads up keeps the checksum that it was given.
+        let mut sums: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut level = 0;
+        let mut same_level: Vec<(u64, u32)> = Vec::new();
         let mut changed: BTreeSet<u64> = BTreeSet::new();
         for index in order {
             let node = &subject.nodes[index];
+            if node.level > level {
+                level = node.level;
+                sums.extend(same_level.drain(..));
+            }
             let base = self.nodes.get(&index).unwrap_or(&node.bytes);
             let mut bytes = base.clone();
             if node.level > 0 {
@@ -259,12 +265,13 @@ impl Draft<'_> {
                     patch(&mut bytes, at + offset_of!(PointerRecord, checksum), &sum.to_le_bytes());
                 }
             }
+            same_level.push((node.pointer.block, crc32(&bytes)));
             if bytes != node.bytes {
-                sums.insert(node.pointer.block, crc32(&bytes));
                 changed.insert(node.pointer.block);
                 self.nodes.insert(index, bytes);
             }
         }
+        sums.extend(same_level);
         if let Some(sum) = sums.get(&Pointer::from(subject.superblock.root).block) {
             let at = offset_of!(Superblock, root) + offset_of!(PointerRecord, checksum);
             patch(&mut self.superblock, at, &sum.to_le_bytes());
