@@ -28,9 +28,13 @@ SLOW := scale or linux
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-build setup-demo setup-test
-setup-build setup-demo setup-test: setup-%:
-	@scripts/setup.sh $(if $(filter test,$*),build demo test,$(if $(filter demo,$*),build demo,build))
+.PHONY: setup-build setup-demo setup-test setup-soak
+SETUP_build := build
+SETUP_demo := $(SETUP_build) demo
+SETUP_test := $(SETUP_demo) test
+SETUP_soak := $(SETUP_test) soak
+setup-build setup-demo setup-test setup-soak: setup-%:
+	@scripts/setup.sh $(SETUP_$*)
 
 .PHONY: build
 build: setup-build ## build everything; the programs are in target/bin under their real names
@@ -69,12 +73,13 @@ check: setup-build ## formatting, lints, the core without std, documentation, fa
 	cargo test --workspace --lib --bins --quiet
 
 .PHONY: test
-test: setup-test ## everything: check, crash tests, planted bugs, kernel object, real mounts
+test: setup-test ## everything: check, crash tests, planted bugs, kernel object, conformance, real mounts
 	$(MAKE) check
 	$(MAKE) build
 	$(MAKE) test-cargo
 	$(MAKE) test-bugs
 	$(MAKE) kernel-core
+	$(MAKE) test-posix
 	$(MAKE) test-mount
 
 .PHONY: test-fast
@@ -92,6 +97,14 @@ test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
 .PHONY: test-mount
 test-mount: setup-test build ## all tests on real mounts, the slow ones too [ONLY=expression]
 	$(PYTEST) $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: test-posix
+test-posix: setup-test build ## on a mount: pjdfstest, 100,000 operations of fsx, git, SQLite killed in the middle
+	scripts/posix.sh pjdfstest fsx git sqlite
+
+.PHONY: soak-posix
+soak-posix: setup-soak build ## longer: pjdfstest (ext4 too), fsx with five seeds, git, SQLite, stress-ng, fio
+	SEEDS="1 2 3 4 5" KILLS=100 SECONDS_EACH=10 scripts/posix.sh ext4 pjdfstest fsx git sqlite stress fio
 
 .PHONY: test-linux
 test-linux: setup-test build ## unpack Linux's source on a mount, compare all, remove it

@@ -46,6 +46,7 @@ def free_bits(image):
 
 def check(image):
     """Follows every reference both ways and recounts everything; the first contradiction raises ValueError."""
+    need(not image.log_records, "journal", "is to be replayed: mount the volume and unmount it, then check it")
     s, blocks, records = image.super, [], {}
     for key, value in image.scan((0, 0, 0), (1 << 64, 0, 0), blocks.append):
         records.setdefault(key[:2], {})[key[2]] = value

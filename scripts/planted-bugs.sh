@@ -13,6 +13,13 @@ superblock_before_nodes     crash       create-and-append,replace-by-rename
 reuse_before_durable        crash       reuse-freed-blocks,commit-by-commit,directory-grows-and-shrinks
 blank_before_durable        crash       remove-vectors-and-tidy,reuse-rows,replace-vectors,unlink-with-vectors
 node_checksum_ignored       corruption  -
+no_flush_after_log          crash       create-and-append+sync,set-vectors+sync
+log_before_data             crash       shrink-a-large-file+sync,run-full+sync,reuse-freed-blocks+sync
+log_without_bytes           crash       create-and-append+sync,set-vectors+sync
+replay_without_bytes        crash       create-and-append+sync,set-vectors+sync
+log_checksum_ignored        crash       create-and-append+sync,set-vectors+sync,replace-by-rename+sync
+overwrite_before_stale      crash       write-under-vectors,write-under-vectors+sync
+orphan_forgotten            crash       unlink-while-open,unlink-open-with-vectors
 '
 
 # Every name in the core must be in the list, and the other way round.

@@ -25,7 +25,6 @@ SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 1
 INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 9, 10, 11, 14
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 ELEMENTS = [("f32", "<f4", 4), ("f16", "<f2", 2), ("i8", "|i1", 1), ("i16", "<i2", 2), ("bit", "|u1", 1 / 8)]
-METRICS = ["cosine", "l2", "ip", "hamming"]
 
 
 def need(condition, where, why):
@@ -69,6 +68,11 @@ ROW_RECORD = Record(
     "compressed_size:I created:Q modified:Q checksum:I flags:I n:I reserved:I content_version:Q")
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
                            "frontier:Q modified:12s reserved:I")
+LOG_HEADER = Record(
+    "magic:4s checksum:I length:I entries:I uuid:16s base:Q sequence:Q next_inode:Q next_vector:Q inode_count:Q "
+    "next_collection:I written:12s reserved:8s")
+LOG_ENTRY = struct.Struct("<BBHIQQ")
+PUT, TAKE, FREE, BYTES = 1, 3, 4, 5
 Collection = namedtuple("Collection", "name inode record model length")
 
 
@@ -80,10 +84,10 @@ class Image:
     def __init__(self, path):
         self.file = open(path, "rb")
         self.length = self.file.seek(0, os.SEEK_END)
-        self.damaged_slots = []
+        self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible == 0, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 2, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -97,12 +101,44 @@ class Image:
         places = (front, journal, data, s.block_count - back - data)
         fine = places == (s.space_start, s.journal_start, s.data_start, s.data_blocks) and s.data_blocks >= 16
         need(fine and s.root_level < LEVELS, "superblock", "has places that do not fit its size")
+        if s.incompatible & 1:
+            self.replay(s.journal_start * size, s.journal_blocks * size)
 
     def read(self, offset, length):
         self.file.seek(offset)
         data = self.file.read(length)
         need(len(data) == length, "image", f"ends before byte {offset + length}")
+        for at, patch in self.patches:
+            low, high = max(at, offset), min(at + len(patch), offset + length)
+            if low < high:
+                data = data[:low - offset] + patch[low - at:high - at] + data[high - offset:]
         return data
+
+    def replay(self, start, size):
+        """Takes what the journal's records tell: keys of the tree, counters, and the bytes of the last of them."""
+        at, patches = 0, []
+        while at + 512 <= size:
+            head = LOG_HEADER.parse(self.read(start + at, 96), "journal")
+            own = (head.magic, head.uuid, head.base, head.sequence)
+            wanted = (b"VLOG", self.super.uuid, self.super.generation, self.log_records)
+            if own != wanted or not 96 <= head.length <= min(1 << 18, size - at):
+                break
+            data = self.read(start + at, head.length)
+            if zlib.crc32(data[:4] + bytes(4) + data[8:]) != head.checksum:
+                break
+            place, patches = 96, []
+            while place < len(data):
+                kind, key_kind, _, length, first, second = LOG_ENTRY.unpack_from(data, place)
+                value = data[place + 24:place + 24 + length]
+                place += 24 + length
+                if kind < TAKE:
+                    self.changed[first, key_kind, second] = value if kind == PUT else None
+                elif kind == BYTES:
+                    patches.append((first, value))
+            at += -(-head.length // 512) * 512
+            self.log_records += 1
+            self.super = self.super._replace(inode_count=head.inode_count)
+        self.patches = patches
 
     def find_superblock(self):
         best, seen = None, False
@@ -164,7 +200,12 @@ class Image:
                     yield from below(POINTER.parse(value, f"node {pointer.block}"), level - 1, key, end)
 
         root = POINTER.parse(self.super.root, "superblock")
-        return below(root, self.super.root_level, (0, 0, 0), (1 << 64, 0, 0))
+        records = below(root, self.super.root_level, (0, 0, 0), (1 << 64, 0, 0))
+        changed = {key: value for key, value in self.changed.items() if low <= key < high}
+        if changed:
+            changed = {**dict(records), **changed}
+            records = ((key, changed[key]) for key in sorted(changed) if changed[key] is not None)
+        return records
 
     def records(self, inode, kind, first=0, last=MASK):
         return ((key[2], value) for key, value in self.scan((inode, kind, first), (inode, kind, last + 1)))
@@ -281,49 +322,6 @@ class Image:
             yield row, header, first + (b".%d" % header.n if header.n else b""), bytes(data[:collection.length])
 
 
-def listing(image):
-    s, vectors, collections = image.super, {}, []
-    digest = lambda data: hashlib.sha256(data).hexdigest()
-    for collection in sorted(image.collections()):
-        record, inode = collection.record, image.inode(collection.inode)
-        collections.append({
-            "name": printable(collection.name), "element": ELEMENTS[record.element][0], "dimensions": record.dimensions,
-            "metric": METRICS[record.metric], "model": printable(collection.model), "rows": record.rows,
-            "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid})
-        for row, header, name, data in image.rows(collection):
-            entry = {"name": printable(name), "row": row, "sha256": digest(data)}
-            vectors.setdefault(header.file_inode, []).append((collection.name, header.n, header, entry))
-    files = []
-    for path, number, inode in image.walk():
-        kind = TYPES[inode.mode >> 12]
-        file = {"path": printable(path), "type": kind, "inode": number, "mode": f"{inode.mode & 0o7777:04o}",
-                "uid": inode.uid, "gid": inode.gid, "links": inode.links, "size": inode.size,
-                "modified": f"{inode.modified}.{inode.modified_ns:09}"}
-        if kind in ("char", "block"):
-            file["device"] = inode.device
-        elif kind == "symlink":
-            file["target"] = printable(image.inline(number, inode))
-        elif kind == "file":
-            file["sha256"] = image.sha256(number, inode)
-        for name, data in sorted((name, data) for _, name, data in image.xattrs(number)):
-            value = {"hex": data.hex()} if len(data) <= 64 else {"sha256": digest(data)}
-            file.setdefault("xattrs", {})[printable(name)] = {"size": len(data), **value}
-        for _, _, header, entry in sorted(vectors.get(number, ()), key=lambda vector: vector[:2]):
-            file.setdefault("vectors", []).append({**entry, "stale": header.content_version != inode.version})
-        files.append(file)
-    orphans = [{"inode": number, "kind": ORPHAN_RECORD.parse(value, f"orphan {number}").kind}
-               for number, value in image.records(32, ORPHAN)]
-    label = printable(s.label.rstrip(b"\0"))
-    volume = {"block_size": s.block_size, "uuid": s.uuid.hex(), "label": label, "inodes": s.inode_count}
-    return {"volume": [volume], "collections": collections, "files": files, "orphans": orphans}
-
-
-def to_json(parts):
-    """One line an entry, so that listings can be compared by diff."""
-    line = lambda entry: json.dumps(entry, separators=(",", ":"))
-    return "{" + ",\n".join(f'"{name}":[\n' + ",\n".join(map(line, part)) + "]" for name, part in parts.items()) + "}"
-
-
 def extract(image, target):
     """Puts everything under `target`, which must not exist; what the caller may not make is reported and left out."""
     os.makedirs(os.path.join(target, "vectors"))
@@ -373,10 +371,12 @@ def extract(image, target):
 
 def main(path="", command="", target=""):
     image = Image(path) if command else None
+    if command in ("json", "ls"):
+        import list_image
     if command == "json":
-        print(to_json(listing(image)))
+        print(list_image.to_json(list_image.listing(image)))
     elif command == "ls":
-        for file in listing(image)["files"]:
+        for file in list_image.listing(image)["files"]:
             names = [*file.get("xattrs", ()), *(vector["name"] for vector in file.get("vectors", ()))]
             print(f'{file["type"]:9} {file["mode"]} {file["uid"]:5} {file["size"]:10} {file["path"]}', *names)
     elif command == "vectors":

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak]
 #
-# build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools and
-# Linux's source as well. Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
+# build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
+# source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
+# Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,8 +21,9 @@ packages_of() {
                 python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
     test) echo 'acl:/usr/bin/setfacl tar:/usr/bin/tar xz-utils:/usr/bin/xz e2fsprogs:/usr/sbin/mkfs.ext4
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
-                linux-source:/usr/src/linux-source-*.tar.xz' ;;
-    *) die "unknown group '$1': build, demo or test" ;;
+                git:/usr/bin/git libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
+    soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
+    *) die "unknown group '$1': build, demo, test or soak" ;;
     esac
 }
 
@@ -64,11 +66,26 @@ make_venv() {
     echo "$wanted" >"$stamp"
 }
 
+# The conformance suites, at versions whose lists of skips stand in scripts/posix.
+install_suites() {
+    local tools=${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/tools suite
+    for suite in pjdfstest@0.2.2 fsx@0.3.2; do
+        grep -qs "^\"${suite/@/ } " "$tools/.crates.toml" && continue
+        say "building $suite"
+        env -u CARGO_TARGET_DIR nice cargo install --quiet --locked --root "$tools" "$suite" ||
+            die "cannot install $suite with cargo (no network?)"
+    done
+}
+
 [ $# -gt 0 ] || set -- build demo test
 install_packages "$@"
 for group in "$@"; do
     case $group in
     build) check_cargo ;;
-    demo | test) make_venv ;;
+    demo) make_venv ;;
+    test)
+        make_venv
+        install_suites
+        ;;
     esac
 done

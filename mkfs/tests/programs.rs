@@ -62,7 +62,7 @@ fn fill(path: &Path) {
     let image = LockedImage::open(path, Access::Write, Duration::ZERO).unwrap();
     let mut volume = Volume::mount(Direct(&image), MountOptions::default()).unwrap();
     let now = Time { seconds: 1_700_000_000, nanoseconds: 0 };
-    let new = |kind| NewInode { kind, permissions: 0o755, uid: 0, gid: 0, device: 0 };
+    let new = |kind| NewInode { kind, permissions: 0o755, umask: 0, uid: 0, gid: 0, device: 0 };
     let caller = Caller { uid: 0, gid: 0, in_group: &|_| false };
     let directory = volume.create(ROOT, b"docs", &new(FileKind::Directory), now).unwrap().inode;
     for index in 0..300 {

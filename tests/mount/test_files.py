@@ -278,14 +278,6 @@ def test_a_user_without_rights_is_refused(make_volume):
     assert done.stdout.startswith("public")
 
 
-def test_access_lists_are_refused_cleanly(volume4):
-    path = volume4.path / "file"
-    path.write_text("x")
-    assert "Operation not supported" in run("setfacl", "-m", "u:1234:rw", path, ok=(1,)).stdout
-    run("cp", "-a", path, volume4.path / "copy")
-    assert (volume4.path / "copy").read_text() == "x"
-
-
 def test_a_large_file_keeps_its_bytes(volume):
     path = volume.path / "large"
     digest = hashlib.sha256()

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use vexfs_core::control;
 use vexfs_core::format::{
-    BlankRecord, COLLECTION_INODES, COLLECTION_MODEL_MAX, COLLECTION_PARTS, COLLECTIONS, CONTROL,
-    CollectionRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord, FIRST_INODE, FileKind,
-    FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout, LinkRecord, MATRIX_DATA,
-    Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord, PointerRecord, ROOT, RowRecord, SLOT_SPACING,
-    SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION,
-    VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
+    AclEntry, AclHeader, BlankRecord, COLLECTION_INODES, COLLECTION_MODEL_MAX, COLLECTION_PARTS, COLLECTIONS,
+    CONTROL, CollectionRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord, FIRST_INODE, FileKind,
+    FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout, LinkRecord, LogEntry,
+    LogHeader, MATRIX_DATA, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord, PointerRecord, ROOT,
+    RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout, Superblock, TimeRecord,
+    VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
 };
 
 /// Offset, size and name of each field, and the size of the whole.
@@ -62,6 +62,8 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
         DirentRecord { inode, kind, name_len, reserved }
         LinkRecord { parent, cookie }
         XattrRecord { value_len, value_number, name_len, reserved }
+        AclHeader { version }
+        AclEntry { tag, permissions, id }
         OrphanRecord { kind, reserved }
         ExtentRecord { start, count, flags, birth }
         VectorRecord { row, vector_id, version }
@@ -77,6 +79,11 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
         BlankRecord { generation }
         FreeRowsRecord { count }
         SpaceEntry { generation, checksum, slot }
+        LogHeader {
+            magic, checksum, length, entries, uuid, base, sequence, next_inode, next_vector, inode_count,
+            next_collection, written, reserved,
+        }
+        LogEntry { kind, key_kind, reserved, len, first, second }
     }
 }
 

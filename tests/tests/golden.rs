@@ -108,7 +108,8 @@ fn the_core_writes_on_and_finishes_what_was_left() {
         let after = Listing::read(&volume).expect("a readable image");
         assert!(after.orphans.is_empty(), "{name}: {:?}", after.orphans);
         assert_same(name, &files_of(&after), &files_of(&before));
-        let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 0, gid: 0, device: 0 };
+        let new =
+            NewInode { kind: FileKind::Regular, permissions: 0o644, umask: 0, uid: 0, gid: 0, device: 0 };
         let inode = volume.create(ROOT, b"new", &new, NOW).expect("a new file").inode;
         volume.write(inode, 0, &[7; 20_000], NOW).expect("a write");
         volume.unlink(ROOT, b"attributes", &|_| false, NOW).expect("an unlink");

@@ -13,7 +13,7 @@ use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{Incompatible, Node, NodeWriter, Pointer, PointerRecord, Superblock, slot_offsets};
 use crate::memory::{self, Block, Map};
-use crate::numbers::Time;
+use crate::numbers::{Run, Time};
 use crate::volume::Volume;
 
 /// A commit on its way to the device; it owns all that it writes and needs no lock.
@@ -106,6 +106,14 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.changed = false;
         self.journal.forget();
         Ok(Some(Sealed { superblock, size: self.layout.size(), blocks }))
+    }
+
+    /// The blocks that the generation on its way to the device frees.
+    ///
+    /// Between [`Sealed::write`] and [`Volume::publish`] nothing durable refers to them and nobody gets them: a host
+    /// may discard them then, once whoever reads or writes by an older plan is done.
+    pub fn freed(&self) -> &[Run] {
+        self.space.sealed()
     }
 
     /// After [`Sealed::write`] succeeded: the generation is durable, and blocks that it freed may be used again.

@@ -270,6 +270,11 @@ impl Space {
         Ok((written, self.entries[levels - 1][0]))
     }
 
+    /// What the generation on its way to the device freed.
+    pub fn sealed(&self) -> &[Run] {
+        &self.sealed
+    }
+
     /// The sealed generation is durable: what it freed may be given out.
     pub fn publish(&mut self) {
         for run in core::mem::take(&mut self.sealed) {

@@ -56,7 +56,7 @@ fn mount(ram: &Ram) -> Volume<Direct<&Ram>> {
 }
 
 fn new(kind: FileKind) -> NewInode {
-    NewInode { kind, permissions: 0o644, uid: 1, gid: 2, device: 0 }
+    NewInode { kind, permissions: 0o644, umask: 0, uid: 1, gid: 2, device: 0 }
 }
 
 fn root() -> Caller<'static> {

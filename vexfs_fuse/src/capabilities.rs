@@ -11,9 +11,10 @@ const REQUEST_BYTES: u32 = 1 << 20;
 /// Requests that the kernel may have under way by itself, as reads ahead.
 const BACKGROUND_MAX: u16 = 64;
 
-const WANTED: [InitFlags; 9] = [
-    // The daemon applies the umask: a default ACL would overrule it.
+const WANTED: [InitFlags; 10] = [
+    // The umask comes with the request: a default access list takes its place.
     InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,

@@ -47,7 +47,7 @@ pub fn run(
     if recovered > 0 {
         log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");
     }
-    let service = Arc::new(Service::new(disk, volume, ring));
+    let service = Arc::new(Service::new(disk, volume, ring, options.discard));
     let signals = stop_signals();
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;
 

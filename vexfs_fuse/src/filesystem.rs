@@ -301,11 +301,11 @@ impl Filesystem for Vexfs {
     }
 
     fn fsync(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::durable(reply, self.service.sync()));
+        self.guard(|| self.service.sync_then(|result| replies::durable(reply, result)));
     }
 
     fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| replies::durable(reply, self.service.sync()));
+        self.guard(|| self.service.sync_then(|result| replies::durable(reply, result)));
     }
 
     fn readdir(

@@ -11,7 +11,7 @@ use crate::service::Service;
 
 /// The inode that `request` asks to be made.
 pub fn new_inode(request: &Request, mode: u32, umask: u32, device: u32, kind: FileKind) -> NewInode {
-    NewInode { kind, permissions: mode & 0o7777 & !umask, uid: request.uid(), gid: request.gid(), device }
+    NewInode { kind, permissions: mode & 0o7777, umask, uid: request.uid(), gid: request.gid(), device }
 }
 
 /// The kind of file that mknod(2) makes; no type bits mean a regular file.

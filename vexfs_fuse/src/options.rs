@@ -20,6 +20,8 @@ OPTIONS of -o, separated by commas:
                        (default any; owner with allow_other)
   cache=SIZE           memory for metadata, such as 64M (default 32M)
   commit=SECONDS       seconds between commits (default 5)
+  discard, nodiscard   give blocks that were freed back to the image's filesystem or
+                       device after each commit, or keep them (default)
   dev, suid            honour device nodes and setuid bits (root only)
   log=FILE             messages go to FILE instead of syslog
   remount              change ro, rw, noatime of a mount
@@ -94,6 +96,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Seconds between commits.
     pub commit_seconds: u64,
+    /// Give freed blocks back to the image's filesystem or device.
+    pub discard: bool,
     /// Honour device nodes.
     pub devices: bool,
     /// Honour setuid bits.
@@ -116,6 +120,7 @@ impl Default for Options {
             implicit: None,
             cache_bytes: 32 << 20,
             commit_seconds: 5,
+            discard: false,
             devices: false,
             setuid: false,
             no_exec: false,
@@ -147,6 +152,8 @@ impl Options {
             ("relatime" | "atime", None) => self.no_access_times = false,
             ("allow_other", None) => self.allow_other = true,
             ("ctldir", None) => self.list_control = true,
+            ("discard", None) => self.discard = true,
+            ("nodiscard", None) => self.discard = false,
             ("dev", None) => self.devices = true,
             ("nodev", None) => self.devices = false,
             ("suid", None) => self.setuid = true,

@@ -8,9 +8,10 @@
 //!   nobody takes two. Whoever holds one may commit (a change that finds no space, a write over bytes that a vector
 //!   was made from): a commit takes no stripe, and those it waits for hold none, so it ends. Meanwhile only writers
 //!   of that stripe wait; reads take none.
-//! - **`moving`** is held shared from a plan to the end of its reads or writes, and exclusively while a commit is
-//!   published: so no freed block is given out while somebody still moves bytes to or from it. Whoever holds it
-//!   neither commits nor changes the volume, since a commit waits for him.
+//! - **`moving`** is held shared from a plan to the end of its reads or writes. A commit takes it exclusively for a
+//!   moment between its seal and its publishing: so whoever still moves bytes to or from blocks that it frees is done
+//!   before they are given out, or back to the device. Whoever holds it neither commits nor changes the volume, since
+//!   a commit waits for him.
 //! - The **volume** is never taken twice by a thread, not even to read: a writer may wait in between.
 //!
 //! Names need no lock here: the kernel holds a directory while it looks up, lists or changes one of its names, and
@@ -22,6 +23,8 @@ mod failure;
 mod notices;
 mod report;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod transfers;
 
 use std::collections::HashMap;
@@ -38,6 +41,7 @@ use vexfs_core::{Error, Event, Result, Volume};
 use self::commits::Wake;
 pub use self::failure::Failure;
 pub use self::notices::Later;
+use self::sync::Syncs;
 use crate::clock::now;
 use crate::convert::Shown;
 use crate::disk::Disk;
@@ -55,6 +59,8 @@ const DIRTY_TOO_MANY: u64 = 32 << 20;
 /// The shared state of a mount.
 pub struct Service {
     disk: Disk,
+    /// Freed blocks are given back to the device.
+    discard: bool,
     shown: Shown,
     volume: RwLock<Volume<Disk>>,
     moving: RwLock<()>,
@@ -63,6 +69,7 @@ pub struct Service {
     changes: AtomicU64,
     durable: AtomicU64,
     committing: Mutex<()>,
+    syncs: Mutex<Syncs>,
     failure: OnceLock<Failure>,
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
@@ -77,6 +84,7 @@ pub struct Service {
     commits: AtomicU64,
     log_records: AtomicU64,
     log_bytes: AtomicU64,
+    discarded_bytes: AtomicU64,
     refusals: AtomicU64,
     panics: AtomicU64,
     reads: AtomicU64,
@@ -87,18 +95,20 @@ pub struct Service {
 }
 
 impl Service {
-    /// Shares `volume`, whose host is `disk`.
-    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring) -> Self {
+    /// Shares `volume`, whose host is `disk`; with `discard` it gives back to the device what commits free.
+    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring, discard: bool) -> Self {
         let owner = (geteuid().as_raw(), getegid().as_raw());
         Self {
             shown: Shown { block_size: volume.layout().block_size, owner },
             disk,
+            discard,
             volume: RwLock::new(volume),
             moving: RwLock::new(()),
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
             changes: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             committing: Mutex::new(()),
+            syncs: Mutex::default(),
             failure: OnceLock::new(),
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
@@ -112,6 +122,7 @@ impl Service {
             commits: AtomicU64::new(0),
             log_records: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            discarded_bytes: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -212,128 +223,5 @@ impl Service {
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
         log::error!("a request failed by a mistake of this program; the mount goes on. Please report it");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::path::PathBuf;
-    use std::time::Duration;
-
-    use vexfs_core::format::{FileKind, ROOT};
-    use vexfs_core::make::{MakeOptions, make};
-    use vexfs_core::operations::NewInode;
-    use vexfs_core::{MountOptions, Volume};
-    use vexfs_host::{Access, LockedImage};
-
-    use super::*;
-
-    /// An image of its own, removed at the end.
-    struct Image(PathBuf);
-
-    impl Image {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("vexfs_fuse-{}-{name}", std::process::id()));
-            std::fs::File::create(&path).expect("a file").set_len(16 << 20).expect("its size");
-            let options = MakeOptions {
-                block_size: 4096,
-                size: 16 << 20,
-                uuid: [7; 16],
-                label: b"",
-                hash_seed: [7; 16],
-                uid: 0,
-                gid: 0,
-                now: now(),
-                journal_blocks: None,
-            };
-            make(&Self::open(&path), &options).expect("a volume");
-            Self(path)
-        }
-
-        fn open(path: &std::path::Path) -> Disk {
-            let image = LockedImage::open(path, Access::Write, Duration::ZERO).expect("an image");
-            Disk::new(image, 1 << 20)
-        }
-
-        fn mount(&self) -> Service {
-            let disk = Self::open(&self.0);
-            let volume = Volume::mount(disk.clone(), MountOptions::default()).expect("a mount");
-            Service::new(disk, volume, Ring::default())
-        }
-    }
-
-    impl Drop for Image {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-
-    fn create(volume: &mut Volume<Disk>, name: &[u8]) -> Result<Ino> {
-        let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 0, gid: 0, device: 0 };
-        volume.create(ROOT, name, &new, now()).map(|made| made.inode)
-    }
-
-    fn text(render: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
-        let mut text = String::new();
-        render(&mut text).expect("text");
-        text
-    }
-
-    // A panic in the middle of a change left the volume's lock poisoned, and the lock was used on: the next commit
-    // would have made half a change durable. Now the volume is read-only from that moment on.
-    #[test]
-    fn a_panic_in_a_change_ends_all_writing_but_no_reading() {
-        use vexfs_core::operations::Report;
-        let image = Image::new("panic");
-        let service = image.mount();
-        service.change(|volume| create(volume, b"durable")).0.expect("a file");
-        service.commit().expect("a commit");
-        let half = catch_unwind(AssertUnwindSafe(|| {
-            service.change(|volume| {
-                create(volume, b"half")?;
-                panic!("a mistake, made on purpose");
-                #[expect(unreachable_code, reason = "says what the closure gives")]
-                Ok(())
-            })
-        }));
-        assert!(half.is_err(), "the closure panics");
-        assert!(service.volume().is_read_only());
-        assert!(service.volume().lookup(ROOT, b"durable").is_ok(), "reads go on");
-        assert_eq!(service.change(|volume| create(volume, b"later")).0, Err(Error::ReadOnly));
-        assert!(service.commit().is_err() && service.commit().is_err(), "no commit says success any more");
-        let (metrics, status) = (text(|to| service.metrics(to)), text(|to| service.status(to)));
-        assert!(metrics.contains("\nvexfs_failed 1\n"), "{metrics}");
-        assert!(status.contains("\"failure\":\"a mistake of this program"), "{status}");
-        drop(service);
-        let service = image.mount();
-        let volume = service.volume();
-        assert!(volume.lookup(ROOT, b"durable").is_ok());
-        assert_eq!(volume.lookup(ROOT, b"half").err(), Some(Error::NotFound), "half a change became durable");
-    }
-
-    #[test]
-    fn without_a_failure_all_is_well() {
-        use vexfs_core::operations::Report;
-        let service = Image::new("well").mount();
-        service.change(|volume| create(volume, b"file")).0.expect("a file");
-        service.commit().expect("a commit");
-        assert!(!service.volume().is_read_only() && service.failure().is_none());
-        assert!(text(|to| service.metrics(to)).contains("\nvexfs_failed 0\n"));
-        assert!(text(|to| service.status(to)).contains("\"failure\":null"));
-    }
-
-    #[test]
-    fn an_inode_is_buried_by_the_last_who_had_it_open() {
-        let service = Image::new("bury").mount();
-        let inode = service.change(|volume| create(volume, b"file")).0.expect("a file");
-        assert!(service.opens().add(inode));
-        let is_open = |inode| service.opens().contains(inode);
-        service.change(|volume| volume.unlink(ROOT, b"file", &is_open, now())).0.expect("no name");
-        service.bury(inode);
-        assert!(service.volume().attributes(inode).is_ok(), "an open file was freed");
-        service.opens().remove(inode);
-        service.bury(inode);
-        assert_eq!(service.volume().attributes(inode).err(), Some(Error::NotFound));
     }
 }

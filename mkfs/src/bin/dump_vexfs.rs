@@ -42,7 +42,7 @@ enum What {
         #[arg(long)]
         runs: bool,
     },
-    /// The journal
+    /// The journal, record by record; exit code 1 if one is damaged
     Journal,
     /// Every record of an inode
     Inode {

@@ -3,6 +3,7 @@
 //! Reads alone, and without mounting: of a damaged image it shows what can be reached, and says what cannot.
 
 mod files;
+mod journal;
 mod reader;
 mod record;
 mod report;
@@ -11,8 +12,9 @@ mod superblock;
 mod tree;
 
 pub use files::{collection, file, inode};
+pub use journal::journal;
 pub use reader::Reader;
 pub use report::Report;
-pub use space::{journal, space};
+pub use space::space;
 pub use superblock::superblock;
 pub use tree::{statistics, tree};

@@ -1,4 +1,4 @@
-//! Free space and the journal's place.
+//! Free space.
 
 use std::io::{self, Write};
 
@@ -44,16 +44,4 @@ pub fn space<D: BlockDevice, W: Write>(
         report.line(0, &json!({"free": run.start.0, "count": run.count}))?;
     }
     Ok(map.free() == superblock.free_blocks.get())
-}
-
-/// Shows where the journal lies.
-pub fn journal<D: BlockDevice, W: Write>(reader: &Reader<D>, report: &mut Report<W>) -> io::Result<bool> {
-    let layout = reader.geometry();
-    let value = json!({
-        "start": layout.journal_start, "blocks": layout.journal_blocks,
-        "bytes": layout.journal_blocks * u64::from(layout.block_size),
-        "note": "reserved: in format version 1 each fsync is a commit, and nothing is logged",
-    });
-    report.section("journal", &value)?;
-    Ok(true)
 }

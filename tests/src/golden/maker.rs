@@ -59,7 +59,7 @@ pub(super) struct Maker<'a> {
 impl Maker<'_> {
     /// Creates something at `path`.
     pub(super) fn create(&mut self, path: &[u8], kind: FileKind, permissions: u32) -> Result<Ino> {
-        let new = NewInode { kind, permissions, uid: 1000, gid: 100, device: 0 };
+        let new = NewInode { kind, permissions, umask: 0, uid: 1000, gid: 100, device: 0 };
         self.create_as(path, &new)
     }
 

@@ -56,7 +56,7 @@ fn contents(maker: &mut Maker<'_>) -> Result<()> {
 // All types, permission bits, owners and times; names of one inode.
 fn kinds(maker: &mut Maker<'_>) -> Result<()> {
     maker.create(b"/kinds", FileKind::Directory, 0o1777)?;
-    let node = |kind, device| NewInode { kind, permissions: 0o660, uid: 0, gid: 6, device };
+    let node = |kind, device| NewInode { kind, permissions: 0o660, umask: 0, uid: 0, gid: 6, device };
     // Major 1, minor 3; major 8, minor 70,000.
     maker.create_as(b"/kinds/char", &node(FileKind::CharDevice, 0x103))?;
     maker.create_as(b"/kinds/block", &node(FileKind::BlockDevice, 0x70 | 8 << 8 | (70_000 & !0xff) << 12))?;
@@ -70,7 +70,7 @@ fn kinds(maker: &mut Maker<'_>) -> Result<()> {
     maker.symlink(b"/kinds/768", &[b'x'; 768])?;
     maker.create_as(
         b"/kinds/setuid",
-        &NewInode { kind: FileKind::Regular, permissions: 0o4755, uid: 0, gid: 0, device: 0 },
+        &NewInode { kind: FileKind::Regular, permissions: 0o4755, umask: 0, uid: 0, gid: 0, device: 0 },
     )?;
     maker.create(b"/kinds/setgid", FileKind::Directory, 0o2775)?;
     maker.file(b"/kinds/unreadable", b"secret\n")?;

@@ -175,12 +175,25 @@ impl<D: BlockDevice + Clone> Pair<D> {
         let mut learned = Learned::default();
         match op {
             Op::Create { directory, name, kind, permissions, owner } => {
-                let new =
-                    NewInode { kind: *kind, permissions: *permissions, uid: *owner, gid: *owner, device: 0 };
+                let new = NewInode {
+                    kind: *kind,
+                    permissions: *permissions,
+                    umask: 0,
+                    uid: *owner,
+                    gid: *owner,
+                    device: 0,
+                };
                 learned.inode = volume.create(Ino(*directory), &name.0, &new, now)?.inode.0;
             }
             Op::CreateUnnamed { directory } => {
-                let new = NewInode { kind: FileKind::Regular, permissions: 0o600, uid: 0, gid: 0, device: 0 };
+                let new = NewInode {
+                    kind: FileKind::Regular,
+                    permissions: 0o600,
+                    umask: 0,
+                    uid: 0,
+                    gid: 0,
+                    device: 0,
+                };
                 learned.inode = volume.create_unnamed(Ino(*directory), &new, now)?.inode.0;
             }
             Op::Symlink { directory, name, target } => {

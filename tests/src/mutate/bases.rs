@@ -86,7 +86,7 @@ fn random_image(size: u64, block_size: u32, seed: u64) -> Result<Image, String> 
     }
     pair.run(&Op::Commit)?;
     let now = Time { seconds: 1_700_000_000, nanoseconds: 0 };
-    let new = NewInode { kind: FileKind::Regular, permissions: 0o644, uid: 7, gid: 7, device: 0 };
+    let new = NewInode { kind: FileKind::Regular, permissions: 0o644, umask: 0, uid: 7, gid: 7, device: 0 };
     let inode = pair.volume.create(ROOT, b"many extents", &new, now).map_err(say)?.inode;
     for piece in 0..80 {
         pair.volume.write(inode, piece * 2 * u64::from(block_size), b"x", now).map_err(say)?;

@@ -22,7 +22,14 @@ pub(super) fn one(
     match random.below(20) {
         0 | 1 => {
             let kinds = [FileKind::Regular, FileKind::Regular, FileKind::Directory, FileKind::Fifo];
-            let new = NewInode { kind: random.pick(&kinds), permissions: 0o755, uid: 0, gid: 0, device: 0 };
+            let new = NewInode {
+                kind: random.pick(&kinds),
+                permissions: 0o755,
+                umask: 0,
+                uid: 0,
+                gid: 0,
+                device: 0,
+            };
             let name = if random.one_in(3) { name } else { b"new".to_vec() };
             exercise.probe("create", || volume.create(directory, &name, &new, NOW));
         }

@@ -59,7 +59,14 @@ fn lost_and_found<H: BlockDevice + Data>(volume: &mut Volume<H>, inode: Ino, now
         Ok(found) if found.kind == FileKind::Directory => Ok(usable(found.inode)),
         Ok(_) | Err(Error::Corrupt(_)) => Ok(ROOT),
         Err(Error::NotFound) => {
-            let new = NewInode { kind: FileKind::Directory, permissions: 0o700, uid: 0, gid: 0, device: 0 };
+            let new = NewInode {
+                kind: FileKind::Directory,
+                permissions: 0o700,
+                umask: 0,
+                uid: 0,
+                gid: 0,
+                device: 0,
+            };
             Ok(volume.create(ROOT, LOST_AND_FOUND, &new, now)?.inode)
         }
         Err(error) => Err(error),

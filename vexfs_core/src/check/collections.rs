@@ -116,7 +116,8 @@ impl Rows {
             return self.mend(state, id, &collection);
         }
         if !exists(volume, Key::new(collection_matrix(id), Kind::Inode, 0))? {
-            let new = NewInode { kind: FileKind::Regular, permissions: 0, uid: 0, gid: 0, device: 0 };
+            let new =
+                NewInode { kind: FileKind::Regular, permissions: 0, umask: 0, uid: 0, gid: 0, device: 0 };
             let matrix = InodeRecord::new(&new, inode, volume.superblock.written.into());
             let cure = Cure::put_inode(collection_matrix(id), &matrix)?;
             state.contradiction(record(inode, "a collection without its matrix", 0), cure)?;

@@ -32,6 +32,8 @@ pub(super) struct Group {
     pub(super) entries: u64,
     pub(super) subdirectories: u64,
     attributes: u64,
+    /// Permission bits that the access list tells.
+    listed_mode: Option<u32>,
     inline: u64,
     blocks: u64,
     extents: u64,
@@ -50,6 +52,7 @@ impl Group {
             entries: 0,
             subdirectories: 0,
             attributes: 0,
+            listed_mode: None,
             inline: 0,
             blocks: 0,
             extents: 0,
@@ -93,12 +96,13 @@ impl Group {
                 if !check_hash(state, key, records::name_hash(volume, inode, name))? {
                     return Ok(());
                 }
-                let number = attribute.value_number.get();
-                if number != 0
-                    && records::xattr_value(volume, inode, value)?.len() != attribute.value_len.get() as usize
-                {
+                let content = records::xattr_value(volume, inode, value)?;
+                if content.len() != attribute.value_len.get() as usize {
                     let finding = record(inode, "an attribute's value has a wrong length", key.offset);
                     return state.contradiction(finding, Cure::Drop(key));
+                }
+                if let Some(mode) = records::listed_mode(inode, name, &content)? {
+                    self.listed_mode = Some(mode);
                 }
                 self.attributes += 1;
             }
@@ -225,6 +229,13 @@ impl Group {
             let finding = record(inode, "its bytes do not fit its type or size", inode_record.size.get());
             state.report(finding)?;
             self.mend_contents(state, inode_record, kind)?;
+        }
+        if let Some(listed) = self.listed_mode.filter(|listed| *listed != inode_record.mode.get() & 0o777) {
+            let mode = inode_record.mode.get();
+            let finding = record(inode, "its access list and its mode differ", mode.into());
+            // The list is what was asked for last; the mode follows it.
+            let mended = InodeRecord { mode: U32::new(mode & !0o777 | listed), ..*inode_record };
+            state.contradiction(finding, Cure::put_inode(inode, &mended)?)?;
         }
         if inode_record.links.get() == 0 && !control::is_control(inode) {
             let finding = record(inode, "has no name, and does not wait to be freed", 0);
@@ -422,7 +433,7 @@ pub(super) fn essential<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut S
 }
 
 fn new_directory<H: BlockDevice + Data>(volume: &Volume<H>, inode: Ino) -> Result<Cure> {
-    let new = NewInode { kind: FileKind::Directory, permissions: 0o755, uid: 0, gid: 0, device: 0 };
+    let new = NewInode { kind: FileKind::Directory, permissions: 0o755, umask: 0, uid: 0, gid: 0, device: 0 };
     let parent = if inode == ROOT { ROOT } else { CONTROL };
     Cure::put_inode(inode, &InodeRecord::new(&new, parent, volume.superblock.written.into()))
 }

@@ -3,6 +3,7 @@
 //! Every struct here is little-endian, has alignment 1 and no padding, and its size is asserted at compile
 //! time. This layer turns bytes into records and back; it does no I/O and knows no policy.
 
+mod acl;
 mod collection;
 mod directory;
 mod extent;
@@ -15,6 +16,7 @@ mod superblock;
 mod vector;
 mod xattr;
 
+pub use acl::{ACL_ACCESS, ACL_DEFAULT, ACL_MAX, ACL_VERSION, AclEntry, AclHeader, acl_tag};
 pub use collection::{COLLECTION_MODEL_MAX, CollectionRecord};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};

@@ -236,7 +236,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             model: b"",
             uid: new.uid,
             gid: new.gid,
-            permissions: new.permissions,
+            permissions: new.permissions & !new.umask,
         };
         let id = self.create_collection(name, &settings, now)?;
         self.attributes(collection_directory(id))
@@ -337,7 +337,7 @@ fn create<H: BlockDevice + Data>(
     directory::count_entry(&mut parent, 1, 1, tx.now);
     inode::store(tx, COLLECTIONS, &parent)?;
     let NewCollection { uid, gid, permissions, .. } = *new;
-    let directory_inode = NewInode { kind: FileKind::Directory, permissions, uid, gid, device: 0 };
+    let directory_inode = NewInode { kind: FileKind::Directory, permissions, umask: 0, uid, gid, device: 0 };
     inode::store(tx, inode, &InodeRecord::new(&directory_inode, COLLECTIONS, tx.now))?;
     let matrix = NewInode { kind: FileKind::Regular, permissions: 0, ..directory_inode };
     inode::store(tx, collection_matrix(id), &InodeRecord::new(&matrix, inode, tx.now))?;

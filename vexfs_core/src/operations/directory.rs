@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
+use super::acl::Inherited;
 use super::inode::{self, attributes_of};
 use super::names::{self, NameHash};
 use super::types::{Attributes, Entry, NewInode, Removed};
@@ -170,8 +171,12 @@ impl<H: BlockDevice + Data> Volume<H> {
         if control::is_control(directory) {
             return self.create_in_control(directory, name, new, now);
         }
-        self.transact(Budget::records(6), now, |tx| {
-            let (inode, record) = make(tx, directory, name, new)?;
+        check_name(directory, name)?;
+        let inherited = Inherited::of(self, directory, new)?;
+        let records = inherited.records(self.layout.block_size);
+        self.transact(Budget::records(6 + records), now, |tx| {
+            let (inode, mut record) = make(tx, directory, name, &inherited.new)?;
+            inherited.put(tx, inode, &mut record)?;
             inode::store(tx, inode, &record)?;
             attributes_of(inode, &record, tx.geometry().block_size)
         })
@@ -194,7 +199,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::NameTooLong);
         }
         control::check_writable(directory)?;
-        let new = NewInode { kind: FileKind::Symlink, permissions: 0o777, uid, gid, device: 0 };
+        let new = NewInode { kind: FileKind::Symlink, permissions: 0o777, umask: 0, uid, gid, device: 0 };
         self.transact(Budget::records(12), now, |tx| {
             let (inode, mut record) = make(tx, directory, name, &new)?;
             record.size = U64::new(target.len() as u64);
@@ -259,11 +264,14 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn create_unnamed(&mut self, directory: Ino, new: &NewInode, now: Time) -> Result<Attributes> {
         control::check_writable(directory)?;
         self.load_waiting()?;
-        self.transact(Budget::records(4), now, |tx| {
+        let inherited = Inherited::of(self, directory, new)?;
+        let records = inherited.records(self.layout.block_size);
+        self.transact(Budget::records(4 + records), now, |tx| {
             let parent = inode::load(tx, directory)?;
             parent.expect_directory(directory)?;
             let inode = tx.new_inode()?;
-            let mut record = InodeRecord::new(&inherit(&parent, new), directory, tx.now);
+            let mut record = InodeRecord::new(&inherit(&parent, &inherited.new), directory, tx.now);
+            inherited.put(tx, inode, &mut record)?;
             record.links = U32::ZERO;
             inode::store(tx, inode, &record)?;
             orphan::add(tx, inode, crate::format::OrphanKind::Delete)?;

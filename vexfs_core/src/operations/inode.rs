@@ -3,6 +3,7 @@
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
+use super::acl;
 use super::types::{Attributes, Changes, NewInode};
 use crate::control;
 use crate::device::{BlockDevice, Data};
@@ -172,10 +173,20 @@ impl<H: BlockDevice + Data> Volume<H> {
             self.truncate(inode, size, now)?;
         }
         let rest = Changes { size: None, ..*changes };
-        self.transact(Budget { frees: true, ..Budget::records(8) }, now, |tx| {
+        // An access list follows the mode.
+        let lists = match changes.permissions {
+            Some(_) if load(self, inode)?.attributes.get() != 0 => {
+                acl::follow_records(self.layout.block_size)
+            }
+            _ => 0,
+        };
+        self.transact(Budget { frees: true, ..Budget::records(8 + lists) }, now, |tx| {
             let mut record = load(tx, inode)?;
             let before = record;
             apply(&mut record, &rest, now);
+            if changes.permissions.is_some() {
+                acl::follow_mode(tx, inode, &mut record)?;
+            }
             if changes.kill_privileges {
                 super::xattr::drop_capabilities(tx, inode, &mut record)?;
             }

@@ -3,6 +3,7 @@
 //! Each operation is one transaction, or several where it says so. It checks what it is given and what it reads;
 //! permission bits are the host's to check, but for what this says itself (who may put a vector into a collection).
 
+mod acl;
 mod allocate;
 mod collection;
 mod directory;

@@ -48,6 +48,9 @@ pub(crate) fn bury<H: BlockDevice + Data>(
     limit: u64,
 ) -> Result<()> {
     if open || limit == 0 || !free_step(tx, inode, limit)? {
+        if cfg!(vexfs_bug = "orphan_forgotten") {
+            return Ok(());
+        }
         return add(tx, inode, OrphanKind::Delete);
     }
     finish(tx, inode)

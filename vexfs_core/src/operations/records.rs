@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
+use super::acl::{self, List};
 use super::names::{self, NameHash};
 use super::{collection, directory, extents, inode, orphan, rows, vector, xattr};
 use crate::device::{BlockDevice, Data};
@@ -31,6 +32,14 @@ pub(crate) fn xattr(inode: Ino, value: &[u8]) -> Result<(&XattrRecord, &[u8], &[
 /// An attribute's value, from its record's bytes.
 pub(crate) fn xattr_value<N: Nodes>(nodes: &N, inode: Ino, bytes: &[u8]) -> Result<Vec<u8>> {
     xattr::value(nodes, inode, bytes)
+}
+
+/// The permission bits that an access list tells; `None` for all other attributes, of which default lists must make
+/// sense.
+pub(crate) fn listed_mode(inode: Ino, name: &[u8], value: &[u8]) -> Result<Option<u32>> {
+    let Some(list) = List::named(name) else { return Ok(None) };
+    let acl = acl::decode(inode, value)?;
+    Ok(acl.filter(|_| list == List::Access).map(|acl| acl.mode()))
 }
 
 /// An extent's blocks on the device and its birth.

@@ -58,8 +58,10 @@ pub struct Caller<'a> {
 pub struct NewInode {
     /// Type.
     pub kind: FileKind,
-    /// Permission bits after the umask.
+    /// Permission bits that the caller asked for.
     pub permissions: u32,
+    /// Those that the caller's umask takes away; the directory's default access list takes its place, if it has one.
+    pub umask: u32,
     /// Owner.
     pub uid: u32,
     /// Group, unless the directory has the setgid bit.

@@ -53,7 +53,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             record.content_changed(generation, now);
             inode::store(&mut tx, inode, &record)?;
         }
-        plan.commit_first = bound && (fresh || (record.stale_generation.get() > durable && !settled));
+        let guarded = bound && cfg!(not(vexfs_bug = "overwrite_before_stale"));
+        plan.commit_first = guarded && (fresh || (record.stale_generation.get() > durable && !settled));
         let taken = tx.detach_data(&plan.links);
         debug_assert_eq!(taken, plan.links.len());
         if bound && fresh {

@@ -1,4 +1,4 @@
-//! Extended attributes: ordinary ones here, vectors and `user.vexfs.*` by name elsewhere.
+//! Extended attributes: ordinary ones here; vectors, `user.vexfs.*` and access lists by name elsewhere.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -6,6 +6,7 @@ use core::fmt::Write;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
+use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
@@ -54,13 +55,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         if record.attributes.get() == 0 {
             return Err(Error::NoAttribute);
         }
-        match find(self, inode, name)? {
-            Some((_, bytes)) => value(self, inode, &bytes),
-            None => Err(Error::NoAttribute),
-        }
+        stored(self, inode, name)?.ok_or(Error::NoAttribute)
     }
 
-    /// Sets an attribute, or a vector.
+    /// Sets an attribute, a vector, or an access list.
     ///
     /// # Errors
     /// `Exists` and `NoAttribute` as `mode` asks; `ValueTooBig`; `TooManyAttributes`; for vectors what
@@ -85,25 +83,20 @@ impl<H: BlockDevice + Data> Volume<H> {
             return self.set_setting(inode, name, value, now);
         }
         control::check_writable(inode)?;
+        if let Some(list) = List::named(name) {
+            return self.set_list(inode, list, Some(value), caller, now);
+        }
         let records = value.len().div_ceil(value_max(self.layout.block_size)) as u64 * 2 + 8;
         self.transact(Budget::records(records), now, |tx| {
             let mut record = inode::load(tx, inode)?;
-            let old = find(tx, inode, name)?;
-            check_mode(old.is_some(), mode)?;
-            match old {
-                Some((place, bytes)) => remove(tx, inode, place, &bytes)?,
-                None => {
-                    check_list(tx, inode, &record, name.len())?;
-                    record.add_attribute()?;
-                }
-            }
-            put(tx, inode, name, value)?;
+            check_mode(find(tx, inode, name)?.is_some(), mode)?;
+            replace(tx, inode, &mut record, name, Some(value))?;
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)
         })
     }
 
-    /// Removes an attribute, or a vector.
+    /// Removes an attribute, a vector, or an access list; it is no error if there is no such list.
     pub fn remove_attribute(
         &mut self,
         inode: Ino,
@@ -119,11 +112,14 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::NotPermitted("user.vexfs attributes cannot be removed"));
         }
         control::check_writable(inode)?;
+        if let Some(list) = List::named(name) {
+            return self.set_list(inode, list, None, caller, now);
+        }
         self.transact(Budget::freeing(140), now, |tx| {
             let mut record = inode::load(tx, inode)?;
-            let (place, bytes) = find(tx, inode, name)?.ok_or(Error::NoAttribute)?;
-            remove(tx, inode, place, &bytes)?;
-            record.attributes.set(record.attributes.get().saturating_sub(1));
+            if !replace(tx, inode, &mut record, name, None)? {
+                return Err(Error::NoAttribute);
+            }
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)
         })
@@ -173,6 +169,41 @@ pub(crate) fn put<H: BlockDevice + Data>(
     tree::put(tx, Key::new(inode, Kind::Xattr, place), &bytes)
 }
 
+/// Puts an ordinary attribute in place of what it was, or takes it away; true if there was one. The inode's record
+/// is the caller's to store.
+pub(crate) fn replace<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    record: &mut InodeRecord,
+    name: &[u8],
+    value: Option<&[u8]>,
+) -> Result<bool> {
+    let old = find(tx, inode, name)?;
+    match (&old, value) {
+        (None, Some(_)) => {
+            check_list(tx, inode, record, name.len())?;
+            record.add_attribute()?;
+        }
+        (Some(_), None) => record.attributes.set(record.attributes.get().saturating_sub(1)),
+        _ => {}
+    }
+    if let Some((place, bytes)) = &old {
+        remove(tx, inode, *place, bytes)?;
+    }
+    if let Some(value) = value {
+        put(tx, inode, name, value)?;
+    }
+    Ok(old.is_some())
+}
+
+/// The value of an ordinary attribute, if there is one.
+pub(crate) fn stored<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    match find(nodes, inode, name)? {
+        Some((_, bytes)) => value(nodes, inode, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Drops file capabilities, as a write by anyone must.
 pub(crate) fn drop_capabilities<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
@@ -182,11 +213,7 @@ pub(crate) fn drop_capabilities<H: BlockDevice + Data>(
     if record.attributes.get() == 0 {
         return Ok(());
     }
-    if let Some((place, bytes)) = find(tx, inode, CAPABILITIES)? {
-        remove(tx, inode, place, &bytes)?;
-        record.attributes.set(record.attributes.get().saturating_sub(1));
-    }
-    Ok(())
+    replace(tx, inode, record, CAPABILITIES, None).map(|_| ())
 }
 
 /// Fails if a new name of `len` bytes would make the list of names longer than any tool can read.
@@ -302,18 +329,15 @@ fn kept_vector<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Vec<u8>> 
     if inode::load(nodes, inode)?.links.get() != 0 {
         return Err(Error::NoAttribute);
     }
-    match find(nodes, inode, name)? {
-        Some((_, bytes)) => value(nodes, inode, &bytes),
-        None => Err(Error::NoAttribute),
-    }
+    stored(nodes, inode, name)?.ok_or(Error::NoAttribute)
 }
 
 fn check_name(name: &[u8]) -> Result<()> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
         return Err(Error::Invalid("an attribute's name has 1 to 255 bytes, none of them NUL"));
     }
-    if name.starts_with(b"system.") {
-        return Err(Error::Unsupported("system attributes are not supported"));
+    if name.starts_with(b"system.") && List::named(name).is_none() {
+        return Err(Error::Unsupported("of the system attributes only POSIX access lists are supported"));
     }
     Ok(())
 }

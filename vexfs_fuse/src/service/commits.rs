@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vexfs_core::Result;
 use vexfs_core::commit::Sealed;
+use vexfs_core::device::BlockDevice;
 
 use super::{Failure, Service};
 use crate::clock::now;
@@ -28,17 +29,16 @@ impl Service {
         let (Some(sealed), covered) = self.seal()? else { return Ok(()) };
         // A flush that failed elsewhere may have taken the error that this one should have met.
         let written = sealed.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
-        let moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-        let mut volume = self.volume_mut();
-        match written {
-            Ok(()) => volume.publish(sealed)?,
-            Err(error) => {
-                volume.abandon(sealed);
-                return Err(error);
-            }
+        if let Err(error) = written {
+            self.volume_mut().abandon(sealed);
+            return Err(error);
         }
-        drop(volume);
-        drop(moving);
+        // Plans older than the seal may still use blocks that this commit frees; newer ones cannot.
+        drop(self.moving.write().unwrap_or_else(PoisonError::into_inner));
+        if self.discard {
+            self.discard_freed();
+        }
+        self.volume_mut().publish(sealed)?;
         self.durable.fetch_max(covered, Ordering::AcqRel);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.wake(|wake| wake.tidy = true);
@@ -51,6 +51,26 @@ impl Service {
         self.check()?;
         let sealed = volume.seal(now()).inspect_err(|error| volume.fail(Failure::Seal(*error)))?;
         Ok((sealed, self.changes.load(Ordering::Acquire)))
+    }
+
+    // Gives back to the device what the commit frees, which nobody uses until it is published.
+    fn discard_freed(&self) {
+        let mut freed = self.volume().freed().to_vec();
+        freed.sort_unstable_by_key(|run| run.start.0);
+        freed.dedup_by(|next, run| {
+            let joins = run.end() == next.start.0;
+            run.count += if joins { next.count } else { 0 };
+            joins
+        });
+        let block_size = u64::from(self.shown.block_size);
+        for run in freed {
+            let (offset, len) = (run.start.0 * block_size, run.count * block_size);
+            match self.disk.discard(offset, len) {
+                Ok(()) => self.discarded_bytes.fetch_add(len, Ordering::Relaxed),
+                // The space stays with the image; nothing is lost.
+                Err(error) => return log::warn!("freed blocks are not given back to the device: {error}"),
+            };
+        }
     }
 
     /// Commits every `interval` and when woken, and does the work that waits after each; until the service stops.

@@ -21,6 +21,12 @@ impl Report for Service {
             ("journal_records_total", "counter", "records of the journal", count(&self.log_records)),
             ("journal_bytes_total", "counter", "bytes of them", count(&self.log_bytes)),
             ("device_flushes_total", "counter", "flushes of the device", self.disk.flushes()),
+            (
+                "discarded_bytes_total",
+                "counter",
+                "bytes given back to the device",
+                count(&self.discarded_bytes),
+            ),
             ("fuse_reads_total", "counter", "reads that the kernel asked for", count(&self.reads)),
             ("fuse_read_bytes_total", "counter", "bytes of them", count(&self.read_bytes)),
             ("fuse_writes_total", "counter", "writes", count(&self.writes)),

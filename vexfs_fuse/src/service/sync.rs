@@ -1,6 +1,9 @@
 //! fsync: a record of the journal for all that changed, one for all callers that wait.
 
+use std::mem;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::thread;
 
 use vexfs_core::Result;
 use vexfs_core::operations::Sync;
@@ -8,7 +11,57 @@ use vexfs_core::operations::Sync;
 use super::Service;
 use crate::clock::now;
 
+/// What replies to one caller.
+struct Answer(Box<dyn FnOnce(Result<()>) + Send>);
+
+/// Callers of fsync that wait.
+#[derive(Default)]
+pub(super) struct Syncs {
+    waiting: Vec<Answer>,
+    /// A thread makes things durable, and takes whoever comes meanwhile along next.
+    led: bool,
+}
+
+// After a panic another thread may lead, and nobody waits for this one: a reply that is dropped says EIO.
+struct Leading<'s>(&'s Service);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            drop(mem::take(&mut *self.0.syncs()));
+        }
+    }
+}
+
 impl Service {
+    /// Makes everything durable that was changed before the call, as [`Service::sync`], and lets `answer` reply.
+    ///
+    /// One thread waits for the device, on behalf of all callers; the others go on serving.
+    pub fn sync_then(&self, answer: impl FnOnce(Result<()>) + Send + 'static) {
+        let mut syncs = self.syncs();
+        syncs.waiting.push(Answer(Box::new(answer)));
+        if mem::replace(&mut syncs.led, true) {
+            return;
+        }
+        drop(syncs);
+        let _leading = Leading(self);
+        while let Some(waiting) = self.waiting() {
+            let result = self.sync();
+            waiting.into_iter().for_each(|Answer(reply)| reply(result));
+        }
+    }
+
+    // All who wait now; if there is none, this thread leads no more.
+    fn waiting(&self) -> Option<Vec<Answer>> {
+        let mut syncs = self.syncs();
+        syncs.led = !syncs.waiting.is_empty();
+        syncs.led.then(|| mem::take(&mut syncs.waiting))
+    }
+
+    fn syncs(&self) -> MutexGuard<'_, Syncs> {
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes everything durable that was changed before the call: by a record of the journal, or a commit where that
     /// will not do.
     ///

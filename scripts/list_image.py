@@ -1,0 +1,51 @@
+"""What a VexFS image holds as JSON, in the form of the listings in tests/golden/: a part of read_image.py."""
+
+import hashlib
+import json
+
+from read_image import ELEMENTS, ORPHAN, ORPHAN_RECORD, TYPES, printable
+
+METRICS = ["cosine", "l2", "ip", "hamming"]
+
+
+def listing(image):
+    s, vectors, collections = image.super, {}, []
+    digest = lambda data: hashlib.sha256(data).hexdigest()
+    for collection in sorted(image.collections()):
+        record, inode = collection.record, image.inode(collection.inode)
+        collections.append({
+            "name": printable(collection.name), "element": ELEMENTS[record.element][0], "dimensions": record.dimensions,
+            "metric": METRICS[record.metric], "model": printable(collection.model), "rows": record.rows,
+            "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid})
+        for row, header, name, data in image.rows(collection):
+            entry = {"name": printable(name), "row": row, "sha256": digest(data)}
+            vectors.setdefault(header.file_inode, []).append((collection.name, header.n, header, entry))
+    files = []
+    for path, number, inode in image.walk():
+        kind = TYPES[inode.mode >> 12]
+        file = {"path": printable(path), "type": kind, "inode": number, "mode": f"{inode.mode & 0o7777:04o}",
+                "uid": inode.uid, "gid": inode.gid, "links": inode.links, "size": inode.size,
+                "modified": f"{inode.modified}.{inode.modified_ns:09}"}
+        if kind in ("char", "block"):
+            file["device"] = inode.device
+        elif kind == "symlink":
+            file["target"] = printable(image.inline(number, inode))
+        elif kind == "file":
+            file["sha256"] = image.sha256(number, inode)
+        for name, data in sorted((name, data) for _, name, data in image.xattrs(number)):
+            value = {"hex": data.hex()} if len(data) <= 64 else {"sha256": digest(data)}
+            file.setdefault("xattrs", {})[printable(name)] = {"size": len(data), **value}
+        for _, _, header, entry in sorted(vectors.get(number, ()), key=lambda vector: vector[:2]):
+            file.setdefault("vectors", []).append({**entry, "stale": header.content_version != inode.version})
+        files.append(file)
+    orphans = [{"inode": number, "kind": ORPHAN_RECORD.parse(value, f"orphan {number}").kind}
+               for number, value in image.records(32, ORPHAN)]
+    label = printable(s.label.rstrip(b"\0"))
+    volume = {"block_size": s.block_size, "uuid": s.uuid.hex(), "label": label, "inodes": s.inode_count}
+    return {"volume": [volume], "collections": collections, "files": files, "orphans": orphans}
+
+
+def to_json(parts):
+    """One line an entry, so that listings can be compared by diff."""
+    line = lambda entry: json.dumps(entry, separators=(",", ":"))
+    return "{" + ",\n".join(f'"{name}":[\n' + ",\n".join(map(line, part)) + "]" for name, part in parts.items()) + "}"
