@@ -261,7 +261,7 @@ fn names_of_any_bytes_are_refused_or_kept() {
     sim::format(&device, 4096).expect("formats");
     let mut volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
     let root = Caller { uid: 0, gid: 0, in_group: &|_| false };
-    let new = |kind| NewInode { kind, permissions: 0o700, uid: 0, gid: 0, device: 0 };
+    let new = |kind| NewInode { kind, permissions: 0o700, umask: 0, uid: 0, gid: 0, device: 0 };
     let file = volume.create(ROOT, b"file", &new(FileKind::Regular), NOW).expect("creates").inode;
     let (mut refused, mut done) = (0u64, 0u64);
     for seed in 0..rounds(12_000) {

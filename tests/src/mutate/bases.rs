@@ -1,7 +1,7 @@
 //! The images that are damaged: recipes that give the same bytes every time.
 
 use vexfs_core::device::Direct;
-use vexfs_core::format::{FileKind, ROOT};
+use vexfs_core::format::{ACL_ACCESS, ACL_VERSION, FileKind, ROOT, acl_tag};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Caller, Changes, NewInode, RenameFlags, SetMode};
 use vexfs_core::volume::Volume;
@@ -47,7 +47,7 @@ fn journal_image(size: u64, seed: u64) -> Result<Image, String> {
 
 fn journal(volume: &mut Volume<Direct<SimDevice>>) -> vexfs_core::Result<()> {
     let now = Time { seconds: 1_700_000_000, nanoseconds: 0 };
-    let new = NewInode { kind: FileKind::Regular, permissions: 0o600, uid: 7, gid: 7, device: 0 };
+    let new = NewInode { kind: FileKind::Regular, permissions: 0o600, umask: 0, uid: 7, gid: 7, device: 0 };
     let root = Caller { uid: 0, gid: 0, in_group: &|_| false };
     for number in 0..5 {
         let name = format!("synced {number}");
@@ -57,6 +57,7 @@ fn journal(volume: &mut Volume<Direct<SimDevice>>) -> vexfs_core::Result<()> {
         let vector = vec![number as u8; 64];
         volume.set_attribute(inode, b"user.vector.synced:i8", &vector, SetMode::Any, &root, now)?;
         volume.set_attribute(inode, b"user.large", &[b'x'; 3000], SetMode::Any, &root, now)?;
+        volume.set_attribute(inode, ACL_ACCESS, &list(), SetMode::Any, &root, now)?;
         volume.sync(now)?;
         if number == 3 {
             let changes = Changes { size: Some(10), ..Changes::default() };
@@ -73,6 +74,24 @@ fn journal(volume: &mut Volume<Direct<SimDevice>>) -> vexfs_core::Result<()> {
         }
     }
     Ok(())
+}
+
+// An access list: owner, a user by number, group, mask, others.
+fn list() -> Vec<u8> {
+    let entries = [
+        (acl_tag::OWNER, 7, u32::MAX),
+        (acl_tag::USER, 6, 1000),
+        (acl_tag::OWNING_GROUP, 4, u32::MAX),
+        (acl_tag::MASK, 6, u32::MAX),
+        (acl_tag::OTHER, 0, u32::MAX),
+    ];
+    let mut bytes = ACL_VERSION.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(u16::to_le_bytes(permissions));
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
 }
 
 // What random operations leave, with files that are open, rows that wait, and a truncate that waits.
