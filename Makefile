@@ -77,6 +77,7 @@ test: setup-test ## everything: check, crash tests, planted bugs, kernel object,
 	$(MAKE) check
 	$(MAKE) build
 	$(MAKE) test-cargo
+	$(MAKE) test-fuzz
 	$(MAKE) test-bugs
 	$(MAKE) kernel-core
 	$(MAKE) test-posix
@@ -89,6 +90,15 @@ test-fast: setup-demo build ## the mount tests without the slow ones [ONLY=expre
 .PHONY: test-cargo
 test-cargo: setup-build ## unit, model, crash, fault and corruption tests
 	cargo test --workspace --release
+
+.PHONY: test-fuzz
+test-fuzz: setup-build ## damaged images with right checksums, nodes and names of any bytes, repairs [IMAGES=2000]
+	$(if $(IMAGES),VEXFS_IMAGES=$(IMAGES)) cargo test --profile fuzz --package vexfs_tests \
+		--test mutants --test decode --test repair -- --nocapture
+
+.PHONY: soak-fuzz
+soak-fuzz: setup-build ## as many damaged images as asked for, going on where the last run ended [IMAGES=1000000]
+	IMAGES=$(or $(IMAGES),1000000) scripts/soak-fuzz.sh
 
 .PHONY: test-bugs
 test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each

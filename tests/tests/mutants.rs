@@ -1,7 +1,8 @@
 //! P8: any image: no panic, no hang, memory bounded; and what a repair can mend it mends in one run.
 //!
 //! Images with some of everything are damaged from a seed, their checksums sealed again, and everything is done with
-//! them that a host does. `VEXFS_IMAGES=N` does N of them, `VEXFS_SEED=S` begins at another seed (with N = 1 it
+//! them that a host does: 2,000 by `make test-fuzz`, whose profile finds overflows and wrong assumptions, fewer where
+//! those pass in silence. `VEXFS_IMAGES=N` does N of them, `VEXFS_SEED=S` begins at another seed (with N = 1 it
 //! repeats one); a failure prints a line for `tests/corpus/mutants.txt`, where each line was a bug once.
 
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ fn kind_of(why: &str) -> String {
 #[test]
 fn any_image_is_handled_calmly() {
     let subjects = subjects();
-    let count = number("VEXFS_IMAGES").unwrap_or(if cfg!(debug_assertions) { 300 } else { 2000 });
+    let count = number("VEXFS_IMAGES").unwrap_or(if cfg!(debug_assertions) { 2000 } else { 200 });
     let first = number("VEXFS_SEED").unwrap_or(0);
     let mut kinds: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut total = Verdict::default();

@@ -21,6 +21,8 @@ pub enum Edit {
     Node(Vec<u16>, usize, Vec<u8>),
     /// `space LEVEL.INDEX AT HEX`: other bytes in a block of the free-space map.
     Space(usize, usize, usize, Vec<u8>),
+    /// `log NUMBER AT HEX`: other bytes in a record of the journal.
+    Log(usize, usize, Vec<u8>),
     /// `super AT HEX`: other bytes in the superblock.
     Superblock(usize, Vec<u8>),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Edit {
             Self::Space(level, index, from, bytes) => {
                 write!(f, "space {level}.{index} {from} {}", hex(bytes))
             }
+            Self::Log(number, from, bytes) => write!(f, "log {number} {from} {}", hex(bytes)),
             Self::Superblock(from, bytes) => write!(f, "super {from} {}", hex(bytes)),
         }
     }
@@ -63,6 +66,7 @@ impl FromStr for Edit {
                 let (level, index) = place.split_once('.').ok_or_else(wrong)?;
                 Self::Space(at(level)?, at(index)?, at(from)?, unhex(bytes)?)
             }
+            ["log", number, from, bytes] => Self::Log(at(number)?, at(from)?, unhex(bytes)?),
             ["super", from, bytes] => Self::Superblock(at(from)?, unhex(bytes)?),
             _ => return Err(wrong()),
         })
@@ -125,6 +129,7 @@ mod tests {
             Edit::Node(vec![], 0, vec![9]),
             Edit::Node(vec![1, 200], 4, vec![9, 8]),
             Edit::Space(1, 0, 16, vec![3]),
+            Edit::Log(3, 8, vec![7]),
             Edit::Superblock(40, vec![1, 2, 3, 4]),
         ];
         assert_eq!(parse_line(&line(&edits)), Ok(edits));

@@ -137,12 +137,12 @@ impl Exercise {
         let meter = self.meter.clone();
         match self.call("mount", || Volume::mount(meter, options)) {
             Ok(mut volume) => {
-                walk::everything(self, &volume, subject);
+                walk::everything(self, &volume, subject, 1);
                 for _ in 0..OPERATIONS {
                     operations::one(self, &mut volume, subject, &mut random);
                 }
                 self.settle(&mut volume);
-                walk::everything(self, &volume, subject);
+                walk::everything(self, &volume, subject, 5);
             }
             Err(_) => self.verdict.refused = true,
         }
@@ -153,7 +153,7 @@ impl Exercise {
         let meter = self.meter.clone();
         let mounted = self.call("mount", || Volume::mount(meter, options));
         match mounted {
-            Ok(volume) => walk::everything(self, &volume, subject),
+            Ok(volume) => walk::everything(self, &volume, subject, 3),
             Err(_) if !checkable => {}
             Err(error) => self.wrong.push(format!("no mount after a repair: {error}")),
         }
@@ -216,11 +216,7 @@ impl Exercise {
         tell: &mut dyn FnMut(&Finding),
     ) -> (u64, Result<CheckReport>) {
         let mut errors = 0;
-        let debug = std::env::var_os("DBG").is_some();
         let mut found = |finding: &Finding| {
-            if debug {
-                eprintln!("{}{} {finding}", options.repair, options.salvage);
-            }
             errors += u64::from(finding.is_error());
             tell(finding);
         };

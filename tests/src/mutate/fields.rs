@@ -4,8 +4,8 @@ use std::mem::{offset_of, size_of};
 
 use vexfs_core::format::{
     BlankRecord, CollectionRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord, Kind, LinkRecord,
-    NodeHeader, OrphanRecord, PointerRecord, RowRecord, Slot, SpaceEntry, Superblock, VectorHeader,
-    VectorRecord, XattrRecord,
+    LogEntry, LogHeader, NodeHeader, OrphanRecord, PointerRecord, RowRecord, Slot, SpaceEntry, Superblock,
+    VectorHeader, VectorRecord, XattrRecord,
 };
 
 /// A field: byte offset and width, 1 to 8.
@@ -60,6 +60,19 @@ pub(super) fn of_slot() -> Vec<Field> {
 /// The fields of a pointer to a node.
 pub(super) fn of_pointer() -> Vec<Field> {
     fields!(PointerRecord: block, generation, checksum, reserved)
+}
+
+/// The fields of the head of a record of the journal.
+pub(super) fn of_log_header() -> Vec<Field> {
+    let mut all = fields!(LogHeader: magic, checksum, length, entries, uuid, base, sequence, next_inode,
+        next_vector, inode_count, next_collection, written, reserved);
+    all.retain(|field| field.0 != offset_of!(LogHeader, checksum));
+    all
+}
+
+/// The fields of an entry of a record of the journal.
+pub(super) fn of_log_entry() -> Vec<Field> {
+    fields!(LogEntry: kind, key_kind, reserved, len, first, second)
 }
 
 /// The fields of an entry of the free-space map.

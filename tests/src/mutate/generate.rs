@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vexfs_core::format::{Key, Kind, NODE_HEADER, SLOT, SpaceEntry, Superblock};
-use zerocopy::IntoBytes;
+use vexfs_core::format::{
+    Key, Kind, LOG_ENTRY, LOG_HEADER, LogEntry, NODE_HEADER, SLOT, SpaceEntry, Superblock,
+};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::edit::Edit;
 use super::fields::{self, Field};
@@ -44,6 +46,10 @@ impl<'a> Chooser<'a> {
 
     /// One to four changes that belong together or not.
     pub fn edits(&mut self) -> Vec<Edit> {
+        if !self.subject.log.is_empty() && self.random.one_in(2) {
+            let count = 1 + self.random.index(3);
+            return (0..count).map(|_| self.log()).collect();
+        }
         let count = 1 + self.random.index(8) / 5 + self.random.index(8) / 6;
         let mut edits = Vec::new();
         for _ in 0..count {
@@ -230,6 +236,40 @@ impl<'a> Chooser<'a> {
         let other = &self.subject.nodes[self.random.index(self.subject.nodes.len())];
         let record = vexfs_core::format::PointerRecord::from(other.pointer);
         Edit::Node(node.way.clone(), at, record.as_bytes().to_vec())
+    }
+
+    // A field of a record of the journal, of one of its entries, or of a value in it.
+    fn log(&mut self) -> Edit {
+        let number = self.random.index(self.subject.log.len());
+        let (_, bytes) = &self.subject.log[number];
+        if self.random.one_in(3) {
+            let field = self.random.pick(&fields::of_log_header());
+            return Edit::Log(number, field.0, self.changed(bytes, field));
+        }
+        let mut entries = Vec::new();
+        let mut at = LOG_HEADER;
+        while let Some(Ok((entry, _))) = bytes.get(at..).map(LogEntry::read_from_prefix) {
+            entries.push((at, entry));
+            at += LOG_ENTRY + entry.len.get() as usize;
+        }
+        let (at, entry) = self.random.pick(&entries);
+        let of_value = fields::of_kind(entry.key_kind);
+        let (from, width) = match self.random.below(3) {
+            0 if !of_value.is_empty() && entry.len.get() > 0 => {
+                let (from, width) = self.random.pick(&of_value);
+                (at + LOG_ENTRY + from, width)
+            }
+            1 if self.random.one_in(3) => {
+                // Another entry's head in place of this one's.
+                let (other, _) = self.random.pick(&entries);
+                return Edit::Log(number, at, bytes[other..other + LOG_ENTRY].to_vec());
+            }
+            _ => {
+                let (from, width) = self.random.pick(&fields::of_log_entry());
+                (at + from, width)
+            }
+        };
+        Edit::Log(number, from, self.changed(bytes, (from, width)))
     }
 
     fn superblock(&mut self) -> Edit {

@@ -8,8 +8,8 @@ use std::mem::{offset_of, size_of};
 
 use vexfs_core::checksum::crc32;
 use vexfs_core::format::{
-    Key, Layout, Node, NodeWriter, Pointer, PointerRecord, SUPERBLOCK, SpaceEntry, SpaceLayout, Superblock,
-    slot_offsets,
+    Key, LOG_ALIGN, LOG_HEADER, LOG_MAGIC, Layout, LogHeader, NODE_HEADER, Node, NodeWriter, Pointer,
+    PointerRecord, SLOT, SUPERBLOCK, Slot, SpaceEntry, SpaceLayout, Superblock, slot_offsets,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -27,6 +27,8 @@ pub struct Subject {
     pub nodes: Vec<SubjectNode>,
     /// All records, in order.
     pub records: Vec<(Key, Vec<u8>)>,
+    /// The records of the journal on the newest superblock: byte offset on the device, bytes.
+    pub log: Vec<(u64, Vec<u8>)>,
 }
 
 /// A node of the image.
@@ -49,6 +51,8 @@ struct Draft<'a> {
     nodes: BTreeMap<usize, Vec<u8>>,
     /// By level and index.
     map: BTreeMap<(usize, u64), Vec<u8>>,
+    /// By number.
+    log: BTreeMap<usize, Vec<u8>>,
     superblock: [u8; SUPERBLOCK],
 }
 
@@ -65,10 +69,31 @@ impl Subject {
         }
         let superblock = newest.ok_or("no superblock")?;
         let layout = superblock.layout().map_err(|error| error.to_string())?;
-        let mut subject = Self { image, superblock, layout, nodes: Vec::new(), records: Vec::new() };
+        let mut subject =
+            Self { image, superblock, layout, nodes: Vec::new(), records: Vec::new(), log: Vec::new() };
         let root = Pointer::from(superblock.root);
         subject.descend(root, superblock.root_level.get(), Key::MIN, &mut Vec::new())?;
+        subject.read_log();
         Ok(subject)
+    }
+
+    fn read_log(&mut self) {
+        let block_size = u64::from(self.layout.block_size);
+        let mut at = self.layout.journal_start * block_size;
+        loop {
+            let mut head = [0; LOG_HEADER];
+            self.image.read(at, &mut head);
+            let Ok(header) = LogHeader::read_from_bytes(&head) else { return };
+            let ours = header.magic.get() == LOG_MAGIC && header.base == self.superblock.generation;
+            if !ours || header.sequence.get() != self.log.len() as u64 {
+                return;
+            }
+            let mut bytes = vec![0; header.length.get() as usize];
+            self.image.read(at, &mut bytes);
+            let len = bytes.len() as u64;
+            self.log.push((at, bytes));
+            at += len.next_multiple_of(LOG_ALIGN);
+        }
     }
 
     fn descend(&mut self, pointer: Pointer, level: u32, low: Key, way: &mut Vec<u16>) -> Result<(), String> {
@@ -108,7 +133,13 @@ impl Subject {
     pub fn with(&self, edits: &[Edit]) -> Image {
         let mut superblock = [0; SUPERBLOCK];
         superblock.copy_from_slice(self.superblock.as_bytes());
-        let mut draft = Draft { subject: self, nodes: BTreeMap::new(), map: BTreeMap::new(), superblock };
+        let mut draft = Draft {
+            subject: self,
+            nodes: BTreeMap::new(),
+            map: BTreeMap::new(),
+            log: BTreeMap::new(),
+            superblock,
+        };
         for edit in edits {
             draft.apply(edit);
         }
@@ -170,6 +201,11 @@ impl Draft<'_> {
                     patch(block, *from, bytes);
                 }
             }
+            Edit::Log(number, from, bytes) => {
+                if let Some((_, old)) = self.subject.log.get(*number) {
+                    patch(self.log.entry(*number).or_insert_with(|| old.clone()), *from, bytes);
+                }
+            }
             Edit::Superblock(..) => {}
         }
     }
@@ -205,31 +241,37 @@ impl Draft<'_> {
         let subject = self.subject;
         let mut order: Vec<usize> = (0..subject.nodes.len()).collect();
         order.sort_by_key(|index| subject.nodes[*index].level);
-        let mut sums: BTreeMap<u64, u32> =
-            subject.nodes.iter().map(|node| (node.pointer.block, node.pointer.checksum)).collect();
+        // Of lower levels alone: a pointer that leads up keeps the checksum that it was given.
+        let mut sums: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut level = 0;
+        let mut same_level: Vec<(u64, u32)> = Vec::new();
         let mut changed: BTreeSet<u64> = BTreeSet::new();
         for index in order {
             let node = &subject.nodes[index];
+            if node.level > level {
+                level = node.level;
+                sums.extend(same_level.drain(..));
+            }
             let base = self.nodes.get(&index).unwrap_or(&node.bytes);
             let mut bytes = base.clone();
             if node.level > 0 {
-                for (key, value) in records(base) {
-                    let Ok(pointer) = PointerRecord::read_from_bytes(&value) else { continue };
-                    let block = pointer.block.get();
-                    let known = self.nodes.contains_key(&index) || changed.contains(&block);
-                    let (true, Some(sum)) = (known, sums.get(&block)) else { continue };
-                    let sealed = PointerRecord { checksum: (*sum).into(), ..pointer };
-                    if let Ok(slot) = Node::new(base).search(key) {
-                        NodeWriter::new(&mut bytes).replace(slot, sealed.as_bytes());
-                    }
+                let parent = Node::new(base);
+                for slot in 0..parent.count() {
+                    let Some(pointer) = parent.pointer(slot) else { continue };
+                    let known = self.nodes.contains_key(&index) || changed.contains(&pointer.block);
+                    let (true, Some(sum)) = (known, sums.get(&pointer.block)) else { continue };
+                    let value = NODE_HEADER + slot * SLOT + offset_of!(Slot, value);
+                    let at = usize::from(u16::from_le_bytes([base[value], base[value + 1]]));
+                    patch(&mut bytes, at + offset_of!(PointerRecord, checksum), &sum.to_le_bytes());
                 }
             }
+            same_level.push((node.pointer.block, crc32(&bytes)));
             if bytes != node.bytes {
-                sums.insert(node.pointer.block, crc32(&bytes));
                 changed.insert(node.pointer.block);
                 self.nodes.insert(index, bytes);
             }
         }
+        sums.extend(same_level);
         if let Some(sum) = sums.get(&Pointer::from(subject.superblock.root).block) {
             let at = offset_of!(Superblock, root) + offset_of!(PointerRecord, checksum);
             patch(&mut self.superblock, at, &sum.to_le_bytes());
@@ -293,6 +335,15 @@ impl Draft<'_> {
             for slot in 0..2 {
                 image.write(layout.space.block(*level, *index, slot) * block_size, bytes);
             }
+        }
+        for (number, mut bytes) in self.log {
+            let at = offset_of!(LogHeader, checksum);
+            patch(&mut bytes, at, &[0; 4]);
+            // Of as many bytes as it says that it has, if it has them.
+            let length = LogHeader::read_from_prefix(&bytes).map_or(0, |(header, _)| header.length.get());
+            let sum = crc32(bytes.get(..length as usize).unwrap_or(&bytes));
+            patch(&mut bytes, at, &sum.to_le_bytes());
+            image.write(self.subject.log[number].0, &bytes);
         }
         let Ok(superblock) = Superblock::read_from_bytes(&self.superblock) else { return image };
         let offsets = slot_offsets(layout.size());

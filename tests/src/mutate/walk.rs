@@ -32,8 +32,8 @@ impl Report for Nothing {
     }
 }
 
-/// All of it.
-pub(super) fn everything(exercise: &mut Exercise, volume: &Volume<Meter>, subject: &Subject) {
+/// All of it, of every inode; of one in `share` inodes, contents and attributes too.
+pub(super) fn everything(exercise: &mut Exercise, volume: &Volume<Meter>, subject: &Subject, share: u64) {
     let mut waiting = vec![ROOT, CONTROL];
     let mut seen: BTreeSet<u64> = BTreeSet::new();
     let inodes = subject.records.iter().filter(|(key, _)| key.kind == Kind::Inode as u8);
@@ -44,14 +44,21 @@ pub(super) fn everything(exercise: &mut Exercise, volume: &Volume<Meter>, subjec
         if !seen.insert(inode.0) {
             continue;
         }
-        one(exercise, volume, inode, &mut waiting);
+        let whole = inode.0 % share == 0 || inode.0 < 64 || inode.0 >= 1 << 48;
+        one(exercise, volume, inode, whole, &mut waiting);
     }
 }
 
-fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, waiting: &mut Vec<Ino>) {
+fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool, waiting: &mut Vec<Ino>) {
     let found = exercise.call("attributes", || volume.attributes(inode));
     exercise.probe("path", || volume.path(inode));
     exercise.probe("vectors_of", || volume.vectors_of(inode, &mut |_| {}));
+    if !whole {
+        if found.is_ok_and(|found| found.kind == FileKind::Directory) {
+            directory(exercise, volume, inode, waiting);
+        }
+        return;
+    }
     attributes(exercise, volume, inode);
     if let Some((id, 0)) = collection_part(inode) {
         collection(exercise, volume, id, waiting);

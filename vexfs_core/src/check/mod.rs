@@ -98,21 +98,20 @@ pub fn check<H: BlockDevice + Data>(
     if !options.repair {
         return Ok(seen.report);
     }
-    let mut repaired = repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
-    // What waited and was finished may have changed counts that were right, where something else is damaged.
+    repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
+    let mut left = seen.report.errors;
+    // Where something is damaged that stays so, what waited and was finished may have changed what was right.
     for _ in 0..ROUNDS_MAX {
-        if repaired == 0 {
+        if left == 0 {
             break;
         }
         let again = look(&volume, Trouble::default(), false, options, &mut |_| {}, &mut |_, _| {})?;
-        repaired = seen.report.errors.saturating_sub(again.report.errors);
-        if again.repairs.is_empty()
-            || repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0
-        {
+        left = again.report.errors;
+        if repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0 {
             break;
         }
     }
-    Ok(CheckReport { repaired, ..seen.report })
+    Ok(CheckReport { repaired: seen.report.errors.saturating_sub(left), ..seen.report })
 }
 
 /// What one look at everything saw, and what can be done about it.

@@ -17,8 +17,14 @@ pub(super) fn tree<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<
     reserve(volume, state, &root);
     let mut group = Group::new(0);
     node(volume, state, &root, &mut group)?;
-    group.finish(volume, state)?;
+    finish(volume, state, group)?;
     inodes::essential(volume, state)
+}
+
+// Ends an inode; what it refers to may be damaged.
+fn finish<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>, group: Group) -> Result<()> {
+    let finished = group.finish(volume, state);
+    state.absorb(finished).map(|_| ())
 }
 
 // Notes the blocks of all nodes; reads those above the leaves alone.
@@ -75,7 +81,8 @@ fn node<H: BlockDevice + Data>(
             continue;
         }
         if key.inode != group.inode {
-            core::mem::replace(group, Group::new(key.inode)).finish(volume, state)?;
+            let before = core::mem::replace(group, Group::new(key.inode));
+            finish(volume, state, before)?;
         }
         let visited = group.visit(volume, state, key, node_bytes.value(index));
         if state.absorb(visited)?.is_none() {

@@ -294,7 +294,7 @@ impl<'a> Node<'a> {
 
     /// Bytes that slots and values take.
     pub fn used(&self) -> usize {
-        self.bytes.len() - NODE_HEADER - self.room()
+        self.bytes.len().saturating_sub(NODE_HEADER + self.room())
     }
 
     /// True if what is free is zero.

@@ -167,8 +167,8 @@ impl Superblock {
         if self.free_blocks.get() > layout.data_blocks {
             return Err(bad("more blocks free than there are"));
         }
-        if self.tree_blocks.get() > layout.data_blocks || self.inode_count.get() > layout.size() {
-            return Err(bad("more tree blocks or inodes than there is room for"));
+        if self.tree_blocks.get() > layout.data_blocks {
+            return Err(bad("more tree blocks than there are blocks"));
         }
         if self.next_inode.get() < super::FIRST_INODE.0 || self.next_inode.get() >= super::COLLECTION_INODES {
             return Err(bad("next inode number out of range"));

@@ -1,0 +1,206 @@
+//! Repairs: what is lost with the free-space map, the journal or a node, and that nothing else is.
+
+use std::collections::BTreeMap;
+
+use vexfs_core::check::{CheckOptions, CheckReport, Finding, check};
+use vexfs_core::device::{BlockDevice, Direct};
+use vexfs_core::format::{FileKind, Key, Kind, ROOT};
+use vexfs_core::numbers::{Ino, Time};
+use vexfs_core::volume::{MountOptions, Volume};
+use vexfs_tests::check::check_clean;
+use vexfs_tests::image::Image;
+use vexfs_tests::mutate::bases;
+use vexfs_tests::mutate::edit::Edit;
+use vexfs_tests::mutate::subject::Subject;
+use vexfs_tests::sim::SimDevice;
+
+const NOW: Time = Time { seconds: 1_900_000_000, nanoseconds: 0 };
+const REPAIR: CheckOptions = CheckOptions { repair: true, salvage: false, vectors: true, now: NOW };
+const SALVAGE: CheckOptions = CheckOptions { repair: true, salvage: true, vectors: true, now: NOW };
+
+fn subject(name: &str) -> Subject {
+    Subject::new(bases::image(name).expect("a base image")).expect("a whole base image")
+}
+
+fn run(image: &Image, options: CheckOptions) -> (SimDevice, CheckReport, Vec<String>) {
+    let device = SimDevice::from_image(image.clone());
+    let mut findings = Vec::new();
+    let mut found = |finding: &Finding| findings.push(finding.to_string());
+    let report = check(Direct(device.clone()), options, &mut found, &mut |_, _| {}).expect("a check");
+    (device, report, findings)
+}
+
+/// Type and bytes of every inode of the base image that can be read.
+fn contents(device: &SimDevice, subject: &Subject) -> BTreeMap<u64, (FileKind, Vec<u8>)> {
+    let volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
+    let inodes = subject.records.iter().filter(|(key, _)| key.kind == Kind::Inode as u8);
+    let read = |inode: u64| {
+        let found = volume.attributes(Ino(inode)).ok()?;
+        let mut bytes = vec![0; found.size.min(1 << 20) as usize];
+        match found.kind {
+            FileKind::Regular => drop(volume.read(Ino(inode), 0, &mut bytes).ok()?),
+            FileKind::Symlink => bytes = volume.read_link(Ino(inode)).ok()?,
+            _ => bytes.clear(),
+        }
+        Some((inode, (found.kind, bytes)))
+    };
+    // The bytes of a matrix show which rows are free, and a repair may free some.
+    inodes.filter_map(|(key, _)| read(key.inode)).filter(|(inode, _)| *inode < 1 << 48).collect()
+}
+
+#[test]
+fn a_wrong_free_space_map_is_made_right_and_nothing_is_lost() {
+    for name in ["golden-4k", "random-8k", "large-4k"] {
+        let subject = subject(name);
+        let before = contents(&SimDevice::from_image(subject.image().clone()), &subject);
+        let layout = subject.layout;
+        let block = u64::from(layout.block_size);
+        let root = subject.nodes[0].pointer.block - layout.data_start;
+        let byte = (root / 8) as usize;
+        let last = (layout.data_blocks.min(block * 8) / 8 - 1) as usize;
+        let mut cases: Vec<(&str, Image)> = vec![
+            ("leaked", subject.with(&[Edit::Space(0, 0, last - 40, vec![0xff; 40])])),
+            ("marked free", subject.with(&[Edit::Space(0, 0, byte, vec![0])])),
+            ("all marked free", subject.with(&[Edit::Space(0, 0, 0, vec![0; last + 1])])),
+        ];
+        // Without new checksums: a bitmap block and an index block that cannot be used, in both places.
+        for level in 0..2 {
+            let mut image = subject.image().clone();
+            for slot in 0..2 {
+                image.write(layout.space.block(level, 0, slot) * block + 3, &[0x5a]);
+            }
+            cases.push(("unusable", image));
+        }
+        for (what, image) in cases {
+            let (device, report, findings) = run(&image, REPAIR);
+            assert!(report.errors > 0, "{name}, {what}: nothing found");
+            assert_eq!(report.repaired, report.errors, "{name}, {what}: {findings:?}");
+            check_clean(&device).unwrap_or_else(|why| panic!("{name}, {what}: {why}"));
+            let after = contents(&device, &subject);
+            assert!(before.iter().all(|found| !waits(&subject, *found.0) || after.contains_key(found.0)));
+            for (inode, found) in &after {
+                assert_eq!(Some(found), before.get(inode), "{name}, {what}: inode {inode}");
+            }
+        }
+    }
+}
+
+// True if an inode is not on the orphan list: a repair frees those that are.
+fn waits(subject: &Subject, inode: u64) -> bool {
+    subject.value(Key::new(vexfs_core::format::ORPHANS, Kind::Orphan, inode)).is_none()
+}
+
+#[test]
+fn a_lost_map_does_not_lose_the_journal() {
+    let subject = subject("journal-4k");
+    assert!(!subject.log.is_empty());
+    let layout = subject.layout;
+    let mut image = subject.image().clone();
+    for slot in 0..2 {
+        image.write(layout.space.block(0, 0, slot) * u64::from(layout.block_size), &[0x5a; 9]);
+    }
+    for options in [REPAIR, SALVAGE] {
+        let (device, report, findings) = run(&image, options);
+        assert_eq!(report.repaired, report.errors, "{findings:?}");
+        check_clean(&device).expect("clean");
+        let volume = Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+        let synced = volume.lookup(ROOT, b"synced 4").expect("what was synced last is there");
+        assert_eq!(synced.size, 2800);
+    }
+}
+
+#[test]
+fn a_salvage_keeps_all_that_a_damaged_node_did_not_hold() {
+    let (mut kept, mut lost, mut attached) = (0, 0, 0);
+    for name in ["golden-4k", "random-4k", "golden-16k"] {
+        let subject = subject(name);
+        let before = contents(&SimDevice::from_image(subject.image().clone()), &subject);
+        let leaves: Vec<usize> =
+            (0..subject.nodes.len()).filter(|at| subject.nodes[*at].level == 0).collect();
+        for (number, index) in leaves.iter().enumerate() {
+            let node = &subject.nodes[*index];
+            let high = leaves.get(number + 1).map_or(Key::MAX, |next| subject.nodes[*next].low);
+            let mut image = subject.image().clone();
+            let offset = node.pointer.block * u64::from(subject.layout.block_size);
+            image.write(offset + 100, &[node.bytes[100] ^ 4]);
+            let (device, report, findings) = run(&image, SALVAGE);
+            assert!(report.errors > 0, "{name}, node {number}");
+            assert_eq!(report.repaired, report.errors, "{name}, node {number}: {findings:?}");
+            check_clean(&device).unwrap_or_else(|why| panic!("{name}, node {number}: {why}"));
+            let after = contents(&device, &subject);
+            for (inode, found) in before.iter().filter(|found| waits(&subject, *found.0)) {
+                let inside = *inode >= node.low.inode && *inode <= high.inode;
+                if inside {
+                    lost += usize::from(after.get(inode) != Some(found));
+                } else {
+                    assert_eq!(after.get(inode), Some(found), "{name}, node {number}: inode {inode}");
+                    kept += 1;
+                }
+            }
+            let volume = Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+            if let Ok(found) = volume.lookup(ROOT, b"lost+found") {
+                let mut count = |_: vexfs_core::operations::Entry<'_>| {
+                    attached += 1;
+                    true
+                };
+                volume.read_directory(found.inode, 0, &mut count).expect("can be listed");
+            }
+        }
+    }
+    println!("inodes: {kept} kept, {lost} in damaged nodes, {attached} in lost+found");
+    assert!(kept > 1000 && lost > 10 && attached > 10);
+}
+
+#[test]
+fn a_tree_in_a_circle_is_refused_though_its_checksums_are_right() {
+    // A node that points to itself, and whose CRC-32 says so: four bytes of its padding make it come out.
+    let subject = subject("golden-4k");
+    let index = subject.nodes.iter().position(|node| node.level == 1).expect("a node above the leaves");
+    let mut bytes = subject.nodes[index].bytes.clone();
+    let pointer = subject.nodes[index].pointer;
+    let slot = vexfs_core::format::NODE_HEADER + std::mem::offset_of!(vexfs_core::format::Slot, value);
+    let at = usize::from(u16::from_le_bytes([bytes[slot], bytes[slot + 1]]));
+    let wanted = 0x1234_5678u32;
+    bytes[at..at + 8].copy_from_slice(&pointer.block.to_le_bytes());
+    bytes[at + 8..at + 16].copy_from_slice(&pointer.generation.to_le_bytes());
+    bytes[at + 16..at + 20].copy_from_slice(&wanted.to_le_bytes());
+    let gap = vexfs_core::format::NODE_HEADER + vexfs_core::format::Node::new(&bytes).count() * 24;
+    forge(&mut bytes, gap, wanted);
+    let edits = [Edit::Node(subject.nodes[index].way.clone(), 0, bytes)];
+    let image = subject.with(&edits);
+    let (device, report, findings) = run(&image, SALVAGE);
+    assert!(findings.iter().any(|text| text.contains("of the wrong level")), "{findings:?}");
+    assert_eq!(report.repaired, report.errors);
+    check_clean(&device).expect("clean");
+    assert!(device.size() > 0);
+}
+
+/// Sets four bytes at `at` so that the CRC-32 of all is `wanted`: it is linear in every bit.
+fn forge(bytes: &mut [u8], at: usize, wanted: u32) {
+    let sum = |bytes: &[u8]| vexfs_core::checksum::crc32(bytes);
+    bytes[at..at + 4].fill(0);
+    let base = sum(bytes);
+    // Column by column, what each bit changes; then Gauss's elimination over GF(2).
+    let mut rows: Vec<(u32, u32)> = (0..32)
+        .map(|bit| {
+            bytes[at + bit / 8] ^= 1 << (bit % 8);
+            let effect = sum(bytes) ^ base;
+            bytes[at + bit / 8] ^= 1 << (bit % 8);
+            (effect, 1u32 << bit)
+        })
+        .collect();
+    let mut left = wanted ^ base;
+    let mut bits = 0;
+    for column in 0..32 {
+        let Some(pivot) = rows.iter().position(|row| row.0 >> column & 1 == 1) else { continue };
+        let pivot = rows.swap_remove(pivot);
+        for row in rows.iter_mut().filter(|row| row.0 >> column & 1 == 1) {
+            *row = (row.0 ^ pivot.0, row.1 ^ pivot.1);
+        }
+        if left >> column & 1 == 1 {
+            (left, bits) = (left ^ pivot.0, bits ^ pivot.1);
+        }
+    }
+    bytes[at..at + 4].copy_from_slice(&bits.to_le_bytes());
+    assert_eq!(sum(bytes), wanted);
+}
