@@ -22,25 +22,23 @@ pub fn journal<D: BlockDevice, W: Write>(reader: &Reader<D>, report: &mut Report
     });
     report.section("journal", &value)?;
     let mut log = LogReader::new(&layout, superblock.uuid, base);
-    while used {
-        match log.next(reader.device()) {
-            Ok(Some(record)) => {
-                if let Err(error) = show(&record, reader, report)? {
-                    report.line(
-                        0,
-                        &json!({ "record": record.header.sequence.get(), "error": error.to_string() }),
-                    )?;
-                    return Ok(false);
-                }
-            }
-            Ok(None) => break,
+    if !used {
+        return Ok(true);
+    }
+    loop {
+        let record = match log.next(reader.device()) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(true),
             Err(error) => {
                 report.line(0, &json!({ "error": error.to_string() }))?;
                 return Ok(false);
             }
+        };
+        if let Err(error) = show(&record, reader, report)? {
+            report.line(0, &json!({ "record": record.header.sequence.get(), "error": error.to_string() }))?;
+            return Ok(false);
         }
     }
-    Ok(true)
 }
 
 fn show<D: BlockDevice, W: Write>(
