@@ -19,7 +19,7 @@ BIN := target/bin
 
 VENV := $(or $(VEXFS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/venv)
 PYTHON := $(VENV)/bin/python
-PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider tests/mount
+PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
 
 # The slow mount tests have targets of their own; `make test` runs them too.
 SLOW := scale or linux
@@ -89,7 +89,7 @@ test-fast: setup-demo build ## the mount tests without the slow ones [ONLY=expre
 
 .PHONY: test-cargo
 test-cargo: setup-build ## unit, model, crash, fault and corruption tests
-	cargo test --workspace --release
+	cargo test --workspace --release -- --show-output
 
 .PHONY: test-fuzz
 test-fuzz: setup-build ## damaged images with right checksums, nodes and names of any bytes, repairs [IMAGES=2000]
@@ -140,8 +140,14 @@ bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: kernel soak bench
-kernel soak bench: ## not there yet
+.PHONY: bench bench-fsync
+bench: bench-alloc bench-fsync ## all benchmarks
+
+bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
+	$(PYTHON) -B scripts/bench_fsync.py
+
+.PHONY: kernel soak
+kernel soak: ## not there yet
 	@echo "make $@: not there yet (CHANGELOG.md tells what is)" >&2; exit 2
 
 .PHONY: clean
