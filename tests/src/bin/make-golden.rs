@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
-use vexfs_tests::golden::{IMAGES, directory, maker};
+use vexfs_tests::golden::{IMAGES, directory, has_journal, maker};
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn make(name: &str, block_size: u32) -> Result<u64, Box<dyn std::error::Error>> {
-    let (bytes, listing) = maker::image(block_size).map_err(|error| error.to_string())?;
+    let (bytes, listing) = maker::image(block_size, has_journal(name)).map_err(|error| error.to_string())?;
     let directory = directory();
     std::fs::create_dir_all(&directory)?;
     std::fs::write(directory.join(format!("{name}.json")), listing.to_string())?;

@@ -20,8 +20,9 @@ const SIZE: usize = 6 << 20;
 const UUID: [u8; 16] = *b"vexfs golden v1!";
 const LABEL: &[u8] = b"golden";
 
-/// An image of this block size, and the listing of what is on it.
-pub fn image(block_size: u32) -> Result<(Vec<u8>, Listing)> {
+/// An image of this block size, and the listing of what is on it; with `journal` its last changes are records of the
+/// journal.
+pub fn image(block_size: u32, journal: bool) -> Result<(Vec<u8>, Listing)> {
     let ram = Ram::new(vec![0; SIZE]);
     let options = MakeOptions {
         block_size,
@@ -40,6 +41,7 @@ pub fn image(block_size: u32) -> Result<(Vec<u8>, Listing)> {
         files: BTreeMap::new(),
         orphans: BTreeMap::new(),
         collections: BTreeMap::new(),
+        journal,
     };
     maker.note(b"/", ROOT)?;
     plan::fill(&mut maker)?;
@@ -54,6 +56,7 @@ pub(super) struct Maker<'a> {
     files: BTreeMap<Vec<u8>, FileEntry>,
     orphans: BTreeMap<u64, u32>,
     collections: BTreeMap<Vec<u8>, CollectionEntry>,
+    journal: bool,
 }
 
 impl Maker<'_> {
@@ -215,9 +218,14 @@ impl Maker<'_> {
         self.volume.commit(NOW)
     }
 
+    /// Makes everything durable, at the end.
+    pub(super) fn durable(&mut self) -> Result<()> {
+        if self.journal { self.volume.sync(NOW) } else { self.volume.commit(NOW) }
+    }
+
     // What was put there, with the places (inodes, rows) that the core chose.
     fn finish(mut self, block_size: u32) -> Result<Listing> {
-        self.volume.commit(NOW)?;
+        self.durable()?;
         let names: Vec<Vec<u8>> = self.files.keys().cloned().collect();
         let mut inodes = std::collections::BTreeSet::new();
         for path in &names {

@@ -23,7 +23,19 @@ use vexfs_core::{Error, Result};
 pub use sha256::sha256;
 
 /// Names and block sizes of the images.
-pub const IMAGES: [(&str, u32); 3] = [("v1-4k", 4096), ("v1-8k", 8192), ("v1-16k", 16384)];
+pub const IMAGES: [(&str, u32); 6] = [
+    ("v1-4k", 4096),
+    ("v1-8k", 8192),
+    ("v1-16k", 16384),
+    ("v1-journal-4k", 4096),
+    ("v1-journal-8k", 8192),
+    ("v1-journal-16k", 16384),
+];
+
+/// True if the image of this name was left with a journal to replay; the first three are older than journals.
+pub fn has_journal(name: &str) -> bool {
+    name.contains("journal")
+}
 
 /// Where they lie.
 pub fn directory() -> PathBuf {

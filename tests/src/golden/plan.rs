@@ -50,7 +50,7 @@ fn contents(maker: &mut Maker<'_>) -> Result<()> {
     for piece in (0..6).rev() {
         maker.write(b"/contents/backwards", piece * 16384, &text(16384 - piece))?;
     }
-    maker.volume.commit(NOW)
+    maker.durable()
 }
 
 // All types, permission bits, owners and times; names of one inode.
