@@ -78,13 +78,19 @@ impl<H: BlockDevice + Data> Volume<H> {
     fn replay(&mut self, record: &FoundRecord) -> Result<()> {
         let header = record.header;
         let layout = self.layout;
+        // First all that was taken: what the record frees may be in part of the last commit and in part of its own.
+        let mut tx = self.start(header.written.into());
+        record.each(&layout, &mut |entry| match entry {
+            Entry::Take(run) => tx.adopt_run(run),
+            _ => Ok(()),
+        })?;
+        tx.commit()?;
         let mut tx = self.start(header.written.into());
         record.each(&layout, &mut |entry| match entry {
             Entry::Put { key, value } => tree::put(&mut tx, key, value),
             Entry::Remove(key) => tree::remove(&mut tx, key).map(|_| ()),
-            Entry::Take(run) => tx.adopt_run(run),
             Entry::Free(run) => tx.free(run),
-            Entry::Bytes { .. } => Ok(()),
+            Entry::Take(_) | Entry::Bytes { .. } => Ok(()),
         })?;
         let bad = |why| Error::corrupt("journal record", header.sequence.get(), why);
         if !(FIRST_INODE.0..COLLECTION_INODES).contains(&header.next_inode.get()) {

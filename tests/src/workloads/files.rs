@@ -16,6 +16,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("overwrite-unaligned-8k", overwrite_in_place).with(4 << 20, 8192),
         Workload::new("inline-to-blocks", inline_to_blocks),
         Workload::new("truncate-and-extend", truncate_and_extend),
+        Workload::new("grow-and-free-at-once", grow_and_free_at_once),
         Workload::new("shrink-a-large-file", shrink_a_large_file).with(4 << 20, 4096),
         Workload::new("sparse-writes", sparse_writes),
         Workload::new("punch-holes", punch_holes),
@@ -64,6 +65,21 @@ fn replace_by_rename(story: &mut Story) -> Step {
     }
     story.file("config.tmp", 300)?;
     story.rename("config.tmp", "config")
+}
+
+// Blocks of the last commit and blocks taken since lie in one extent, and go together.
+fn grow_and_free_at_once(story: &mut Story) -> Step {
+    for path in ["a", "b"] {
+        story.file(path, 30_000)?;
+        story.commit()?;
+        story.append(path, 20_000)?;
+        story.truncate(path, 9000)?;
+        story.commit()?;
+        story.append(path, 20_000)?;
+        story.unlink(path)?;
+        story.commit()?;
+    }
+    Ok(())
 }
 
 fn overwrite_in_place(story: &mut Story) -> Step {
