@@ -14,6 +14,7 @@ export QUESTION
 PREFIX ?= /usr
 DESTDIR ?=
 SYSTEM_PROGRAMS := mount.vexfs umount.vexfs mkfs.vexfs fsck.vexfs dump.vexfs
+FUSE_PROGRAMS := mount.fuse.vexfs umount.fuse.vexfs
 USER_PROGRAMS := vexfs
 BIN := target/bin
 
@@ -50,18 +51,18 @@ install: ## install the programs [PREFIX=/usr] [DESTDIR=]; run `make build` firs
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BIN)/,$(SYSTEM_PROGRAMS)) "$(DESTDIR)$(PREFIX)/sbin"
 	install -m 755 $(addprefix $(BIN)/,$(USER_PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
-# The kernel knows the mount as fuse.vexfs, and umount(8) looks for the helper of that type.
-	@ln -sfnv umount.vexfs "$(DESTDIR)$(PREFIX)/sbin/umount.fuse.vexfs"
+# The kernel knows the mount as fuse.vexfs: umount(8), and mount(8) when it remounts, look for helpers of that type.
+	@for program in $(FUSE_PROGRAMS); do ln -sfnv "$${program/.fuse/}" "$(DESTDIR)$(PREFIX)/sbin/$$program"; done
 # Helpers elsewhere than in /sbin would not be found: link them there, unless /sbin leads to the same place (a package
 # in the making, with DESTDIR, has no such link yet).
 	@[ "$(PREFIX)" = /usr ] && [ -n "$(DESTDIR)" ] || { install -d "$(DESTDIR)/sbin"; \
-	for program in $(SYSTEM_PROGRAMS) umount.fuse.vexfs; do \
+	for program in $(SYSTEM_PROGRAMS) $(FUSE_PROGRAMS); do \
 		[ "$(DESTDIR)/sbin/$$program" -ef "$(DESTDIR)$(PREFIX)/sbin/$$program" ] || \
 		ln -sfnv "$(PREFIX)/sbin/$$program" "$(DESTDIR)/sbin/$$program"; done; }
 
 .PHONY: uninstall
 uninstall: ## take away what `make install` put there [PREFIX=] [DESTDIR=]
-	rm -f $(foreach program,$(SYSTEM_PROGRAMS) umount.fuse.vexfs,"$(DESTDIR)$(PREFIX)/sbin/$(program)" "$(DESTDIR)/sbin/$(program)")
+	rm -f $(foreach program,$(SYSTEM_PROGRAMS) $(FUSE_PROGRAMS),"$(DESTDIR)$(PREFIX)/sbin/$(program)" "$(DESTDIR)/sbin/$(program)")
 	rm -f $(foreach program,$(USER_PROGRAMS),"$(DESTDIR)$(PREFIX)/bin/$(program)")
 
 .PHONY: check

@@ -301,3 +301,39 @@ def test_a_full_volume_says_so_and_recovers(make_volume):
     (volume.path / "after").write_bytes(b"y" * (32 << 20))
     volume.again()
     assert (volume.path / "after").read_bytes() == b"y" * (32 << 20)
+
+
+def test_fallocate_is_a_write_to_times_and_setuid(make_volume):
+    """It came without: mtime stayed, and a user who may write kept a file's setuid bit (compared with tmpfs)."""
+    volume = make_volume(options=["allow_other", "suid"])
+    path = volume.path / "file"
+    path.write_bytes(bytes(10_000))
+    for mode in ("--length", "--keep-size --length", "--punch-hole --length", "--zero-range --length"):
+        os.chmod(path, 0o6777)
+        os.utime(path, (5, 5))
+        subprocess.run(["fallocate", *mode.split(), "4096", path.name], cwd=volume.path, check=True, user=1000, group=1000)
+        assert os.stat(path).st_mtime > 5 and os.stat(path).st_mode & 0o7777 == 0o777, mode
+        os.chmod(path, 0o6777)
+        run("fallocate", *mode.split(), "4096", path)
+        assert os.stat(path).st_mode & 0o7777 == 0o6777, f"{mode} by root"
+
+
+def test_what_has_no_name_can_still_be_looked_at(volume4):
+    """fstat(2) of what the daemon does not know to be open was ESTALE: its records are freed with its last name."""
+    os.mkdir(volume4.path / "directory")
+    os.mkfifo(volume4.path / "fifo")
+    (volume4.path / "file").write_text("content")
+    flags = {"directory": os.O_RDONLY, "fifo": os.O_RDWR, "file": os.O_PATH}
+    held = {name: os.open(volume4.path / name, flag) for name, flag in flags.items()}
+    before = {name: os.fstat(descriptor) for name, descriptor in held.items()}
+    os.mkdir(volume4.path / "work")
+    worker = subprocess.Popen(["sh", "-c", "read line && stat -c %h ."], cwd=volume4.path / "work", stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    for name in flags:
+        (os.rmdir if name == "directory" else os.remove)(volume4.path / name)
+    os.rmdir(volume4.path / "work")
+    for name, descriptor in held.items():
+        now = os.fstat(descriptor)
+        assert (now.st_ino, now.st_mode, now.st_nlink) == (before[name].st_ino, before[name].st_mode, 0), name
+        os.close(descriptor)
+    assert worker.communicate("go\n")[0] == "0\n"

@@ -200,6 +200,10 @@ def test_mount_and_umount_and_fsck_find_the_helpers(make_volume, tmp_path):
         trap 'umount -l {volume.path} 2>/dev/null || true' EXIT
         echo content > {volume.path}/file
         findmnt {volume.path}
+        mount -o remount,ro {volume.path}
+        touch {volume.path}/other && exit 1
+        mount -o remount,rw {volume.path}
+        touch {volume.path}/other
         umount {volume.path}
         fsck -t vexfs {volume.image}
         cp /etc/fstab {tmp_path}/fstab
@@ -207,7 +211,7 @@ def test_mount_and_umount_and_fsck_find_the_helpers(make_volume, tmp_path):
         mount --bind {tmp_path}/fstab /etc/fstab
         mount {volume.path}
         grep content {volume.path}/file
-        ! touch {volume.path}/other
+        touch {volume.path}/another && exit 1
         umount {volume.path}
         mkfs -t vexfs {other} 64M
         umount {sbin}

@@ -67,9 +67,13 @@ impl Filesystem for Vexfs {
         });
     }
 
+    fn forget(&self, _request: &Request, inode: INodeNo, _lookups: u64) {
+        self.guard(|| self.service.gone().forget(ino(inode)));
+    }
+
     fn getattr(&self, _request: &Request, inode: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.guard(|| {
-            let found = self.service.volume().attributes(ino(inode));
+            let found = inodes::attributes(&self.service, ino(inode));
             replies::attributes(&self.service, reply, (found, Vec::new()));
         });
     }
@@ -158,9 +162,8 @@ impl Filesystem for Vexfs {
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.guard(|| {
-            let (removed, events) =
-                self.service.change(|volume| volume.remove_directory(ino(parent), name.as_bytes(), now()));
-            replies::done(&self.service, reply, (removed.map(|_| ()), events));
+            let removed = names::remove_directory(&self.service, ino(parent), name.as_bytes());
+            replies::done(&self.service, reply, removed);
         });
     }
 
@@ -398,7 +401,7 @@ impl Filesystem for Vexfs {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         inode: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -408,7 +411,8 @@ impl Filesystem for Vexfs {
     ) {
         self.guard(|| {
             let Some(what) = inodes::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-            let allocated = inodes::allocate(&self.service, ino(inode), what, offset, length);
+            let (range, uid) = ((offset, length), request.uid());
+            let allocated = inodes::allocate(&self.service, ino(inode), what, range, uid);
             replies::done(&self.service, reply, allocated);
         });
     }

@@ -4,10 +4,22 @@
 
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
-use vexfs_core::{Event, Result};
+use vexfs_core::{Error, Event, Result};
 
 use crate::clock::now;
 use crate::service::Service;
+
+/// setuid and setgid.
+const PRIVILEGES: u32 = 0o6000;
+
+/// What `stat` shows, also of one that has no name any more.
+pub fn attributes(service: &Service, inode: Ino) -> Result<Attributes> {
+    let found = service.volume().attributes(inode);
+    match (found, service.gone().last(inode)) {
+        (Err(Error::NotFound), Some(last)) => Ok(last),
+        _ => found,
+    }
+}
 
 /// Changes attributes; gives what they are then.
 pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Vec<Event>) {
@@ -15,17 +27,24 @@ pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attri
     service.change(|volume| volume.set_attributes(inode, changes, now()))
 }
 
-/// Reserves, frees or zeroes a range of a file.
+/// Reserves, frees or zeroes a range of a file; then drops setuid and setgid bits, unless root did it, as a write does.
 pub fn allocate(
     service: &Service,
     inode: Ino,
     what: Allocate,
-    offset: u64,
-    len: u64,
+    (offset, len): (u64, u64),
+    uid: u32,
 ) -> (Result<()>, Vec<Event>) {
     let _alone = service.alone(inode);
-    let (result, events) = service.change(|volume| volume.allocate(inode, what, offset, len, now()));
-    (result.map(|_| ()), events)
+    let kill = Changes { kill_privileges: true, ..Changes::default() };
+    let (result, events) = service.change(|volume| {
+        let done = volume.allocate(inode, what, offset, len, now())?;
+        if uid != 0 && done.permissions & PRIVILEGES != 0 {
+            volume.set_attributes(inode, &kill, now())?;
+        }
+        Ok(())
+    });
+    (result, events)
 }
 
 /// What fallocate(2) asks for with `mode`; none if there is no such thing here.

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod directories;
 pub mod disk;
 pub mod filesystem;
+pub mod gone;
 pub mod inodes;
 pub mod messages;
 pub mod mounting;

@@ -27,6 +27,12 @@ pub fn unlink(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Vec<E
     (result, events)
 }
 
+/// Removes an empty directory.
+pub fn remove_directory(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Vec<Event>) {
+    let (result, events) = service.change(|volume| volume.remove_directory(parent, name, now()));
+    (result.map(|removed| service.gone().add(&removed.last)), events)
+}
+
 /// Moves a name, perhaps over another.
 pub fn rename(
     service: &Service,
@@ -42,5 +48,9 @@ pub fn rename(
 }
 
 fn bury(service: &Service, removed: &Removed) -> Vec<Event> {
-    if removed.links == 0 { service.bury(removed.inode) } else { Vec::new() }
+    if removed.links != 0 {
+        return Vec::new();
+    }
+    service.gone().add(&removed.last);
+    service.bury(removed.inode)
 }

@@ -186,6 +186,8 @@ impl Options {
                 "async" | "sync" | "dirsync" | "lazytime" | "nolazytime" | "default_permissions" | "loop",
                 None,
             ) => {}
+            // What the kernel tells of the mount: mount(8) hands it back to remount.
+            ("user_id" | "group_id" | "max_read", Some(_)) => {}
             _ if name.starts_with("x-") || name.starts_with("comment") => {}
             _ if sloppy => {}
             _ => {

@@ -45,6 +45,7 @@ use self::sync::Syncs;
 use crate::clock::now;
 use crate::convert::Shown;
 use crate::disk::Disk;
+use crate::gone::Gone;
 use crate::messages::Ring;
 use crate::opens::Opens;
 
@@ -77,6 +78,7 @@ pub struct Service {
     /// Sizes of columns that the kernel was told.
     sizes: Mutex<HashMap<u64, u64>>,
     opens: Opens,
+    gone: Gone,
     wake: Mutex<Wake>,
     woken: Condvar,
     ring: Ring,
@@ -115,6 +117,7 @@ impl Service {
             later: Mutex::new(None),
             sizes: Mutex::new(HashMap::new()),
             opens: Opens::default(),
+            gone: Gone::default(),
             wake: Mutex::new(Wake { tidy: true, ..Wake::default() }),
             woken: Condvar::new(),
             ring,
@@ -200,6 +203,11 @@ impl Service {
     /// How often each inode is open.
     pub fn opens(&self) -> &Opens {
         &self.opens
+    }
+
+    /// What inodes without a name showed last.
+    pub fn gone(&self) -> &Gone {
+        &self.gone
     }
 
     /// Frees an inode that lost its last name, unless somebody has it open, whose close then does it.

@@ -380,7 +380,7 @@ fn release<D: BlockDevice>(
     now: Time,
 ) -> Result<()> {
     match removed {
-        Some(Removed { inode, links: 0 }) if !is_open(inode) => volume.release(inode, now),
+        Some(Removed { inode, links: 0, .. }) if !is_open(inode) => volume.release(inode, now),
         _ => Ok(()),
     }
 }

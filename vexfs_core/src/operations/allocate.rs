@@ -81,6 +81,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.transact(Budget::records(2), now, |tx| {
             let mut record = inode::load(tx, inode)?;
             if keep_size || end <= record.size.get() {
+                // As every filesystem of Linux; but the bytes are the same, and so is the content's version.
+                record.modified = tx.now.into();
                 record.changed = tx.now.into();
             } else {
                 write::zero_gap(tx, inode, &record, end)?;

@@ -252,6 +252,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         if load(self, id)?.record.live.get() != 0 {
             return Err(Error::NotEmpty);
         }
+        let last = Attributes { links: 0, ..self.attributes(found.inode)? };
         self.load_waiting()?;
         self.transact(Budget::freeing(12), now, |tx| {
             let mut parent = inode::load(tx, COLLECTIONS)?;
@@ -262,7 +263,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             orphan::add(tx, found.inode, OrphanKind::Collection)
         })?;
         memory::push(&mut self.waiting, found.inode)?;
-        Ok(Removed { inode: found.inode, links: 0 })
+        Ok(Removed { inode: found.inode, links: 0, last })
     }
 }
 

@@ -406,7 +406,8 @@ pub(crate) fn drop_link<H: BlockDevice + Data>(
         vector::unlink_all(tx, inode, open)?;
         orphan::bury(tx, inode, open, limit)?;
     }
-    Ok(Removed { inode, links })
+    let last = attributes_of(inode, &record, tx.geometry().block_size)?;
+    Ok(Removed { inode, links, last })
 }
 
 /// Frees an empty directory that has lost its name.
@@ -425,7 +426,8 @@ pub(crate) fn drop_directory<H: BlockDevice + Data>(
     inode::store(tx, inode, &record)?;
     vector::unlink_all(tx, inode, false)?;
     orphan::bury(tx, inode, false, limit)?;
-    Ok(Removed { inode, links: 0 })
+    let last = attributes_of(inode, &record, tx.geometry().block_size)?;
+    Ok(Removed { inode, links: 0, last })
 }
 
 /// The directory's record, after making sure that a new entry `name` can be put there.

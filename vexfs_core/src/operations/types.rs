@@ -90,6 +90,8 @@ pub struct Removed {
     pub inode: Ino,
     /// Links it has left; at 0 it is an orphan: the host calls `release` once nobody has it open.
     pub links: u32,
+    /// What `stat` shows of it without that name; at 0 links the last that the volume tells, perhaps.
+    pub last: Attributes,
 }
 
 /// Attributes to change; `None` leaves one alone.

@@ -25,6 +25,7 @@ use crate::volume::{Nodes, Volume};
 
 /// Attributes below this number cannot fill a list of names.
 const FEW: u32 = (XATTR_LIST_MAX / (XATTR_NAME_MAX + 1)) as u32 - 1;
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 const CAPABILITIES: &[u8] = b"security.capability";
 
 impl<H: BlockDevice + Data> Volume<H> {
@@ -336,8 +337,13 @@ fn check_name(name: &[u8]) -> Result<()> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
         return Err(Error::Invalid("an attribute's name has 1 to 255 bytes, none of them NUL"));
     }
-    if name.starts_with(b"system.") && List::named(name).is_none() {
-        return Err(Error::Unsupported("of the system attributes only POSIX access lists are supported"));
+    match NAMESPACES.iter().find_map(|space| name.strip_prefix(*space)) {
+        Some(b"") => return Err(Error::Invalid("an attribute's name goes on after its namespace")),
+        None if List::named(name).is_none() => {
+            let text = "attributes are user.*, trusted.*, security.*, and POSIX access lists";
+            return Err(Error::Unsupported(text));
+        }
+        _ => {}
     }
     Ok(())
 }
