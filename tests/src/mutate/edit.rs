@@ -1,7 +1,7 @@
 //! One change of an image's metadata, and its text form.
 //!
 //! Records are named by their keys, nodes by the way to them from the root, so that a line of text stays right as
-//! long as the base image holds the same things, wherever its blocks lie. `docs` of each variant show its text.
+//! long as the base image holds the same things, wherever its blocks lie. Each variant shows its text.
 
 use std::fmt;
 use std::str::FromStr;
