@@ -78,7 +78,7 @@ pub fn line(edits: &[Edit]) -> String {
     edits.iter().map(Edit::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The edits of a line that [`line`] wrote.
+/// The edits of a line that [`line()`] wrote.
 pub fn parse_line(text: &str) -> Result<Vec<Edit>, String> {
     text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
 }
