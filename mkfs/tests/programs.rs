@@ -169,10 +169,14 @@ fn a_damaged_superblock_is_repaired_and_a_damaged_node_is_told() {
     let tree = json_lines(&expect(0, run(DUMP, &["--json", image.path(), "tree"])));
     let leaf = tree.iter().find(|node| node["level"] == 0).unwrap()["block"].as_u64().unwrap();
     device.write(leaf * 4096 + 2000, b"damage").unwrap();
-    let text = expect(4, run(FSCK, &["-y", image.path()]));
+    let text = expect(4, run(FSCK, &["-p", image.path()]));
     assert!(text.contains(&format!("damaged tree node {leaf}")), "{text}");
     let text = expect(1, run(DUMP, &[image.path(), "tree"]));
     assert!(text.contains("checksum mismatch"), "{text}");
+    // Asked to repair everything, it gives up what is damaged, in one run.
+    assert!(expect(1, run(FSCK, &["-y", image.path()])).contains("all repaired"));
+    assert!(expect(0, run(FSCK, &["-n", image.path()])).contains("clean"));
+    expect(0, run(DUMP, &[image.path(), "tree"]));
 }
 
 #[test]

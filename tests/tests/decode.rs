@@ -41,7 +41,8 @@ fn filled(random: &mut Random, size: usize, level: u32) -> (Vec<u8>, BTreeMap<Ke
     let mut writer = NodeWriter::init(&mut bytes, level, 7, 99);
     for _ in 0..random.index(120) {
         let key = key(random);
-        let len = if level > 0 { 24 } else { random.index(value_max(size as u32).min(200)) };
+        let longest = if random.one_in(20) { size / 2 } else { value_max(size as u32).min(200) };
+        let len = if level > 0 { 24 } else { random.index(longest) };
         let value = random.bytes(len);
         if let Err(at) = writer.node().search(key) {
             if writer.insert(at, key, &value) {

@@ -61,7 +61,7 @@ fn kind_of(why: &str) -> String {
 #[test]
 fn any_image_is_handled_calmly() {
     let subjects = subjects();
-    let count = number("VEXFS_IMAGES").unwrap_or(if cfg!(debug_assertions) { 2000 } else { 200 });
+    let count = number("VEXFS_IMAGES").unwrap_or(if cfg!(debug_assertions) { 2000 } else { 150 });
     let first = number("VEXFS_SEED").unwrap_or(0);
     let mut kinds: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut total = Verdict::default();

@@ -197,10 +197,13 @@ fn print_summary(path: &Path, first: &Pass, last: &CheckReport, corrected: bool)
         }
         (0, ..) => println!("{path}: clean"),
         (_, false, _) if first.repairable > 0 => {
-            println!("{path}: {errors}; fsck.vexfs -y repairs {} of them", first.repairable);
+            println!(
+                "{path}: {errors}; fsck.vexfs -p repairs {} of them without losing anything, -y gives up what is left",
+                first.repairable
+            );
         }
         (_, false, _) => {
-            println!("{path}: {errors}; what they name cannot be repaired, restore it from a copy")
+            println!("{path}: {errors}; restore what they name from a copy, or give it up with fsck.vexfs -y")
         }
         (_, true, 0) => println!("{path}: {errors}, all repaired"),
         (_, true, left) => println!("{path}: {errors}, {left} left; restore from a copy what they name"),

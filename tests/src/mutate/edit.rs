@@ -1,7 +1,7 @@
 //! One change of an image's metadata, and its text form.
 //!
 //! Records are named by their keys, nodes by the way to them from the root, so that a line of text stays right as
-//! long as the base image holds the same things, wherever its blocks lie. `docs` of each variant show its text.
+//! long as the base image holds the same things, wherever its blocks lie. Each variant shows its text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -78,7 +78,7 @@ pub fn line(edits: &[Edit]) -> String {
     edits.iter().map(Edit::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The edits of a line that [`line`] wrote.
+/// The edits of a line that [`line()`] wrote.
 pub fn parse_line(text: &str) -> Result<Vec<Edit>, String> {
     text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
 }

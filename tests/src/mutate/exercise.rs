@@ -96,7 +96,7 @@ pub fn run(
     let block_size = u64::from(subject.layout.block_size);
     let start = subject.layout.data_start * block_size;
     let data = start..start + subject.layout.data_blocks * block_size;
-    let meter = Meter::new(image.clone(), data, seed % 4 != 0);
+    let meter = Meter::new(image.clone(), data, seed % 16 != 0);
     let mut exercise = Exercise { meter, verdict: Verdict::default(), limits, wrong: Vec::new() };
     HOOK.call_once(note_places);
     QUIET.set(true);

@@ -147,7 +147,7 @@ impl<'a> Chooser<'a> {
             0 => 0,
             1 => value.len().saturating_sub(1),
             2 => value.len() + 1,
-            _ => self.random.index(900),
+            _ => self.random.index(1400),
         };
         value.resize(len, 0x5a);
         Some(Edit::Put(*key, value))

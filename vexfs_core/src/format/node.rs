@@ -200,6 +200,9 @@ impl<'a> Node<'a> {
             if start < heap || start + len > bytes.len() {
                 return bad("a value lies outside");
             }
+            if len > value_max(bytes.len() as u32) {
+                return bad("a value of more than a quarter of a node");
+            }
             if expected.level > 0 && len != size_of::<PointerRecord>() {
                 return bad("a pointer of a wrong length");
             }
