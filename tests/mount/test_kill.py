@@ -32,11 +32,13 @@ def work(root, acknowledged, worker, versions, seed):
                 name = f"{worker}.{choose.randrange(NAMES)}"
                 version = versions.get(name, 0) + 1
                 data, vector = content(worker, name, version)
-                with open(f"{name}.new", "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.setxattr(file.fileno(), VECTOR, vector)
-                    os.fsync(file.fileno())
+                synchronous = version % 2
+                file = os.open(f"{name}.new", os.O_CREAT | os.O_TRUNC | os.O_WRONLY | (os.O_DSYNC if synchronous else 0))
+                os.setxattr(file, VECTOR, vector)
+                assert os.write(file, data) == len(data)
+                if not synchronous:
+                    os.fsync(file)
+                os.close(file)
                 os.rename(f"{name}.new", name)
                 os.fsync(directory)
                 versions[name] = version

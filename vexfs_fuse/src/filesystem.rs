@@ -274,9 +274,11 @@ impl Filesystem for Vexfs {
         self.guard(|| {
             let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
             let durable = flags.0 & libc::O_DSYNC != 0;
-            match self.files.write(ino(inode), offset, data, kill, durable) {
-                Ok(()) => reply.written(data.len() as u32),
-                Err(error) => reply.error(errno(error)),
+            let written = self.service.write(ino(inode), offset, data, kill).map(|()| data.len() as u32);
+            if durable && written.is_ok() {
+                self.service.sync_then(move |synced| replies::written(reply, synced.and(written)));
+            } else {
+                replies::written(reply, written);
             }
         });
     }

@@ -104,19 +104,6 @@ impl OpenFiles {
         })
     }
 
-    /// Writes `bytes`; durably before it returns, if `durable`.
-    pub fn write(
-        &self,
-        inode: Ino,
-        offset: u64,
-        bytes: &[u8],
-        kill_privileges: bool,
-        durable: bool,
-    ) -> Result<()> {
-        self.service.write(inode, offset, bytes, kill_privileges)?;
-        if durable { self.service.sync() } else { Ok(()) }
-    }
-
     /// Marks that a directory is read, if accesses are marked.
     pub fn touch_directory(&self, inode: Ino) {
         if self.access_times {

@@ -2,7 +2,7 @@
 
 use fuser::{
     Errno, FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyStatfs,
-    ReplyXattr,
+    ReplyWrite, ReplyXattr,
 };
 use vexfs_core::operations::Attributes;
 use vexfs_core::{Event, Result, Statistics};
@@ -71,6 +71,14 @@ pub fn durable(reply: ReplyEmpty, result: Result<()>) {
     match result {
         Ok(()) => reply.ok(),
         Err(_) => reply.error(Errno::EIO),
+    }
+}
+
+/// Answers how many bytes were written.
+pub fn written(reply: ReplyWrite, result: Result<u32>) {
+    match result {
+        Ok(len) => reply.written(len),
+        Err(error) => reply.error(errno(error)),
     }
 }
 
