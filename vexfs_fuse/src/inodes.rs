@@ -2,15 +2,15 @@
 //!
 //! Whatever moves the end of a file or its blocks keeps writers of that file out meanwhile.
 
+use vexfs_core::Result;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
-use vexfs_core::{Event, Result};
 
 use crate::clock::now;
-use crate::service::Service;
+use crate::service::{Service, Untold};
 
 /// Changes attributes; gives what they are then.
-pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Vec<Event>) {
+pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Untold) {
     let _alone = changes.size.map(|_| service.alone(inode));
     service.change(|volume| volume.set_attributes(inode, changes, now()))
 }
@@ -22,7 +22,7 @@ pub fn allocate(
     what: Allocate,
     offset: u64,
     len: u64,
-) -> (Result<()>, Vec<Event>) {
+) -> (Result<()>, Untold) {
     let _alone = service.alone(inode);
     let (result, events) = service.change(|volume| volume.allocate(inode, what, offset, len, now()));
     (result.map(|_| ()), events)
