@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use fuser::Request;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, SetMode};
-use vexfs_core::{Error, Event, Result, Volume};
+use vexfs_core::{Error, Result, Volume};
 
 use crate::clock::now;
 use crate::disk::Disk;
-use crate::service::Service;
+use crate::service::{Service, Untold};
 
 /// Sets an attribute.
 pub fn set(
@@ -20,14 +20,14 @@ pub fn set(
     name: &OsStr,
     value: &[u8],
     mode: SetMode,
-) -> (Result<()>, Vec<Event>) {
+) -> (Result<()>, Untold) {
     change(service, request, inode, name, |volume, caller| {
         volume.set_attribute(inode, name.as_bytes(), value, mode, caller, now())
     })
 }
 
 /// Removes an attribute.
-pub fn remove(service: &Service, request: &Request, inode: Ino, name: &OsStr) -> (Result<()>, Vec<Event>) {
+pub fn remove(service: &Service, request: &Request, inode: Ino, name: &OsStr) -> (Result<()>, Untold) {
     change(service, request, inode, name, |volume, caller| {
         volume.remove_attribute(inode, name.as_bytes(), caller, now())
     })
@@ -56,7 +56,7 @@ fn change(
     inode: Ino,
     name: &OsStr,
     mut change: impl FnMut(&mut Volume<Disk>, &Caller<'_>) -> Result<()>,
-) -> (Result<()>, Vec<Event>) {
+) -> (Result<()>, Untold) {
     let (uid, gid, pid) = (request.uid(), request.gid(), request.pid());
     let in_group = |group| groups_of(pid).contains(&group);
     let caller = Caller { uid, gid, in_group: &in_group };

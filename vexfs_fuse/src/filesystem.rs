@@ -25,7 +25,7 @@ use crate::clock::now;
 use crate::convert::{errno, errno_of_inode, ino, time};
 use crate::names::new_inode;
 use crate::open_files::OpenFiles;
-use crate::service::Service;
+use crate::service::{Service, Untold};
 use crate::{attributes, capabilities, directories, inodes, names, replies};
 
 /// `XFS_IOC_GOINGDOWN`, which ext4 and others have too: `_IOR('X', 125, __u32)`.
@@ -62,7 +62,7 @@ impl Filesystem for Vexfs {
             let found = self.service.volume().lookup(ino(parent), name.as_bytes());
             match found {
                 Err(Error::NotFound) if !is_control(ino(parent)) => replies::no_entry(reply),
-                found => replies::entry(&self.service, reply, (found, Vec::new())),
+                found => replies::entry(&self.service, reply, (found, Untold::default())),
             }
         });
     }
@@ -74,7 +74,7 @@ impl Filesystem for Vexfs {
     fn getattr(&self, _request: &Request, inode: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.guard(|| {
             let found = inodes::attributes(&self.service, ino(inode));
-            replies::attributes(&self.service, reply, (found, Vec::new()));
+            replies::attributes(&self.service, reply, (found, Untold::default()));
         });
     }
 

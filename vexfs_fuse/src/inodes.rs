@@ -4,10 +4,10 @@
 
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
-use vexfs_core::{Error, Event, Result};
+use vexfs_core::{Error, Result};
 
 use crate::clock::now;
-use crate::service::Service;
+use crate::service::{Service, Untold};
 
 /// setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
@@ -22,7 +22,7 @@ pub fn attributes(service: &Service, inode: Ino) -> Result<Attributes> {
 }
 
 /// Changes attributes; gives what they are then.
-pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Vec<Event>) {
+pub fn change(service: &Service, inode: Ino, changes: &Changes) -> (Result<Attributes>, Untold) {
     let _alone = changes.size.map(|_| service.alone(inode));
     service.change(|volume| volume.set_attributes(inode, changes, now()))
 }
@@ -34,7 +34,7 @@ pub fn allocate(
     what: Allocate,
     (offset, len): (u64, u64),
     uid: u32,
-) -> (Result<()>, Vec<Event>) {
+) -> (Result<()>, Untold) {
     let _alone = service.alone(inode);
     let kill = Changes { kill_privileges: true, ..Changes::default() };
     let (result, events) = service.change(|volume| {

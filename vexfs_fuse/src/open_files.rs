@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::{FileHandle, FopenFlags};
 use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::numbers::Ino;
-use vexfs_core::{Error, Event, Result};
+use vexfs_core::{Error, Result};
 
 use crate::clock::now;
-use crate::service::Service;
+use crate::service::{Service, Untold};
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -61,7 +61,7 @@ impl OpenFiles {
             Some(Pseudo::Computed) => self.service.volume().render(inode, &*self.service).map(Some),
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
-        let content = opened.inspect_err(|_| self.service.notify(&self.closed(inode)))?;
+        let content = opened.inspect_err(|_| self.service.tell(&self.closed(inode)))?;
         let flags = match content {
             Some(_) => FopenFlags::FOPEN_DIRECT_IO,
             None => FopenFlags::FOPEN_KEEP_CACHE,
@@ -123,17 +123,17 @@ impl OpenFiles {
     }
 
     /// Closes a file; the last close of an inode without names frees it.
-    pub fn close(&self, handle: FileHandle) -> Vec<Event> {
+    pub fn close(&self, handle: FileHandle) -> Untold {
         let removed = self.by_handle().remove(&handle.0);
-        removed.map_or_else(Vec::new, |file| self.closed(file.inode))
+        removed.map_or_else(Untold::default, |file| self.closed(file.inode))
     }
 
-    fn closed(&self, inode: Ino) -> Vec<Event> {
+    fn closed(&self, inode: Ino) -> Untold {
         self.service.opens().remove(inode);
         let gone = !is_control(inode) && {
             let volume = self.service.volume();
             !volume.is_read_only() && volume.attributes(inode).is_ok_and(|found| found.links == 0)
         };
-        if gone { self.service.bury(inode) } else { Vec::new() }
+        if gone { self.service.bury(inode) } else { Untold::default() }
     }
 }

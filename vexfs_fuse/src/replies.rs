@@ -5,16 +5,16 @@ use fuser::{
     ReplyWrite, ReplyXattr,
 };
 use vexfs_core::operations::Attributes;
-use vexfs_core::{Event, Result, Statistics};
+use vexfs_core::{Result, Statistics};
 
 use crate::convert::{GENERATION, attribute_ttl, entry_ttl, errno, errno_of_inode, file_attr, nothing};
-use crate::service::Service;
+use crate::service::{Service, Untold};
 
 /// Longest name of a file, in bytes.
 const NAME_LEN_MAX: u32 = 255;
 
 /// Answers with an inode behind a name.
-pub fn entry(service: &Service, reply: ReplyEntry, (result, events): (Result<Attributes>, Vec<Event>)) {
+pub fn entry(service: &Service, reply: ReplyEntry, (result, events): (Result<Attributes>, Untold)) {
     let shown = service.shown();
     let _ = result.as_ref().map(|attributes| service.told(attributes));
     service.finish(events, move || match result {
@@ -36,7 +36,7 @@ pub fn no_entry(reply: ReplyEntry) {
 pub fn created(
     service: &Service,
     reply: ReplyCreate,
-    (result, events): (Result<(Attributes, FileHandle, FopenFlags)>, Vec<Event>),
+    (result, events): (Result<(Attributes, FileHandle, FopenFlags)>, Untold),
 ) {
     let shown = service.shown();
     service.finish(events, move || match result {
@@ -49,7 +49,7 @@ pub fn created(
 }
 
 /// Answers with attributes of an inode.
-pub fn attributes(service: &Service, reply: ReplyAttr, (result, events): (Result<Attributes>, Vec<Event>)) {
+pub fn attributes(service: &Service, reply: ReplyAttr, (result, events): (Result<Attributes>, Untold)) {
     let shown = service.shown();
     let _ = result.as_ref().map(|attributes| service.told(attributes));
     service.finish(events, move || match result {
@@ -59,7 +59,7 @@ pub fn attributes(service: &Service, reply: ReplyAttr, (result, events): (Result
 }
 
 /// Answers that it is done, or why not.
-pub fn done(service: &Service, reply: ReplyEmpty, (result, events): (Result<()>, Vec<Event>)) {
+pub fn done(service: &Service, reply: ReplyEmpty, (result, events): (Result<()>, Untold)) {
     service.finish(events, move || match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(error)),

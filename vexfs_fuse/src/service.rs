@@ -36,11 +36,12 @@ use std::time::Instant;
 use fuser::Notifier;
 use nix::unistd::{getegid, geteuid};
 use vexfs_core::numbers::Ino;
-use vexfs_core::{Error, Event, Result, Volume};
+use vexfs_core::{Error, Result, Volume};
 
 use self::commits::Wake;
 pub use self::failure::Failure;
-pub use self::notices::Later;
+use self::notices::Telling;
+pub use self::notices::{Later, Untold};
 use self::sync::Syncs;
 use crate::clock::now;
 use crate::convert::Shown;
@@ -74,6 +75,7 @@ pub struct Service {
     failure: OnceLock<Failure>,
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
+    telling: Mutex<Telling>,
     later: Mutex<Option<Sender<Later>>>,
     /// Sizes of columns that the kernel was told.
     sizes: Mutex<HashMap<u64, u64>>,
@@ -114,6 +116,7 @@ impl Service {
             failure: OnceLock::new(),
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
+            telling: Mutex::default(),
             later: Mutex::new(None),
             sizes: Mutex::new(HashMap::new()),
             opens: Opens::default(),
@@ -164,12 +167,9 @@ impl Service {
     /// Changes the volume; commits and tries once more where only that brings space.
     ///
     /// What changed under the kernel's caches comes with the result and is still to be told, by
-    /// [`Service::finish`] or [`Service::notify`].
-    pub fn change<R>(
-        &self,
-        mut change: impl FnMut(&mut Volume<Disk>) -> Result<R>,
-    ) -> (Result<R>, Vec<Event>) {
-        let mut events = Vec::new();
+    /// [`Service::finish`] or [`Service::tell`].
+    pub fn change<R>(&self, mut change: impl FnMut(&mut Volume<Disk>) -> Result<R>) -> (Result<R>, Untold) {
+        let mut events = Untold::default();
         let mut tried = 0;
         loop {
             let (result, dirty) = {
@@ -177,7 +177,7 @@ impl Service {
                 let result = change(&mut volume);
                 // Counted under the lock, so that a record or commit knows exactly what it holds.
                 self.changes.fetch_add(1, Ordering::AcqRel);
-                events.extend(volume.events());
+                events.append(self.untold(volume.events()));
                 (result, volume.statistics().dirty_bytes)
             };
             match result {
@@ -213,8 +213,8 @@ impl Service {
     /// Frees an inode that lost its last name, unless somebody has it open, whose close then does it.
     ///
     /// What cannot be freed stays on the list of orphans, and the next mount frees it.
-    pub fn bury(&self, inode: Ino) -> Vec<Event> {
-        let Some(_claim) = self.opens.claim(inode) else { return Vec::new() };
+    pub fn bury(&self, inode: Ino) -> Untold {
+        let Some(_claim) = self.opens.claim(inode) else { return Untold::default() };
         let (freed, events) = self.change(|volume| volume.release(inode, now()));
         if let Err(error) = freed {
             log::warn!("inode {inode} has no name any more and is freed at the next mount: {error}");

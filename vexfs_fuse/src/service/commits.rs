@@ -101,8 +101,16 @@ impl Service {
     // The work that waits, in small steps so that callers get their turn.
     fn tidy(&self) {
         while !self.stopped.load(Ordering::Acquire) {
-            let (more, events) = self.change(|volume| volume.tidy(now()));
-            self.notify(&events);
+            // What was freed so far is told before its rows are blanked, or a reader would believe in a row that was
+            // blanked before he heard that it is free. After another commit there is more to tell.
+            let durable = self.volume().superblock().generation;
+            self.wait_until_told();
+            let (more, events) = self.change(|volume| match volume.superblock().generation == durable {
+                true => volume.tidy(now()),
+                false => Ok(true),
+            });
+            self.tell(&events);
+            drop(events);
             match more {
                 Ok(true) => {}
                 Ok(false) => return,

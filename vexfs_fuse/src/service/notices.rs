@@ -2,9 +2,10 @@
 //!
 //! No lock may be held meanwhile: a notification can wait for a page that a read holds.
 
+use std::mem;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use fuser::{INodeNo, Notifier};
 use vexfs_core::Event;
@@ -17,26 +18,70 @@ use super::{Service, THREADS};
 /// Of all threads, so many may wait for a notification at once; the others keep serving the reads it may wait for.
 const NOTIFYING_MAX: usize = THREADS - 3;
 
+/// What changed under the kernel's caches and is still to be told to it; dropped once it is.
+#[derive(Default)]
+pub struct Untold {
+    list: Vec<Event>,
+    tickets: Vec<Sender<()>>,
+}
+
+impl Untold {
+    /// Adds `others` to these.
+    pub fn append(&mut self, mut others: Self) {
+        self.list.append(&mut others.list);
+        self.tickets.append(&mut others.tickets);
+    }
+}
+
+/// A channel whose senders are the tickets of all that is untold: it ends when the last of them is dropped.
+pub(super) struct Telling {
+    ticket: Sender<()>,
+    all_told: Receiver<()>,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        let (ticket, all_told) = channel();
+        Self { ticket, all_told }
+    }
+}
+
 /// Notifications that another thread sends, and the reply that then goes to the caller.
 pub struct Later {
-    events: Vec<Event>,
+    events: Untold,
     answer: Box<dyn FnOnce() + Send>,
 }
 
 impl Service {
+    /// Takes what a change brought, while the volume is still held.
+    pub(super) fn untold(&self, list: Vec<Event>) -> Untold {
+        let telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let tickets = if list.is_empty() { Vec::new() } else { vec![telling.ticket.clone()] };
+        Untold { list, tickets }
+    }
+
+    /// Returns once everything is told that was changed before the call.
+    pub(super) fn wait_until_told(&self) {
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let Telling { ticket, all_told } = mem::take(&mut *telling);
+        drop((telling, ticket));
+        // Nothing is ever sent: it fails when there are no more tickets.
+        let _ = all_told.recv();
+    }
+
     /// Tells the kernel what changed, then lets `answer` reply to the caller.
     ///
     /// A notification can wait for a page that a read holds, and the read for a thread: so only some threads wait,
     /// the others hand the rest over and go on serving.
-    pub fn finish(&self, events: Vec<Event>, answer: impl FnOnce() + Send + 'static) {
-        if events.is_empty() {
+    pub fn finish(&self, events: Untold, answer: impl FnOnce() + Send + 'static) {
+        if events.list.is_empty() {
             return answer();
         }
         let free = self.notifying.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
             (count < NOTIFYING_MAX).then_some(count + 1)
         });
         if free.is_ok() {
-            self.notify(&events);
+            self.tell(&events);
             self.notifying.fetch_sub(1, Ordering::AcqRel);
             return answer();
         }
@@ -49,20 +94,19 @@ impl Service {
         };
         drop(later);
         if let Err(refused) = handed {
-            self.notify(&refused.events);
+            self.tell(&refused.events);
             (refused.answer)();
         }
     }
 
     /// Tells the kernel what changed under its caches. No lock may be held.
-    pub fn notify(&self, events: &[Event]) {
+    pub fn tell(&self, events: &Untold) {
         let Some(notifier) = self.notifier.get() else { return };
-        let mut done: Vec<&Event> = Vec::new();
-        for event in events {
-            if done.contains(&event) {
-                continue;
-            }
-            done.push(event);
+        // A collection's matrix comes before its other columns: who finds a row valid shall find its bytes.
+        let mut list: Vec<&Event> = events.list.iter().collect();
+        list.sort_unstable_by_key(|event| (event.inode.0, event.offset, event.len));
+        list.dedup();
+        for event in list {
             self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
@@ -113,7 +157,7 @@ impl Service {
     /// Sends the notifications that were handed over, until the service stops.
     pub fn serve_later(&self, queue: &Receiver<Later>) {
         while let Ok(later) = queue.recv() {
-            self.notify(&later.events);
+            self.tell(&later.events);
             (later.answer)();
         }
     }
