@@ -115,7 +115,7 @@ impl Listing {
                 block_size: superblock.block_size.get(),
                 uuid: superblock.uuid,
                 label,
-                inodes: superblock.inode_count.get(),
+                inodes: volume.statistics().inodes,
             },
             ..Self::default()
         };
