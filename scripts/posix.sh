@@ -12,7 +12,7 @@
 # Each suite has a fresh image; afterwards all that it left is listed with its bytes, the volume unmounted, checked by
 # fsck.vexfs -n -f, mounted and listed again. The first failure ends the run with exit code 1. `scripts/setup.sh`
 # installs what is needed. VEXFS_WORK=DIR: where the images lie (default: a temporary directory).
-set -euo pipefail
+set -Eeuo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$root/target/bin
@@ -28,6 +28,14 @@ fail() {
     say "$suite FAILED: $*" >&2
     exit 1
 }
+
+# What nothing else explains: where the script stopped, what is mounted, and the daemon's last words.
+stopped() {
+    say "$suite FAILED: exit code $1 in line $2" >&2
+    grep -F "$work" /proc/self/mounts >&2 || say "nothing is mounted" >&2
+    tail -n 20 "$work/messages" >&2
+}
+trap 'stopped $? $LINENO' ERR
 
 clean_up() {
     local at
@@ -50,7 +58,7 @@ logged() {
 start() {
     rm -f "$image"
     "$bin/mkfs.vexfs" -q "$image" "$1"
-    "$bin/mount.vexfs" "$image" "$mnt" ${2:+-o "$2"}
+    "$bin/mount.vexfs" "$image" "$mnt" -o "${2:+$2,}log=$work/messages"
 }
 
 # Names, types, modes, owners, sizes, times, links and bytes of all below $mnt.
@@ -64,7 +72,7 @@ finish() {
     listing >"$work/before"
     "$bin/umount.vexfs" "$mnt"
     "$bin/fsck.vexfs" -n -f "$image" >"$work/fsck" || { cat "$work/fsck" >&2; fail "fsck.vexfs finds damage"; }
-    "$bin/mount.vexfs" "$image" "$mnt" ${1:+-o "$1"}
+    "$bin/mount.vexfs" "$image" "$mnt" -o "${1:+$1,}log=$work/messages"
     listing >"$work/after"
     cmp -s "$work/before" "$work/after" ||
         { diff "$work/before" "$work/after" | head -n 20 >&2; fail "the mount shows other things after a remount"; }

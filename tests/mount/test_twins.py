@@ -187,7 +187,8 @@ def some_operation(dice, paths, slots):
     flags |= dice.choice([0, os.O_CREAT]) | sum(flag for flag in FLAGS if dice.random() < 0.1 and not flags & flag)
     mode, data = dice.randrange(0o10000), dice.randbytes(size)
     kinds = [stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFDIR, 0]
-    name = dice.choice(["user.a", "user.b", "trusted.c", "security.d", "user.", "nothing", "system.e", "user." + "n" * 251])
+    long = "user." + 251 * "n"
+    name = dice.choice(["user.a", "user.b", "trusted.c", "security.d", "user.", "nothing", "system.e", long])
     value = dice.randbytes(dice.choice([0, 1, 100, 2000]))
     punch = PUNCH_HOLE | KEEP_SIZE
     # Targets stay below the root: what lies outside is the same for both.
