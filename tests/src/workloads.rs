@@ -3,6 +3,7 @@
 //! Each is a short story with at least three commits, told in paths; [`Story`] runs it on a recorded volume
 //! and fails as soon as volume and model disagree.
 
+mod attributes;
 mod files;
 mod random;
 mod vectors;
@@ -63,6 +64,7 @@ impl Workload {
 /// All of them.
 pub fn all(random: u64) -> Vec<Workload> {
     let mut all = files::workloads();
+    all.extend(attributes::workloads());
     all.extend(vectors::workloads());
     all.extend((0..random).map(random::workload));
     let synced: Vec<Workload> = all.iter().map(Workload::synced).collect();
