@@ -11,7 +11,7 @@ use vexfs_tests::faulty::{Call, FaultDevice, OrderDevice};
 use vexfs_tests::model::{Comparison, Generator, Model, Op, Outcome, Pair, compare};
 use vexfs_tests::sim::SimDevice;
 
-const STEPS: u64 = 60;
+const STEPS: u64 = 76;
 
 /// The operations of a seed, chosen on a disk that works.
 fn operations(seed: u64) -> Vec<Op> {
