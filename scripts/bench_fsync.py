@@ -101,6 +101,11 @@ class Filesystem:
         after_flushes, after_written = self.counters()
         for process in processes:
             process.join()
+        # Neither timed nor counted: room for the next round.
+        for entry in os.scandir(self.path):
+            if entry.is_file():
+                os.unlink(entry.path)
+        os.sync()
         return count / took, (after_flushes - flushes) / count, (after_written - written) / count
 
 
