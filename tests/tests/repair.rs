@@ -204,3 +204,43 @@ fn forge(bytes: &mut [u8], at: usize, wanted: u32) {
     bytes[at..at + 4].copy_from_slice(&bits.to_le_bytes());
     assert_eq!(sum(bytes), wanted);
 }
+
+/// Two records, of which the first is damaged: what `-p` must leave alone, and `-y` gives up.
+#[test]
+fn a_damaged_journal_is_given_up_by_a_salvage_alone() {
+    use vexfs_core::check::{CheckOptions, check};
+    use vexfs_core::device::{BlockDevice, Direct};
+    use vexfs_core::format::{FileKind, ROOT};
+    use vexfs_core::numbers::Time;
+    use vexfs_core::operations::NewInode;
+    use vexfs_core::{MountOptions, Volume};
+    use vexfs_tests::sim::{self, SimDevice};
+
+    let now = Time { seconds: 1_800_000_000, nanoseconds: 0 };
+    let device = SimDevice::new(4 << 20);
+    sim::format(&device, 4096).expect("formats");
+    let mut volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
+    let new = NewInode { kind: FileKind::Regular, permissions: 0o600, umask: 0, uid: 0, gid: 0, device: 0 };
+    for name in [&b"first"[..], b"second"] {
+        volume.create(ROOT, name, &new, now).expect("creates");
+        volume.sync(now).expect("syncs");
+    }
+    let journal = volume.layout().journal_start * 4096;
+    drop(volume);
+    let mut byte = [0];
+    device.read(journal + 120, &mut byte).expect("reads");
+    device.write(journal + 120, &[byte[0] ^ 1]).expect("writes");
+
+    let refused = Volume::mount(Direct(device.clone()), MountOptions::default()).err().expect("refused");
+    assert!(refused.to_string().contains("journal record 0"), "{refused}");
+    let before = device.image().hash();
+    let fix = |repair, salvage| {
+        let options = CheckOptions { repair, salvage, now, ..CheckOptions::default() };
+        check(Direct(device.clone()), options, &mut |_| {}, &mut |_, _| {}).expect("a check")
+    };
+    assert!(fix(true, false).unrepaired() > 0, "-p says that it is mended");
+    assert_eq!(device.image().hash(), before, "-p wrote to a volume whose journal it cannot replay");
+    assert_eq!(fix(false, true).unrepaired(), 0);
+    let volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts again");
+    assert!(volume.lookup(ROOT, b"second").is_err(), "it was only in the journal");
+}

@@ -169,7 +169,6 @@ impl Journal {
         if length > LOG_RECORD_MAX || end > layout.journal_blocks * block_size {
             return Ok(None);
         }
-        let flush_first = self.flush_first || !carry;
         let mut changes = core::mem::take(&mut self.changes);
         if !carry {
             changes.fresh.clear();
@@ -182,7 +181,7 @@ impl Journal {
         self.sequence += 1;
         self.flush_first = false;
         self.writing = true;
-        Ok(Some(Record { header, body, fresh: changes.fresh, flush_first, offset }))
+        Ok(Some(Record { header, body, fresh: changes.fresh, flush_first: !carry, offset }))
     }
 }
 

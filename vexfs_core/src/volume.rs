@@ -279,12 +279,6 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.read_only
     }
 
-    /// Changes options at a remount; a volume that turned read-only by a failure stays so.
-    pub fn set_options(&mut self, options: MountOptions) {
-        self.read_only = options.read_only || (self.read_only && !self.options.read_only);
-        self.options = options;
-    }
-
     /// Takes what changed under the host's caches since the last call.
     ///
     /// The host invalidates it after it released its lock, before it answers the caller.

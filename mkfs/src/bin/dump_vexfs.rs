@@ -11,7 +11,7 @@ use mkfs::dump::{self, Reader, Report};
 use mkfs::message;
 use vexfs_host::{Access, Image, ImageError, LockedImage};
 
-/// Show the structures of a VexFS image.
+/// Show the structures of a VexFS image, as the last commit left them; `journal` shows what was synced since.
 #[derive(Parser)]
 #[command(name = "dump.vexfs", version, after_help = EXAMPLES)]
 struct Arguments {

@@ -143,7 +143,6 @@ impl Finding {
             self,
             Self::Superblock { .. }
                 | Self::SpaceMap { .. }
-                | Self::Journal { .. }
                 | Self::Leaked { .. }
                 | Self::Unmarked { .. }
                 | Self::Count { .. }

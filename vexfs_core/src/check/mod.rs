@@ -95,7 +95,8 @@ pub fn check<H: BlockDevice + Data>(
         return salvage::run(&mut volume, trouble, options, found, progress);
     }
     let seen = look(&volume, trouble, true, options, found, progress)?;
-    if !options.repair {
+    // Any commit would empty a journal that cannot be replayed.
+    if !options.repair || trouble.journal.is_some() {
         return Ok(seen.report);
     }
     repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
@@ -214,7 +215,9 @@ impl<'a> State<'a> {
         if finding.is_error() {
             self.report.errors += 1;
         }
-        if finding.is_repairable() {
+        // To give up a journal is a loss, which is for a salvage.
+        let given_up = self.options.salvage && matches!(finding, Finding::Journal { .. });
+        if finding.is_repairable() || given_up {
             memory::push(&mut self.repairs, finding)?;
         }
         Ok(())
