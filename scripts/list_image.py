@@ -4,6 +4,7 @@ import hashlib
 import json
 
 from read_image import ELEMENTS, ORPHAN, ORPHAN_RECORD, TYPES, printable
+from row_codecs import CODECS
 
 METRICS = ["cosine", "l2", "ip", "hamming"]
 
@@ -14,7 +15,8 @@ def listing(image):
     for collection in sorted(image.collections()):
         record, inode = collection.record, image.inode(collection.inode)
         collections.append({
-            "name": printable(collection.name), "element": ELEMENTS[record.element][0], "dimensions": record.dimensions,
+            "name": printable(collection.name), "element": ELEMENTS[record.element][0],
+            **({"codec": CODECS[record.codec]} if record.codec else {}), "dimensions": record.dimensions,
             "metric": METRICS[record.metric], "model": printable(collection.model), "rows": record.rows,
             "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid})
         for row, header, name, data in image.rows(collection):

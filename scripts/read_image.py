@@ -21,6 +21,8 @@ import sys
 import zlib
 from collections import namedtuple
 
+import row_codecs
+
 SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 12, 4096, 1 << 48, (1 << 64) - 1
 INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 9, 10, 11, 14
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
@@ -65,7 +67,7 @@ ORPHAN_RECORD = Record("kind:I reserved:I")
 EXTENT_RECORD = Record("start:Q count:I flags:I birth:Q")
 ROW_RECORD = Record(
     "magic:I version:I vector_id:Q file_inode:Q data_type:H compression:H dimensions:I original_size:I "
-    "compressed_size:I created:Q modified:Q checksum:I flags:I n:I reserved:I content_version:Q")
+    "compressed_size:I created:Q modified:Q checksum:I flags:I n:I scale:I content_version:Q")
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
                            "frontier:Q modified:12s reserved:I")
 LOG_HEADER = Record(
@@ -73,7 +75,7 @@ LOG_HEADER = Record(
     "next_collection:I written:12s reserved:8s")
 LOG_ENTRY = struct.Struct("<BBHIQQ")
 PUT, TAKE, FREE, BYTES = 1, 3, 4, 5
-Collection = namedtuple("Collection", "name inode record model length")
+Collection = namedtuple("Collection", "name inode record model length stored")
 
 
 def printable(name):
@@ -87,7 +89,7 @@ class Image:
         self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible < 2, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 4, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -297,11 +299,14 @@ class Image:
             where = f"collection {printable(name)}"
             need(entry.inode > COLLECTIONS and entry.inode % 64 == 0, where, "has an impossible inode")
             record, model = COLLECTION_RECORD.parse(self.record(entry.inode, COLLECTION) + b"\0", where, tail=True)
-            fine = len(model) == record.model_len + 1 and record.element < 5 and record.metric < 4 and record.codec == 0
+            fine = len(model) == record.model_len + 1 and record.element < 5 and record.metric < 4 and record.codec < 5
+            fine = fine and row_codecs.takes(row_codecs.CODECS[record.codec], ELEMENTS[record.element][0])
             length = int(record.dimensions * ELEMENTS[record.element][2]) if fine else 0
-            need(fine and record.stride == (length + 63) // 64 * 64 <= 65536, where, "has impossible settings")
+            stored = row_codecs.stored_length(row_codecs.CODECS[record.codec], length, record.dimensions) if fine else 0
+            fine = fine and record.stride == (stored + 63) // 64 * 64 and length <= 65536
+            need(fine, where, "has impossible settings")
             need(record.live <= record.rows <= record.frontier, where, "has impossible counts")
-            yield Collection(name, entry.inode, record, model[:-1], length)
+            yield Collection(name, entry.inode, record, model[:-1], length, stored)
 
     def rows(self, collection):
         """(row, header, attribute's name, bytes) of the live rows, checked."""
@@ -313,13 +318,15 @@ class Image:
             need((header.magic, header.version) == (0x56454354, 1), where, "has no vector header")
             record = collection.record
             told = (header.data_type, header.compression, header.dimensions, header.compressed_size)
-            need(told == (record.element, record.codec, record.dimensions, collection.length), where, "does not fit")
+            need(told == (record.element, record.codec, record.dimensions, collection.stored), where, "does not fit")
             data, begin = bytearray(record.stride), MATRIX_DATA + row * record.stride
             for at, piece in self.pieces(collection.inode + 1, begin, begin + record.stride):
                 data[at - begin:at - begin + len(piece)] = piece
-            need(zlib.crc32(data[:collection.length]) == header.checksum, where, "has a wrong checksum")
-            need(not any(data[collection.length:]), where, "has padding that is not zero")
-            yield row, header, first + (b".%d" % header.n if header.n else b""), bytes(data[:collection.length])
+            stored, codec = bytes(data[:collection.stored]), row_codecs.CODECS[record.codec]
+            need(zlib.crc32(stored) == header.checksum, where, "has a wrong checksum")
+            need(not any(data[collection.stored:]), where, "has padding that is not zero")
+            value = row_codecs.decode(codec, element, record.dimensions, stored, header.scale)
+            yield row, header, first + (b".%d" % header.n if header.n else b""), value
 
 
 def extract(image, target):

@@ -71,7 +71,7 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
             magic, version, vector_id, file_inode, data_type, compression, dimensions, original_size,
             compressed_size, created_timestamp, modified_timestamp, checksum, flags,
         }
-        RowRecord { header, n, reserved, version }
+        RowRecord { header, n, scale, version }
         CollectionRecord {
             dimensions, stride, element, codec, metric, model_len, rows, live, changes, frontier, modified,
             reserved,

@@ -15,7 +15,7 @@ use vexfs_core::numbers::Time;
 use vexfs_core::operations::NewInode;
 use vexfs_core::{MountOptions, Volume};
 use vexfs_tests::golden::listing::Listing;
-use vexfs_tests::golden::{IMAGES, Ram, directory, has_journal, maker, sha256, unpack};
+use vexfs_tests::golden::{IMAGES, Ram, directory, has_codecs, has_journal, maker, sha256, unpack};
 
 const NOW: Time = Time { seconds: 1_800_000_000, nanoseconds: 0 };
 
@@ -223,8 +223,9 @@ fn the_reader_says_what_is_wrong() {
 #[test]
 fn the_same_options_make_the_same_bytes() {
     for (name, block_size) in IMAGES {
-        let (first, listing) = maker::image(block_size, has_journal(name)).expect("an image");
-        let (second, _) = maker::image(block_size, has_journal(name)).expect("an image");
+        let (first, listing) =
+            maker::image(block_size, has_journal(name), has_codecs(name)).expect("an image");
+        let (second, _) = maker::image(block_size, has_journal(name), has_codecs(name)).expect("an image");
         assert_eq!(sha256(&first), sha256(&second), "{name}");
         // What the maker makes today, the core reads as the maker says.
         let ram = Ram::new(first);

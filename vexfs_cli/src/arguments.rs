@@ -75,6 +75,7 @@ pub(crate) enum Command {
 Examples:
   vexfs create minilm --dim 384 --model all-MiniLM-L6-v2
   vexfs create clip8 --dim 512 --element i8 --metric ip
+  vexfs create small --dim 384 --codec sq8             a quarter of the bytes; reads as f32 again
   vexfs create simhash --dim 64 --element bit --metric hamming
   chmod 755 .vexfs/collections/minilm                  let others map and search it")]
 pub(crate) struct Create {
@@ -89,6 +90,10 @@ pub(crate) struct Create {
     /// Element type: f32, f16, i8, i16 or bit
     #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "i8", "i16", "bit"])]
     pub(crate) element: String,
+
+    /// How rows are stored: none, f16, sq8, sq4 or binary; all but none keep fewer bits [default: none]
+    #[arg(long, value_parser = ["none", "f16", "sq8", "sq4", "binary"])]
+    pub(crate) codec: Option<String>,
 
     /// How near is measured: cosine, l2, ip (inner product) or hamming [default: cosine, hamming for bits]
     #[arg(long, value_parser = ["cosine", "l2", "ip", "hamming"])]

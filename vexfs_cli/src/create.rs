@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
     }
     let mut settings = vec![("element", arguments.element.clone())];
     settings.extend(arguments.dim.map(|dimensions| ("dim", dimensions.to_string())));
+    settings.extend(arguments.codec.as_ref().map(|codec| ("codec", codec.clone())));
     let is_bits = arguments.element == Element::Bit.name();
     let metric = arguments.metric.as_deref().unwrap_or(if is_bits { "hamming" } else { "cosine" });
     settings.push(("metric", metric.to_owned()));
@@ -58,6 +59,10 @@ fn refused(directory: &Path, name: &str, value: &str, error: &io::Error) -> Fail
     let why = match (name, error.raw_os_error()) {
         ("dim", Some(libc::EINVAL)) => {
             "out of range: a vector has at most 65536 bytes, and bits come in eights".to_owned()
+        }
+        ("codec", Some(libc::EINVAL)) => {
+            "this codec cannot store these elements: f16 takes f32; sq8, sq4 and binary take f32 and f16"
+                .to_owned()
         }
         ("model", Some(libc::EINVAL)) => "longer than 255 bytes".to_owned(),
         _ => error.to_string(),

@@ -29,17 +29,23 @@ pub(crate) fn collections(common: &Common) -> Result<(), Failure> {
             name,
             schema.dimensions.to_string(),
             schema.element.name().to_owned(),
+            schema.all.get("codec").and_then(Value::as_str).unwrap_or("none").to_owned(),
             schema.metric.name().to_owned(),
             schema.live.to_string(),
             schema.rows.to_string(),
-            output::bytes(schema.live.saturating_mul(schema.vector_len() as u64)),
+            output::bytes(schema.live.saturating_mul(row_bytes(&schema))),
             schema.model,
         ],
         Err(error) => vec![name, error],
     };
     let rows: Vec<Vec<String>> = all.into_iter().map(row).collect();
-    output::table(&["NAME", "DIM", "ELEMENT", "METRIC", "VECTORS", "ROWS", "SIZE", "MODEL"], &rows)?;
+    output::table(&["NAME", "DIM", "ELEMENT", "CODEC", "METRIC", "VECTORS", "ROWS", "SIZE", "MODEL"], &rows)?;
     Ok(())
+}
+
+// Bytes of a row that are stored.
+fn row_bytes(schema: &Schema) -> u64 {
+    schema.all.get("row_bytes").and_then(Value::as_u64).unwrap_or(schema.vector_len() as u64)
 }
 
 /// Shows a collection or a file.

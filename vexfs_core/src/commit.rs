@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use crate::checksum::crc32;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Incompatible, Node, NodeWriter, Pointer, PointerRecord, Superblock, slot_offsets};
+use crate::format::{Node, NodeWriter, Pointer, PointerRecord, Superblock, slot_offsets};
 use crate::memory::{self, Block, Map};
 use crate::numbers::{Run, Time};
 use crate::volume::Volume;
@@ -96,7 +96,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             next_inode: U64::new(self.counters.next_inode),
             next_vector: U64::new(self.counters.next_vector),
             next_collection: U32::new(self.counters.next_collection),
-            incompatible: U64::new(self.superblock.incompatible.get() | Incompatible::JOURNAL.bits()),
+            incompatible: U64::new(self.superblock.incompatible.get() | self.needs.bits()),
             written: now.into(),
             ..self.superblock
         };

@@ -13,6 +13,8 @@
 //! format                                       the records on disk, docs/FORMAT.md in code
 //! error checksum memory numbers
 //! ```
+//!
+//! Beside them `codec`, how a vector is stored in its row, sees the two lowest alone.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -26,6 +28,7 @@ extern crate alloc;
 pub mod buddy;
 pub mod check;
 pub mod checksum;
+pub mod codec;
 pub mod commit;
 pub mod control;
 pub mod device;

@@ -114,6 +114,8 @@ pub struct Volume<H> {
     pub(crate) options: MountOptions,
     /// The last durable one.
     pub(crate) superblock: Superblock,
+    /// Features that the open generation needs: the next superblock names them.
+    pub(crate) needs: Incompatible,
     /// The generation being gathered.
     pub(crate) generation: u64,
     pub(crate) root: Pointer,
@@ -210,6 +212,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             patches: Patches::default(),
             recovered: Recovered::default(),
             damaged_slots,
+            needs: Incompatible::from_bits_retain(superblock.incompatible.get()) | Incompatible::JOURNAL,
             superblock,
         }
     }

@@ -1,17 +1,17 @@
-//! `make-golden [NAME ...]`: writes the golden images and their listings into `tests/golden/`.
-//!
-//! Allowed until the first release; afterwards these files stay as they are (see `vexfs_tests::golden`).
+//! `make-golden [NAME ...]`: writes the golden images that are not there yet, or those that are named, and their
+//! listings into `tests/golden/` (see `vexfs_tests::golden`).
 
 use std::fs::File;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
-use vexfs_tests::golden::{IMAGES, directory, has_journal, maker};
+use vexfs_tests::golden::{IMAGES, directory, has_codecs, has_journal, maker};
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for (name, block_size) in IMAGES {
-        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+        let there = directory().join(format!("{name}.img.gz")).exists();
+        if !wanted.iter().any(|wanted| wanted == name) && (there || !wanted.is_empty()) {
             continue;
         }
         match make(name, block_size) {
@@ -26,7 +26,8 @@ fn main() -> ExitCode {
 }
 
 fn make(name: &str, block_size: u32) -> Result<u64, Box<dyn std::error::Error>> {
-    let (bytes, listing) = maker::image(block_size, has_journal(name)).map_err(|error| error.to_string())?;
+    let made = maker::image(block_size, has_journal(name), has_codecs(name));
+    let (bytes, listing) = made.map_err(|error| error.to_string())?;
     let directory = directory();
     std::fs::create_dir_all(&directory)?;
     std::fs::write(directory.join(format!("{name}.json")), listing.to_string())?;

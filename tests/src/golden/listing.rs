@@ -45,6 +45,8 @@ pub struct VolumeEntry {
 pub struct CollectionEntry {
     /// Name of the element type.
     pub element: &'static str,
+    /// Name of the codec.
+    pub codec: &'static str,
     /// Dimensions.
     pub dimensions: u32,
     /// Name of the metric.
@@ -160,6 +162,7 @@ fn collection<H: BlockDevice + Data>(volume: &Volume<H>, name: &[u8], inode: Ino
     let attributes = volume.attributes(inode)?;
     Ok(CollectionEntry {
         element: found.element.name(),
+        codec: found.codec.name(),
         dimensions: found.dimensions,
         metric: found.metric.name(),
         model: found.model,
@@ -257,9 +260,13 @@ impl CollectionEntry {
     fn json(&self, name: &[u8]) -> String {
         let Self { element, dimensions, metric, rows, live, permissions, uid, gid, .. } = self;
         let (name, model) = (printable(name), printable(&self.model));
-        format!(
-            r#"{{"name":"{name}","element":"{element}","dimensions":{dimensions},"metric":"{metric}","model":"{model}","#
-        ) + &format!(r#""rows":{rows},"live":{live},"mode":"{permissions:04o}","uid":{uid},"gid":{gid}}}"#)
+        let codec = match self.codec {
+            "none" => String::new(),
+            codec => format!(r#""codec":"{codec}","#),
+        };
+        format!(r#"{{"name":"{name}","element":"{element}",{codec}"dimensions":{dimensions},"#)
+            + &format!(r#""metric":"{metric}","model":"{model}","#)
+            + &format!(r#""rows":{rows},"live":{live},"mode":"{permissions:04o}","uid":{uid},"gid":{gid}}}"#)
     }
 }
 

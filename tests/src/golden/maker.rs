@@ -21,8 +21,8 @@ const UUID: [u8; 16] = *b"vexfs golden v1!";
 const LABEL: &[u8] = b"golden";
 
 /// An image of this block size, and the listing of what is on it; with `journal` its last changes are records of the
-/// journal.
-pub fn image(block_size: u32, journal: bool) -> Result<(Vec<u8>, Listing)> {
+/// journal, with `codecs` it has collections of all of them.
+pub fn image(block_size: u32, journal: bool, codecs: bool) -> Result<(Vec<u8>, Listing)> {
     let ram = Ram::new(vec![0; SIZE]);
     let options = MakeOptions {
         block_size,
@@ -44,7 +44,7 @@ pub fn image(block_size: u32, journal: bool) -> Result<(Vec<u8>, Listing)> {
         journal,
     };
     maker.note(b"/", ROOT)?;
-    plan::fill(&mut maker)?;
+    plan::fill(&mut maker, codecs)?;
     let listing = maker.finish(block_size)?;
     Ok((ram.into_bytes(), listing))
 }

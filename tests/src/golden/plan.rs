@@ -1,21 +1,24 @@
 //! What goes onto a golden image: one of everything that the format can hold.
 
 use vexfs_core::Result;
-use vexfs_core::format::{COLLECTIONS, Element, FileKind, Metric};
+use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, Changes, NewCollection, NewInode, RenameFlags};
 
 use super::listing::CollectionEntry;
 use super::maker::{Maker, NOW};
 
-/// Puts everything there.
-pub(super) fn fill(maker: &mut Maker<'_>) -> Result<()> {
+/// Puts everything there, on newer images with codecs.
+pub(super) fn fill(maker: &mut Maker<'_>, with_codecs: bool) -> Result<()> {
     contents(maker)?;
     kinds(maker)?;
     names(maker)?;
     attributes(maker)?;
     vectors(maker)?;
     freed_rows(maker)?;
+    if with_codecs {
+        codecs(maker)?;
+    }
     orphans(maker)
 }
 
@@ -138,6 +141,7 @@ fn vectors(maker: &mut Maker<'_>) -> Result<()> {
     let by_hand = NewCollection {
         dimensions: 100,
         element: Element::F32,
+        codec: Codec::None,
         metric: Metric::L2,
         model: b"a model, 100 dimensions",
         uid: 1000,
@@ -201,6 +205,61 @@ fn freed_rows(maker: &mut Maker<'_>) -> Result<()> {
     maker.unlink(b"/vectors/41")
 }
 
+// Collections of all codecs, with vectors that each can store without loss.
+fn codecs(maker: &mut Maker<'_>) -> Result<()> {
+    maker.file(b"/coded", b"a file with vectors of all codecs\n")?;
+    for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::None) {
+        let new = NewCollection {
+            dimensions: 77,
+            element: Element::F32,
+            codec,
+            metric: Metric::InnerProduct,
+            model: b"",
+            uid: 0,
+            gid: 0,
+            permissions: 0o755,
+        };
+        let name = format!("as-{}", codec.name());
+        maker.volume.create_collection(name.as_bytes(), &new, NOW)?;
+        maker.expect_collection(&name, collection("f32", 77, "ip", &new));
+        for n in 0..3 {
+            let values = (0..77_u16).map(|d| {
+                let place = f32::from((d * (n + 3)) % 16);
+                match codec {
+                    // The largest is 127 steps of 1/4, 7.5 steps of 1/2; signs are of one size.
+                    Codec::Sq8 => {
+                        if d == 5 {
+                            -31.75
+                        } else {
+                            (place - 8.0) / 4.0
+                        }
+                    }
+                    Codec::Sq4 => {
+                        if d == 5 {
+                            3.75
+                        } else {
+                            (place - 7.5) / 2.0
+                        }
+                    }
+                    Codec::Binary => {
+                        if place < 8.0 {
+                            -0.625
+                        } else {
+                            0.625
+                        }
+                    }
+                    _ => place / 64.0 - 3.0,
+                }
+            });
+            let value: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            let suffix = if n == 0 { String::new() } else { format!(".{n}") };
+            maker.vector(b"/coded", &format!("user.vector.{name}{suffix}"), &value)?;
+        }
+        maker.vector(b"/many", &format!("user.vector.{name}"), &[0; 77 * 4])?;
+    }
+    Ok(())
+}
+
 // What a crash leaves on the orphan list.
 fn orphans(maker: &mut Maker<'_>) -> Result<()> {
     maker.file(b"/open", &text(50_000))?;
@@ -218,7 +277,8 @@ fn collection(
 ) -> CollectionEntry {
     let NewCollection { uid, gid, permissions, .. } = *new;
     let model = new.model.to_vec();
-    CollectionEntry { element, dimensions, metric, model, rows: 0, live: 0, permissions, uid, gid }
+    let codec = new.codec.name();
+    CollectionEntry { element, codec, dimensions, metric, model, rows: 0, live: 0, permissions, uid, gid }
 }
 
 // Bytes of which each 512 tell their place, and that compress well.

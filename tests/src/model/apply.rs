@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vexfs_core::error::Error;
-use vexfs_core::format::{Element, FileKind, NAME_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
+use vexfs_core::format::{
+    Codec, Element, FileKind, NAME_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
@@ -141,12 +143,12 @@ impl Model {
                 Ok(vec![*inode])
             }
             Op::SetVector { .. } | Op::RemoveVector { .. } => self.vector(op, learned),
-            Op::CreateCollection { name, element, dimensions } => {
+            Op::CreateCollection { name, element, codec, dimensions } => {
                 if self.collections.contains_key(name) {
                     return Err(Error::Exists);
                 }
-                let state =
-                    CollectionState { id: learned.collection, element: *element, dimensions: *dimensions };
+                let (id, element, codec, dimensions) = (learned.collection, *element, *codec, *dimensions);
+                let state = CollectionState { id, element, codec, dimensions };
                 self.collections.insert(name.clone(), state);
                 Ok(Vec::new())
             }
@@ -287,6 +289,7 @@ impl Model {
                 let mut state = known.unwrap_or(CollectionState {
                     id: learned.collection,
                     element: vector.element,
+                    codec: Codec::None,
                     dimensions: 0,
                 });
                 if state.element != vector.element {

@@ -341,7 +341,8 @@ impl<D: BlockDevice> Walk<'_, D> {
                 .volume
                 .attribute(Ino(inode), &name.attribute())
                 .map_err(|error| format!("{path}: {name:?}: {error}"))?;
-            if value != vector.fill.bytes(name.element) {
+            let codec = self.model.collection(key.0).expect("a vector's collection exists").1.codec;
+            if value != vector.fill.seen(name.element, codec) {
                 return Err(format!("{path}: {name:?}: value differs"));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vexfs_core::format::{Element, FileKind, ROOT};
+use vexfs_core::format::{Codec, Element, FileKind, ROOT};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
 use super::{Fill, Model, Name, Op, VectorFill, VectorName};
@@ -19,14 +19,16 @@ pub struct Generator {
     pub attributes: bool,
 }
 
-/// Collections that the runs use: name, element, dimensions.
-const COLLECTIONS: [(&str, Element, u32); 6] = [
-    ("minilm", Element::F32, 96),
-    ("half", Element::F16, 50),
-    ("clip", Element::I8, 100),
-    ("audio-2", Element::I16, 24),
-    ("hash_x", Element::Bit, 256),
-    ("wide", Element::F32, 700),
+/// Collections that the runs use: name, element, codec if it is made by hand, dimensions.
+const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
+    ("minilm", Element::F32, Codec::None, 96),
+    ("half", Element::F16, Codec::Sq4, 50),
+    ("clip", Element::I8, Codec::None, 100),
+    ("audio-2", Element::I16, Codec::None, 24),
+    ("hash_x", Element::Bit, Codec::None, 256),
+    ("wide", Element::F32, Codec::F16, 700),
+    ("eight", Element::F32, Codec::Sq8, 130),
+    ("signs", Element::F32, Codec::Binary, 77),
 ];
 
 impl Generator {
@@ -188,7 +190,7 @@ impl Generator {
         if model.node(inode).links == 0 {
             return None;
         }
-        let (name, element, dimensions) = self.random.pick(&COLLECTIONS);
+        let (name, element, _, dimensions) = self.random.pick(&COLLECTIONS);
         let known = model.collections.get(name);
         let short = known.is_some() && self.random.one_in(3);
         let n = if self.random.one_in(2) { 0 } else { self.random.below(5) as u32 };
@@ -213,13 +215,13 @@ impl Generator {
     }
 
     fn collection(&mut self, model: &Model) -> Option<Op> {
-        let (name, element, dimensions) = self.random.pick(&COLLECTIONS);
+        let (name, element, codec, dimensions) = self.random.pick(&COLLECTIONS);
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
         Some(if model.collections.contains_key(name) && !open && self.random.one_in(2) {
             Op::RemoveCollection { name: name.into() }
         } else {
             let dimensions = if self.random.one_in(2) { 0 } else { dimensions };
-            Op::CreateCollection { name: name.into(), element, dimensions }
+            Op::CreateCollection { name: name.into(), element, codec, dimensions }
         })
     }
 

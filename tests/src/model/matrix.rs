@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use vexfs_core::checksum::crc32;
+use vexfs_core::codec;
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::format::{
     COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory, collection_matrix,
@@ -49,7 +50,8 @@ fn one<D: BlockDevice>(
     expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
 ) -> Result<(), String> {
     let real = volume.collection_by_name(name.as_bytes()).map_err(|error| error.to_string())?;
-    if (real.id.0, real.element, real.dimensions) != (state.id, state.element, state.dimensions) {
+    let told = (real.id.0, real.element, real.codec, real.dimensions);
+    if told != (state.id, state.element, state.codec, state.dimensions) {
         return Err(format!("is {real:?}, expected {state:?}"));
     }
     let mut found: BTreeMap<u64, RowRecord> = BTreeMap::new();
@@ -86,7 +88,7 @@ fn header(
     (inode, n, version, state): &(u64, u32, u64, VectorState),
 ) -> Result<(), String> {
     let header = &record.header;
-    let len = real.vector_len();
+    let (row, scale) = state.fill.row(real.element, real.codec);
     let right = header.known()
         && header.vector_id.get() == state.vector_id
         && header.file_inode.get() == *inode
@@ -94,8 +96,11 @@ fn header(
         && record.version.get() == *version
         && header.data_type.get() == real.element as u16
         && header.dimensions.get() == real.dimensions
-        && (header.original_size.get(), header.compressed_size.get()) == (len, len)
-        && header.checksum.get() == crc32(&state.fill.bytes(real.element));
+        && header.compression.get() == real.codec as u16
+        && header.original_size.get() == real.vector_len()
+        && header.compressed_size.get() == row.len() as u32
+        && record.scale.get() == scale
+        && header.checksum.get() == crc32(&row);
     if right { Ok(()) } else { Err(format!("{record:?}, expected inode {inode}, n {n}, {state:?}")) }
 }
 
@@ -106,15 +111,15 @@ fn columns<D: BlockDevice>(
     expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
 ) -> Result<(), String> {
     let matrix = column(volume, collection_matrix(real.id), "vectors.npy")?;
-    let width = real.element.width();
+    let width = codec::width(real.codec, real.element);
     let shape = format!("({}, {})", real.rows, real.stride / width);
-    let data = npy_data(&matrix, &shape, real.element.dtype())?;
+    let data = npy_data(&matrix, &shape, codec::dtype(real.codec, real.element))?;
     for (row, (.., state)) in expected {
         let start = *row as usize * real.stride as usize;
         let bytes = data
             .get(start..start + real.stride as usize)
             .ok_or(format!("vectors.npy ends before row {row}"))?;
-        let vector = state.fill.bytes(real.element);
+        let (vector, _) = state.fill.row(real.element, real.codec);
         if bytes[..vector.len()] != vector[..] || bytes[vector.len()..].iter().any(|byte| *byte != 0) {
             return Err(format!("vectors.npy row {row} differs"));
         }
@@ -131,6 +136,11 @@ fn columns<D: BlockDevice>(
     let data = npy_data(&valid, &shape, "|b1")?;
     let headers = column(volume, inode("headers.npy")?, "headers.npy")?;
     let records = npy_data(&headers, &shape, "")?;
+    let scales = match codec::has_scale(real.codec) {
+        true => Some(column(volume, inode("scale.npy")?, "scale.npy")?),
+        false => None,
+    };
+    let scales = scales.as_deref().map(|file| npy_data(file, &shape, "<f4")).transpose()?;
     for row in 0..real.rows {
         let live = found.get(&row);
         if data.get(row as usize) != Some(&u8::from(live.is_some())) {
@@ -140,6 +150,11 @@ fn columns<D: BlockDevice>(
         let bytes = records.get(start..start + size_of::<VectorHeader>());
         if live.is_some_and(|record| bytes != Some(record.header.as_bytes())) {
             return Err(format!("headers.npy is wrong at row {row}"));
+        }
+        let at = row as usize * 4;
+        let expected = live.map_or([0; 4], |record| record.scale.get().to_le_bytes());
+        if scales.is_some_and(|scales| scales.get(at..at + 4) != Some(&expected)) {
+            return Err(format!("scale.npy is wrong at row {row}"));
         }
     }
     Ok(())

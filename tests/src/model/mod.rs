@@ -15,7 +15,7 @@ mod pair;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vexfs_core::format::{Element, FileKind, ROOT};
+use vexfs_core::format::{Codec, Element, FileKind, ROOT};
 use vexfs_core::numbers::Time;
 
 pub use apply::Learned;
@@ -78,6 +78,8 @@ pub struct CollectionState {
     pub id: u32,
     /// Element type.
     pub element: Element,
+    /// How rows are stored.
+    pub codec: Codec,
     /// Dimensions; 0 = not fixed yet.
     pub dimensions: u32,
 }

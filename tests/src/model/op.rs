@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use vexfs_core::format::{Element, FileKind, NAME_MAX};
+use vexfs_core::codec;
+use vexfs_core::format::{Codec, Element, FileKind, NAME_MAX};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
 use crate::random::Random;
@@ -106,6 +107,23 @@ impl VectorFill {
             }
         }
         bytes
+    }
+
+    /// The row that a collection with this codec keeps of them, and its scale.
+    pub fn row(self, element: Element, codec: Codec) -> (Vec<u8>, u32) {
+        let value = self.bytes(element);
+        let len = codec::stored_len(codec, element, self.dimensions).unwrap_or(value.len() as u32);
+        let mut row = vec![0; len as usize];
+        let scale = codec::encode(codec, element, &value, &mut row).expect("small finite numbers");
+        (row, scale)
+    }
+
+    /// What reads back from that row.
+    pub fn seen(self, element: Element, codec: Codec) -> Vec<u8> {
+        let (row, scale) = self.row(element, codec);
+        let mut value = self.bytes(element);
+        codec::decode(codec, element, &row, scale, &mut value).expect("a scale that was just made");
+        value
     }
 }
 
@@ -273,6 +291,8 @@ pub enum Op {
         name: String,
         /// Element type.
         element: Element,
+        /// How rows are stored.
+        codec: Codec,
         /// Dimensions; 0 = as the first vector has.
         dimensions: u32,
     },

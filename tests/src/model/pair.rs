@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
-use vexfs_core::format::{COLLECTIONS, Element, FileKind, Metric, ROOT};
+use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric, ROOT};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, Removed};
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
@@ -260,8 +260,8 @@ impl<D: BlockDevice + Clone> Pair<D> {
             Op::RemoveVector { inode, vector } => {
                 volume.remove_attribute(Ino(*inode), &vector.attribute(), &caller, now)?;
             }
-            Op::CreateCollection { name, element, dimensions } => {
-                learned.collection = create_collection(volume, name, *element, *dimensions, now)?;
+            Op::CreateCollection { name, element, codec, dimensions } => {
+                learned.collection = create_collection(volume, name, (*element, *codec), *dimensions, now)?;
             }
             Op::RemoveCollection { name } => {
                 volume.remove_directory(COLLECTIONS, name.as_bytes(), now)?;
@@ -388,13 +388,14 @@ fn release<D: BlockDevice>(
 fn create_collection<D: BlockDevice>(
     volume: &mut Volume<Direct<D>>,
     name: &str,
-    element: Element,
+    (element, codec): (Element, Codec),
     dimensions: u32,
     now: Time,
 ) -> Result<u32> {
     let new = NewCollection {
         dimensions,
         element,
+        codec,
         metric: if element == Element::Bit { Metric::Hamming } else { Metric::Cosine },
         model: b"",
         uid: 0,

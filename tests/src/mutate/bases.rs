@@ -30,7 +30,7 @@ pub fn image(name: &str) -> Result<Image, String> {
 
 // One of everything that the format can hold.
 fn golden_image(block_size: u32) -> Result<Image, String> {
-    let (bytes, _) = golden::maker::image(block_size, false).map_err(|error| error.to_string())?;
+    let (bytes, _) = golden::maker::image(block_size, false, true).map_err(|error| error.to_string())?;
     let mut image = Image::new(bytes.len() as u64);
     image.write(0, &bytes);
     Ok(image)

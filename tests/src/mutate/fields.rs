@@ -36,7 +36,7 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
         Some(Kind::Row) => {
             let mut all = fields!(VectorHeader: magic, version, vector_id, file_inode, data_type, compression,
                 dimensions, original_size, compressed_size, created_timestamp, modified_timestamp, checksum, flags);
-            let rest = fields!(RowRecord: header, n, reserved, version);
+            let rest = fields!(RowRecord: header, n, scale, version);
             all.extend(rest.into_iter().filter(|field| field.0 >= size_of::<VectorHeader>()));
             all
         }

@@ -1,6 +1,6 @@
 //! One random operation on a volume that may be damaged anywhere.
 
-use vexfs_core::format::{COLLECTIONS, Element, FileKind, Kind, Metric, ROOT};
+use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Kind, Metric, ROOT};
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Caller, Changes, NewCollection, NewInode, RenameFlags, SetMode};
 use vexfs_core::volume::Volume;
@@ -179,6 +179,7 @@ fn collection(exercise: &mut Exercise, volume: &mut Volume<Meter>, random: &mut 
     let new = NewCollection {
         dimensions: random.below(2000) as u32 * 8,
         element: random.pick(&Element::ALL),
+        codec: random.pick(&Codec::ALL),
         metric: Metric::L2,
         model: b"m",
         uid: 0,

@@ -1,6 +1,6 @@
 //! Workloads of vectors and collections.
 
-use vexfs_core::format::Element;
+use vexfs_core::format::{Codec, Element};
 
 use super::{Op, Step, Story, Workload};
 
@@ -19,6 +19,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("write-under-vectors", write_under_vectors),
         Workload::new("truncate-under-vectors", truncate_under_vectors),
         Workload::new("all-elements", all_elements),
+        Workload::new("all-codecs", all_codecs),
         Workload::new("collections-come-and-go", collections_come_and_go),
         Workload::new("remove-a-used-collection", remove_a_used_collection),
         Workload::new("chunks-of-a-document", chunks_of_a_document).with(4 << 20, 4096),
@@ -200,9 +201,31 @@ fn all_elements(story: &mut Story) -> Step {
     Ok(())
 }
 
+// Rows of every stored form: set, set again, freed and blanked.
+fn all_codecs(story: &mut Story) -> Step {
+    story.file("file", 100)?;
+    for codec in Codec::ALL {
+        let (name, element) = (codec.name().to_owned(), Element::F32);
+        story.op(Op::CreateCollection { name, element, codec, dimensions: 0 })?;
+        story.vector("file", codec.name(), 0, 100)?;
+        story.vector("file", codec.name(), 1, 100)?;
+        story.commit()?;
+    }
+    for codec in Codec::ALL {
+        story.vector("file", codec.name(), 1, 100)?;
+        story.remove_vector("file", codec.name(), 0)?;
+        story.commit()?;
+    }
+    Ok(())
+}
+
 fn collections_come_and_go(story: &mut Story) -> Step {
-    let create =
-        |name: &str| Op::CreateCollection { name: name.into(), element: Element::F32, dimensions: 0 };
+    let create = |name: &str| Op::CreateCollection {
+        name: name.into(),
+        element: Element::F32,
+        codec: Codec::None,
+        dimensions: 0,
+    };
     story.op(create("first"))?;
     story.commit()?;
     story.op(create("second"))?;

@@ -1,4 +1,4 @@
-//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`.
+//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`.
 //!
 //! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row. The matrix's bytes are on the
 //! device; the other columns are rendered from the rows' records.
@@ -6,7 +6,8 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{HEADERS, MATRIX, VALID};
+use super::{HEADERS, MATRIX, SCALE, VALID};
+use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -14,7 +15,7 @@ use crate::format::{
 };
 use crate::memory::{self, Text};
 use crate::numbers::Ino;
-use crate::operations::{LoadedCollection as Loaded, ReadPlan, each_extent, fill_blank, load_collection};
+use crate::operations::{LoadedCollection as Loaded, ReadPlan, each_extent, load_collection};
 use crate::tree;
 use crate::volume::{Nodes, Volume};
 use zerocopy::IntoBytes;
@@ -59,6 +60,12 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
             rows(volume, &loaded, 1, at, rest, &mut |_, to| to.fill(1))?;
             Vec::new()
         }
+        SCALE => {
+            rows(volume, &loaded, 4, at, rest, &mut |record, to| {
+                to.copy_from_slice(record.scale.as_bytes())
+            })?;
+            Vec::new()
+        }
         _ => return Err(Error::Invalid("not a column")),
     };
     Ok(ReadPlan { len, pieces })
@@ -99,22 +106,23 @@ fn matrix<N: Nodes>(
 fn dead(loaded: &Loaded, offset: u64, buffer: &mut [u8]) -> Result<()> {
     buffer.fill(0);
     let stride = u64::from(loaded.record.stride.get());
-    let len = loaded.vector_len() as u64;
+    let len = loaded.stored_len() as u64;
     let last = loaded.record.rows.get();
     let end = offset + buffer.len() as u64;
     if stride == 0 || len == 0 || offset < MATRIX_DATA {
         return Ok(());
     }
-    let element = loaded.element()?;
+    let (codec, element) = (loaded.codec()?, loaded.element()?);
+    let width = u64::from(codec::width(codec, element));
     let mut row = (offset - MATRIX_DATA) / stride;
     while row < last && MATRIX_DATA + row * stride < end {
         let start = MATRIX_DATA + row * stride;
         let (from, to) = (start.max(offset), (start + len).min(end));
         if from < to {
-            // Elements are a power of two and rows are aligned to 64, so a page never cuts one.
-            let phase = (from - start) % u64::from(element.width());
+            // Entries are a power of two and rows are aligned to 64, so a page never cuts one.
+            let phase = (from - start) % width;
             debug_assert_eq!(phase, 0);
-            fill_blank(element, &mut buffer[(from - offset) as usize..(to - offset) as usize]);
+            codec::fill_blank(codec, element, &mut buffer[(from - offset) as usize..(to - offset) as usize]);
         }
         row += 1;
     }
@@ -158,17 +166,18 @@ fn npy_header(loaded: &Loaded, part: u64) -> Result<Vec<u8>> {
     text.raw(b"\x93NUMPY\x01\x00")?;
     text.raw(&((HEADER - 10) as u16).to_le_bytes())?;
     let rows = loaded.record.rows.get();
-    let width = loaded.element()?.width();
-    let columns = loaded.record.stride.get() / width;
+    let (codec, element) = (loaded.codec()?, loaded.element()?);
+    let columns = loaded.record.stride.get() / codec::width(codec, element);
     let written = match part {
         MATRIX => write!(
             text,
             "{{'descr': '{}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}",
-            loaded.element()?.dtype()
+            codec::dtype(codec, element)
         ),
         HEADERS => {
             write!(text, "{{'descr': {HEADER_DTYPE}, 'fortran_order': False, 'shape': ({rows},), }}")
         }
+        SCALE => write!(text, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows},), }}"),
         _ => write!(text, "{{'descr': '|b1', 'fortran_order': False, 'shape': ({rows},), }}"),
     };
     written.map_err(|_| Error::NoMemory)?;

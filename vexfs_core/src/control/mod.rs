@@ -8,6 +8,7 @@ mod render;
 
 pub(crate) use column::read_column;
 
+use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -15,7 +16,9 @@ use crate::format::{
     collection_part,
 };
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{Attributes, Changes, Entry, attributes_of, load_collection, load_inode};
+use crate::operations::{
+    Attributes, Changes, Entry, LoadedCollection, attributes_of, load_collection, load_inode,
+};
 use crate::volume::{Event, Nodes, Volume};
 
 /// Name of the control directory in the root.
@@ -36,6 +39,8 @@ pub const HEADERS: u64 = 2;
 pub const VALID: u64 = 3;
 /// `schema.json`.
 pub const SCHEMA: u64 = 4;
+/// `scale.npy`, of collections whose codec has one.
+pub const SCALE: u64 = 5;
 
 const FILES: [(&[u8], Ino, u32); 4] = [
     (b"README", README, 0o444),
@@ -43,8 +48,13 @@ const FILES: [(&[u8], Ino, u32); 4] = [
     (b"metrics", METRICS, 0o444),
     (b"log", LOG, 0o600),
 ];
-const PARTS: [(&[u8], u64); 4] =
-    [(b"schema.json", SCHEMA), (b"vectors.npy", MATRIX), (b"headers.npy", HEADERS), (b"valid.npy", VALID)];
+const PARTS: [(&[u8], u64); 5] = [
+    (b"schema.json", SCHEMA),
+    (b"vectors.npy", MATRIX),
+    (b"headers.npy", HEADERS),
+    (b"valid.npy", VALID),
+    (b"scale.npy", SCALE),
+];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
 const WRITE: u32 = 0o222;
@@ -74,7 +84,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
             SCHEMA => Some(Pseudo::Computed),
-            MATRIX | HEADERS | VALID => Some(Pseudo::Column),
+            MATRIX | HEADERS | VALID | SCALE => Some(Pseudo::Column),
             _ => None,
         },
     }
@@ -161,8 +171,9 @@ pub(crate) fn lookup<H: BlockDevice + Data>(
         let files = FILES.iter().map(|file| (file.0, file.1));
         files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
     } else if let Some((id, 0)) = collection_part(directory) {
-        load_collection(volume, id)?;
-        PARTS.iter().find(|part| part.0 == name).map(|part| Ino(directory.0 + part.1))
+        let loaded = load_collection(volume, id)?;
+        let found = PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1));
+        found.map(|part| Ino(directory.0 + part.1))
     } else {
         return Ok(None);
     };
@@ -193,14 +204,20 @@ pub(crate) fn read_directory<H: BlockDevice + Data>(
         return Ok(false);
     }
     if let Some((id, part)) = collection_part(directory) {
-        load_collection(volume, id)?;
+        let loaded = load_collection(volume, id)?;
         if part != 0 {
             return Err(Error::NotDirectory);
         }
-        let _ = PARTS.iter().all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
+        let mut parts = PARTS.iter().filter(|(_, part)| has_part(&loaded, *part));
+        let _ = parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
         return Ok(false);
     }
     Ok(true)
+}
+
+// True if a collection has this file.
+fn has_part(loaded: &LoadedCollection, part: u64) -> bool {
+    part != SCALE || loaded.codec().is_ok_and(codec::has_scale)
 }
 
 fn fixed<H: BlockDevice + Data>(
@@ -236,6 +253,9 @@ fn part_attributes<H: BlockDevice + Data>(
     kind: Pseudo,
 ) -> Result<Attributes> {
     let loaded = load_collection(volume, id)?;
+    if !has_part(&loaded, part) {
+        return Err(Error::NotFound);
+    }
     let directory = load_inode(volume, collection_directory(id))?;
     let matrix: InodeRecord = load_inode(volume, Ino(collection_directory(id).0 + MATRIX))?;
     let shown = attributes_of(Ino(collection_directory(id).0 + part), &directory, volume.layout.block_size)?;
@@ -243,6 +263,7 @@ fn part_attributes<H: BlockDevice + Data>(
     let size = match (kind, part) {
         (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),
         (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
+        (Pseudo::Column, SCALE) => MATRIX_DATA + capacity * 4,
         (Pseudo::Column, _) => MATRIX_DATA + capacity,
         _ => 0,
     };

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use super::{LOG, METRICS, README, SCHEMA, STATUS};
+use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Codec, MATRIX_DATA, collection_part};
+use crate::format::{MATRIX_DATA, collection_part};
 use crate::memory::Text;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::Report;
@@ -24,6 +25,7 @@ takes files and vectors and nothing else.
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
+    scale.npy           with codecs sq8, sq4 and binary: one float a row
 
 A vector is an attribute of its file:
 
@@ -34,6 +36,14 @@ and every collection is a matrix that numpy maps:
 
   m = numpy.load(\"collections/NAME/vectors.npy\", mmap_mode=\"r\")
   valid = numpy.load(\"collections/NAME/valid.npy\", mmap_mode=\"r\")
+
+A collection made with a codec (user.vexfs.codec of its directory, while it is empty) stores its vectors in fewer
+bits. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
+
+  f16     m[:, :d].astype(\"f4\")
+  sq8     m[:, :d] * s
+  sq4     (numpy.stack([m & 15, m >> 4], axis=-1).reshape(len(m), -1)[:, :d] - 7.5) * s
+  binary  (2.0 * numpy.unpackbits(m, axis=1, bitorder=\"little\")[:, :d] - 1) * s
 ";
 
 impl<H: BlockDevice + Data> Volume<H> {
@@ -119,21 +129,22 @@ impl<H: BlockDevice + Data> Volume<H> {
                 ",\"dimension\":{},\"element\":\"{}\",\"codec\":\"{}\",\"metric\":\"{}\",\"model\":",
                 collection.dimensions,
                 collection.element.name(),
-                Codec::None.name(),
+                collection.codec.name(),
                 collection.metric.name(),
             )?;
             json_string(text, &collection.model)?;
             writeln!(
                 text,
                 ",\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
-                 \"stride_bytes\":{},\"data_offset\":{}}}",
+                 \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{}}}",
                 collection.rows,
                 collection.live,
                 collection.changes,
-                collection.element.dtype(),
-                collection.vector_len(),
+                codec::dtype(collection.codec, collection.element),
+                collection.stored_len,
                 collection.stride,
                 MATRIX_DATA,
+                collection.vector_len(),
             )
         };
         write().map_err(|_| Error::NoMemory)

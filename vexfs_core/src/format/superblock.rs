@@ -44,6 +44,8 @@ bitflags! {
     pub struct Incompatible: u64 {
         /// The journal may hold records on this generation, which a mount replays.
         const JOURNAL = 1;
+        /// Collections may have another codec than `none`.
+        const CODECS = 2;
     }
 }
 

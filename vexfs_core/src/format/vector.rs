@@ -98,20 +98,39 @@ impl Element {
 pub enum Codec {
     /// As they are.
     None = 0,
+    /// IEEE 754 binary16.
+    F16 = 1,
+    /// 8-bit integers, with a scale for each row.
+    Sq8 = 2,
+    /// 4-bit codes, with a scale for each row.
+    Sq4 = 3,
+    /// One bit a dimension, with a scale for each row.
+    Binary = 4,
 }
 
 impl Codec {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::F16, Self::Sq8, Self::Sq4, Self::Binary];
+
     /// The codec with this number.
-    pub const fn from_u16(value: u16) -> Option<Self> {
-        match value {
-            0 => Some(Self::None),
-            _ => None,
-        }
+    pub fn from_u16(value: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(value)).copied()
     }
 
-    /// Its name.
+    /// The codec with this name.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name().as_bytes() == name)
+    }
+
+    /// `none`, `f16`, `sq8`, `sq4` or `binary`.
     pub const fn name(self) -> &'static str {
-        "none"
+        match self {
+            Self::None => "none",
+            Self::F16 => "f16",
+            Self::Sq8 => "sq8",
+            Self::Sq4 => "sq4",
+            Self::Binary => "binary",
+        }
     }
 }
 
@@ -222,8 +241,8 @@ pub struct RowRecord {
     pub header: VectorHeader,
     /// Which vector of the file.
     pub n: U32,
-    /// Reserved, zero.
-    pub reserved: U32,
+    /// The row's scale, the bits of an f32; zero for codecs without one.
+    pub scale: U32,
     /// The content version that the vector was made from.
     pub version: U64,
 }

@@ -9,12 +9,13 @@ use super::rows::ROWS_MAX;
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
 use super::{directory, inode, orphan};
+use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionRecord, Element, FileKind, InodeRecord, Key, Kind,
-    MATRIX_DATA, Metric, OrphanKind, collection_directory, collection_matrix, collection_part, parse,
-    parse_exact,
+    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionRecord, Element, FileKind, Incompatible, InodeRecord,
+    Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory, collection_matrix, collection_part,
+    parse, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -60,11 +61,14 @@ pub(crate) fn load<N: Nodes>(nodes: &N, id: CollectionId) -> Result<Loaded> {
     })?;
     let loaded = found.ok_or(Error::NotFound)?;
     let element = loaded.element()?;
-    let bytes = element.bytes(loaded.record.dimensions.get()).ok_or(bad("impossible dimension"))?;
-    if bytes as usize > VECTOR_MAX || loaded.record.stride.get() != bytes.next_multiple_of(64) {
+    let codec = loaded.codec()?;
+    let dimensions = loaded.record.dimensions.get();
+    let bytes = element.bytes(dimensions).ok_or(bad("impossible dimension"))?;
+    let stored =
+        codec::stored_len(codec, element, dimensions).ok_or(bad("a codec that its element cannot have"))?;
+    if bytes as usize > VECTOR_MAX || loaded.record.stride.get() != stored.next_multiple_of(64) {
         return Err(bad("impossible row length"));
     }
-    Codec::from_u16(loaded.record.codec.get()).ok_or(bad("unknown codec"))?;
     Metric::from_u16(loaded.record.metric.get()).ok_or(bad("unknown metric"))?;
     let (rows, live, frontier) =
         (loaded.record.rows.get(), loaded.record.live.get(), loaded.record.frontier.get());
@@ -97,7 +101,42 @@ impl Loaded {
         ))
     }
 
-    /// Bytes of a vector; 0 until the dimension is fixed.
+    /// How rows are stored.
+    pub(crate) fn codec(&self) -> Result<Codec> {
+        Codec::from_u16(self.record.codec.get()).ok_or(Error::corrupt(
+            "collection",
+            collection_directory(self.id).0,
+            "unknown codec",
+        ))
+    }
+
+    /// Bytes of a row that are stored; 0 until the dimension is fixed.
+    pub(crate) fn stored_len(&self) -> usize {
+        match (self.codec(), self.element()) {
+            (Ok(codec), Ok(element)) => {
+                codec::stored_len(codec, element, self.record.dimensions.get()).unwrap_or(0) as usize
+            }
+            _ => 0,
+        }
+    }
+
+    /// Sets dimension, element type and codec; the stride follows.
+    pub(crate) fn shape(&mut self, codec: Codec, element: Element, dimensions: u32) -> Result<()> {
+        let bytes = element.bytes(dimensions).filter(|bytes| *bytes as usize <= VECTOR_MAX);
+        bytes.ok_or(Error::Invalid(
+            "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
+        ))?;
+        let stored = codec::stored_len(codec, element, dimensions).ok_or(Error::Invalid(
+            "the codec cannot store these elements: f16 takes f32; sq8, sq4 and binary f32 and f16",
+        ))?;
+        self.record.dimensions = U32::new(dimensions);
+        self.record.element = U16::new(element as u16);
+        self.record.codec = U16::new(codec as u16);
+        self.record.stride = U32::new(stored.next_multiple_of(64));
+        Ok(())
+    }
+
+    /// Bytes of a vector as it is set and read; 0 until the dimension is fixed.
     pub(crate) fn vector_len(&self) -> usize {
         match self.element() {
             Ok(element) => element.bytes(self.record.dimensions.get()).unwrap_or(0) as usize,
@@ -128,8 +167,7 @@ impl Loaded {
         self.check_element(asked)?;
         let element = self.element()?;
         if self.record.dimensions.get() == 0 {
-            self.record.dimensions = U32::new(dimensions(element, value.len())?);
-            self.record.stride = U32::new((value.len() as u32).next_multiple_of(64));
+            self.shape(self.codec()?, element, dimensions(element, value.len())?)?;
         }
         let expected = self.vector_len();
         if value.len() != expected {
@@ -148,6 +186,9 @@ impl Loaded {
 
     /// Stores the record.
     pub(crate) fn store<H: BlockDevice + Data>(&self, tx: &mut Transaction<'_, H>) -> Result<()> {
+        if self.codec()? != Codec::None {
+            tx.volume.needs |= Incompatible::CODECS;
+        }
         let mut bytes = memory::copy(self.record.as_bytes())?;
         memory::extend(&mut bytes, &self.model)?;
         tree::put(tx, Key::new(collection_directory(self.id), Kind::Collection, 0), &bytes)
@@ -160,6 +201,8 @@ impl Loaded {
             id: self.id,
             dimensions: record.dimensions.get(),
             element: self.element()?,
+            codec: self.codec()?,
+            stored_len: self.stored_len() as u32,
             stride: record.stride.get(),
             metric: Metric::from_u16(record.metric.get()).unwrap_or(Metric::Cosine),
             model: memory::copy(&self.model)?,
@@ -232,6 +275,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let settings = NewCollection {
             dimensions: 0,
             element: Element::F32,
+            codec: Codec::None,
             metric: Metric::Cosine,
             model: b"",
             uid: new.uid,
@@ -288,6 +332,7 @@ pub(crate) fn create_implicit<H: BlockDevice + Data>(
     let new = NewCollection {
         dimensions: dimensions(element, len)?,
         element,
+        codec: Codec::None,
         metric: if element == Element::Bit { Metric::Hamming } else { Metric::Cosine },
         model: b"",
         uid: caller.uid,
@@ -323,10 +368,6 @@ fn create<H: BlockDevice + Data>(
     if new.model.len() > COLLECTION_MODEL_MAX {
         return Err(Error::Invalid("the model's name is longer than 255 bytes"));
     }
-    let bytes = new.element.bytes(new.dimensions).filter(|bytes| *bytes as usize <= VECTOR_MAX);
-    let bytes = bytes.ok_or(Error::Invalid(
-        "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
-    ))?;
     let mut parent = directory::check_new(tx, COLLECTIONS, name)?;
     if tx.counters.next_collection == IDS_MAX {
         return Err(Error::NoSpace { pending: 0 });
@@ -343,10 +384,10 @@ fn create<H: BlockDevice + Data>(
     let matrix = NewInode { kind: FileKind::Regular, permissions: 0, ..directory_inode };
     inode::store(tx, collection_matrix(id), &InodeRecord::new(&matrix, inode, tx.now))?;
     let record = CollectionRecord {
-        dimensions: U32::new(new.dimensions),
-        stride: U32::new(bytes.next_multiple_of(64)),
-        element: U16::new(new.element as u16),
-        codec: U16::new(Codec::None as u16),
+        dimensions: U32::ZERO,
+        stride: U32::ZERO,
+        element: U16::ZERO,
+        codec: U16::ZERO,
         metric: U16::new(new.metric as u16),
         model_len: U16::new(new.model.len() as u16),
         rows: U64::ZERO,
@@ -356,7 +397,9 @@ fn create<H: BlockDevice + Data>(
         modified: tx.now.into(),
         reserved: U32::ZERO,
     };
-    Loaded { id, record, model: memory::copy(new.model)? }.store(tx)?;
+    let mut loaded = Loaded { id, record, model: memory::copy(new.model)? };
+    loaded.shape(new.codec, new.element, new.dimensions)?;
+    loaded.store(tx)?;
     tx.event(Event { inode: COLLECTIONS, offset: 0, len: 0 })?;
     Ok(id)
 }

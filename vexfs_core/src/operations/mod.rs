@@ -30,4 +30,3 @@ pub use types::*;
 pub(crate) use collection::{Loaded as LoadedCollection, load as load_collection};
 pub(crate) use extents::each as each_extent;
 pub(crate) use inode::{attributes_of, load as load_inode};
-pub(crate) use rows::fill_blank;

@@ -10,11 +10,12 @@ use zerocopy::little_endian::U64;
 use super::collection::{Loaded, load};
 use super::extents::{self, Extent};
 use super::{inode, orphan, write};
+use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, Element, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory,
+    BlankRecord, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory,
     collection_matrix, parse_exact,
 };
 use crate::memory;
@@ -114,8 +115,10 @@ impl Loaded {
         self.record.modified = tx.now.into();
         let resized = self.record.rows.get() != rows;
         self.record.rows = U64::new(rows);
-        let columns = [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1)];
-        for (part, width) in columns {
+        let columns =
+            [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1), (control::SCALE, 4)];
+        let has_scale = codec::has_scale(self.codec()?);
+        for (part, width) in columns.into_iter().filter(|(part, _)| *part != control::SCALE || has_scale) {
             let inode = Ino(directory + part);
             if part != control::MATRIX || matrix {
                 tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
@@ -241,7 +244,7 @@ fn blank_bytes<H: BlockDevice + Data>(
     let mut places = Vec::new();
     let matrix = collection_matrix(loaded.id);
     let mut bytes = memory::zeroed(loaded.record.stride.get() as usize)?;
-    fill_blank(loaded.element()?, &mut bytes[..loaded.vector_len()]);
+    codec::fill_blank(loaded.codec()?, loaded.element()?, &mut bytes[..loaded.stored_len()]);
     for row in rows {
         let offset = loaded.row_offset(*row);
         let mut scratch = memory::zeroed(bytes.len())?;
@@ -252,18 +255,6 @@ fn blank_bytes<H: BlockDevice + Data>(
         memory::push(&mut volume.events, Event { inode: matrix, offset, len: bytes.len() as u64 })?;
     }
     Ok(places)
-}
-
-/// Fills bytes with what a dead row shows: quiet NaN in floats, else zero.
-pub(crate) fn fill_blank(element: Element, bytes: &mut [u8]) {
-    let pattern: &[u8] = match element {
-        Element::F32 => &[0, 0, 0xc0, 0x7f],
-        Element::F16 => &[0, 0x7e],
-        _ => &[0],
-    };
-    for (to, from) in bytes.iter_mut().zip(pattern.iter().cycle()) {
-        *to = *from;
-    }
 }
 
 // Adds a row to the runs of free ones.

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::U16;
 
-use super::collection::{Loaded, VECTOR_MAX, load};
+use super::collection::{Loaded, load};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{COLLECTION_MODEL_MAX, Codec, Element, Metric, collection_part};
@@ -49,7 +49,7 @@ pub(crate) fn setting<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Op
         ELEMENT => text.raw(loaded.element()?.name().as_bytes())?,
         METRIC => text.raw(loaded.show()?.metric.name().as_bytes())?,
         MODEL => text.raw(&loaded.model)?,
-        CODEC => text.raw(Codec::None.name().as_bytes())?,
+        CODEC => text.raw(loaded.codec()?.name().as_bytes())?,
         _ => return Ok(None),
     }
     Ok(Some(text.into_bytes()))
@@ -73,12 +73,12 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
     match name {
         DIMENSION => {
             let dimension = number().ok_or(Error::Invalid("user.vexfs.dim is a decimal number"))?;
-            loaded.record.dimensions = U32::new(dimension);
+            loaded.shape(loaded.codec()?, loaded.element()?, dimension)?;
         }
         ELEMENT => {
             let element = Element::from_name(value)
                 .ok_or(Error::Invalid("user.vexfs.element is f32, f16, i8, i16 or bit"))?;
-            loaded.record.element = U16::new(element as u16);
+            loaded.shape(loaded.codec()?, element, loaded.record.dimensions.get())?;
         }
         METRIC => {
             let metric = Metric::from_name(value)
@@ -92,15 +92,17 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
             loaded.model = memory::copy(value)?;
             loaded.record.model_len = U16::new(value.len() as u16);
         }
-        CODEC if value == Codec::None.name().as_bytes() => {}
-        CODEC => return Err(Error::Unsupported("the only codec there yet is 'none'")),
+        CODEC => {
+            if value == b"sparse" || value == b"pq" || value == b"lossless" {
+                return Err(Error::Unsupported(
+                    "this codec has a name, but this version cannot store with it",
+                ));
+            }
+            let codec = Codec::from_name(value)
+                .ok_or(Error::Invalid("user.vexfs.codec is none, f16, sq8, sq4 or binary"))?;
+            loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
+        }
         _ => return Err(Error::Invalid("unknown setting: use dim, element, metric, model or codec")),
     }
-    let bytes = loaded.element()?.bytes(loaded.record.dimensions.get());
-    let bytes = bytes.filter(|bytes| *bytes as usize <= VECTOR_MAX);
-    let bytes = bytes.ok_or(Error::Invalid(
-        "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
-    ))?;
-    loaded.record.stride = U32::new(bytes.next_multiple_of(64));
     Ok(())
 }

@@ -8,7 +8,7 @@ use zerocopy::little_endian::{U32, U64};
 
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Incompatible, LOG_RECORD_MAX, LogHeader};
+use crate::format::{LOG_RECORD_MAX, LogHeader};
 use crate::journal::{self, Record};
 use crate::numbers::Time;
 use crate::tree;
@@ -115,8 +115,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
     }
 
-    /// True if the volume's durable superblock says that its journal is to be replayed.
+    /// True if the volume's durable superblock says that its journal is to be replayed, and all that a record can need.
     fn has_journal(&self) -> bool {
-        self.superblock.incompatible.get() & Incompatible::JOURNAL.bits() != 0
+        self.superblock.incompatible.get() & self.needs.bits() == self.needs.bits()
     }
 }

@@ -6,7 +6,7 @@ use core::ops::Range;
 use bitflags::bitflags;
 
 use crate::device::Place;
-use crate::format::{Element, FileKind, Metric};
+use crate::format::{Codec, Element, FileKind, Metric};
 use crate::numbers::{CollectionId, Ino, Run, Time};
 
 /// What `stat` shows of an inode.
@@ -246,6 +246,8 @@ pub struct NewCollection<'a> {
     pub dimensions: u32,
     /// Element type.
     pub element: Element,
+    /// How rows are stored.
+    pub codec: Codec,
     /// Metric.
     pub metric: Metric,
     /// Name of the model, at most 255 bytes.
@@ -267,6 +269,10 @@ pub struct Collection {
     pub dimensions: u32,
     /// Element type.
     pub element: Element,
+    /// How rows are stored.
+    pub codec: Codec,
+    /// Bytes of a row that are stored; 0 = not fixed yet.
+    pub stored_len: u32,
     /// Bytes from one row to the next.
     pub stride: u32,
     /// Metric.

@@ -14,6 +14,7 @@ use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{self, VectorName};
 use super::{file, inode, rows, xattr};
 use crate::checksum::crc32;
+use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -75,9 +76,12 @@ impl<H: BlockDevice + Data> Volume<H> {
                 }
             }
             let row = loaded.take_row(tx)?;
-            loaded.write_row(tx, row, value)?;
+            let mut stored = memory::zeroed(loaded.stored_len())?;
+            let scale = codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
+            loaded.write_row(tx, row, &stored)?;
             let version = record.version.get();
-            put_records(tx, &mut loaded, inode, name.n, row, value, version, created)?;
+            let bytes = Stored { bytes: &stored, scale };
+            put_records(tx, &mut loaded, inode, name.n, row, &bytes, version, created)?;
             loaded.store(tx)?;
             record.bound_version = U64::new(version);
             record.changed = tx.now.into();
@@ -184,7 +188,7 @@ pub(crate) fn row_record<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Res
     Ok(record)
 }
 
-/// The bytes of a row, checked.
+/// The vector in a row, checked and decoded.
 pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     nodes: &N,
     volume: &Volume<H>,
@@ -192,13 +196,10 @@ pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     row: u64,
     record: &RowRecord,
 ) -> Result<Vec<u8>> {
-    let len = loaded.vector_len();
+    let bad = |why| Error::corrupt("row of collection", collection_directory(loaded.id).0, why);
+    let len = loaded.stored_len();
     if record.header.compressed_size.get() as usize != len {
-        return Err(Error::corrupt(
-            "row of collection",
-            collection_directory(loaded.id).0,
-            "of a wrong length",
-        ));
+        return Err(bad("of a wrong length"));
     }
     let mut bytes = memory::zeroed(len)?;
     let offset = loaded.row_offset(row);
@@ -208,7 +209,13 @@ pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     if crc32(&bytes) != record.header.checksum.get() {
         return Err(Error::VectorChecksum { collection: collection_directory(loaded.id).0, row });
     }
-    Ok(bytes)
+    if loaded.codec()? == Codec::None {
+        return Ok(bytes);
+    }
+    let mut value = memory::zeroed(loaded.vector_len())?;
+    codec::decode(loaded.codec()?, loaded.element()?, &bytes, record.scale.get(), &mut value)
+        .map_err(|_| bad("of an impossible scale"))?;
+    Ok(value)
 }
 
 /// Appends the names of a file's vectors to a list of attributes.
@@ -294,6 +301,12 @@ fn free_row<H: BlockDevice + Data>(
     Ok(record.header.created_timestamp.get())
 }
 
+// A vector as its row holds it.
+struct Stored<'a> {
+    bytes: &'a [u8],
+    scale: u32,
+}
+
 #[expect(clippy::too_many_arguments, reason = "the fields of two records, each once")]
 fn put_records<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
@@ -301,29 +314,29 @@ fn put_records<H: BlockDevice + Data>(
     inode: Ino,
     n: u32,
     row: u64,
-    value: &[u8],
+    stored: &Stored<'_>,
     version: u64,
     created: u64,
 ) -> Result<()> {
     let vector_id = tx.counters.next_vector;
     tx.counters.next_vector = vector_id.checked_add(1).ok_or(Error::NoSpace { pending: 0 })?;
-    let len = value.len() as u32;
     let header = VectorHeader {
         magic: U32::new(VECTOR_MAGIC),
         version: U32::new(VectorHeader::current_version()),
         vector_id: U64::new(vector_id),
         file_inode: U64::new(inode.0),
         data_type: U16::new(loaded.element()? as u16),
-        compression: U16::new(Codec::None as u16),
+        compression: loaded.record.codec,
         dimensions: loaded.record.dimensions,
-        original_size: U32::new(len),
-        compressed_size: U32::new(len),
+        original_size: U32::new(loaded.vector_len() as u32),
+        compressed_size: U32::new(stored.bytes.len() as u32),
         created_timestamp: U64::new(created),
         modified_timestamp: U64::new(tx.now.as_nanoseconds()),
-        checksum: U32::new(crc32(value)),
+        checksum: U32::new(crc32(stored.bytes)),
         flags: U32::ZERO,
     };
-    let record = RowRecord { header, n: U32::new(n), reserved: U32::ZERO, version: U64::new(version) };
+    let record =
+        RowRecord { header, n: U32::new(n), scale: U32::new(stored.scale), version: U64::new(version) };
     tree::put(tx, Key::new(collection_directory(loaded.id), Kind::Row, row), record.as_bytes())?;
     let vector =
         VectorRecord { row: U64::new(row), vector_id: U64::new(vector_id), version: U64::new(version) };
