@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Save a collection's live rows as an .npy matrix
     Export(Export),
+    /// Close the gaps that removed vectors left in a collection, and give their space back
+    Compact(Compact),
     /// Show the state of the volume
     Stats,
     /// Find the files whose vectors are nearest to one (exact)
@@ -241,6 +243,16 @@ impl From<Metric> for vexfs_search::Metric {
             Metric::Hamming => Self::Hamming,
         }
     }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Rows are used again by themselves, and 64 KiB without a live row are given back; this is for the gaps between. Rows get
+new numbers: readers of a mapping go on with what they have, and open it again when `generation` in schema.json changed.
+It goes on in the daemon if this program is ended.")]
+pub(crate) struct Compact {
+    /// The collection
+    pub(crate) collection: String,
 }
 
 #[derive(Args)]

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod arguments;
+mod compact;
 mod create;
 mod export;
 mod failure;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Get(get) => value::get(get, common),
         Command::Import(import) => import::run(import, common),
         Command::Export(export) => export::run(export, common),
+        Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),
         Command::Umount(umount) => unmount::run(umount),

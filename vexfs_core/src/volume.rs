@@ -135,6 +135,8 @@ pub struct Volume<H> {
     pub(crate) waiting_loaded: bool,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
+    /// Collections that are being compacted; the last one now.
+    pub(crate) compacting: Vec<CollectionId>,
     pub(crate) journal: Journal,
     pub(crate) patches: Patches,
     pub(crate) recovered: Recovered,
@@ -208,6 +210,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             waiting: Vec::new(),
             waiting_loaded: false,
             blanks: Vec::new(),
+            compacting: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

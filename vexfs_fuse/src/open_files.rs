@@ -50,7 +50,7 @@ impl OpenFiles {
     /// Opens a file: counts it, renders it if it is computed.
     pub fn open(&self, inode: Ino, writing: bool) -> Result<(FileHandle, FopenFlags)> {
         let kind = pseudo(inode);
-        if kind.is_some() && writing {
+        if kind.is_some_and(|kind| kind != Pseudo::Request) && writing {
             return Err(Error::AccessDenied("files of the control directory cannot be written"));
         }
         // Counted first, so that an unlink from now on keeps the inode.
@@ -58,7 +58,9 @@ impl OpenFiles {
             return Err(Error::NotFound);
         }
         let opened = match kind {
-            Some(Pseudo::Computed) => self.service.volume().render(inode, &*self.service).map(Some),
+            Some(Pseudo::Computed | Pseudo::Request) => {
+                self.service.volume().render(inode, &*self.service).map(Some)
+            }
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
         let content = opened.inspect_err(|_| self.service.tell(&self.closed(inode)))?;

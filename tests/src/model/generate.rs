@@ -217,6 +217,9 @@ impl Generator {
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, codec, dimensions) = self.random.pick(&COLLECTIONS);
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
+        if model.collections.contains_key(name) && self.random.one_in(3) {
+            return Some(Op::Compact { name: name.into() });
+        }
         Some(if model.collections.contains_key(name) && !open && self.random.one_in(2) {
             Op::RemoveCollection { name: name.into() }
         } else {

@@ -308,6 +308,11 @@ pub enum Op {
         /// The new one.
         to: String,
     },
+    /// A step of compaction.
+    Compact {
+        /// The collection.
+        name: String,
+    },
     /// All the work that waits.
     Tidy,
     /// Makes everything durable.

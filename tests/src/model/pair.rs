@@ -110,6 +110,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
                     Op::Open { inode } => drop(self.open.insert(*inode)),
                     Op::Close { inode } => drop(self.open.remove(inode)),
                     Op::CreateUnnamed { .. } => drop(self.open.insert(learned.inode)),
+                    Op::Compact { name } => self.learn_rows(name)?,
                     Op::Recover | Op::Remount => {
                         self.open.clear();
                         self.model.forget_orphans();
@@ -270,6 +271,10 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 let (from, to) = ((COLLECTIONS, from.as_bytes()), (COLLECTIONS, to.as_bytes()));
                 volume.rename(from, to, vexfs_core::operations::RenameFlags::empty(), &is_open, now)?;
             }
+            Op::Compact { name } => {
+                let id = volume.collection_by_name(name.as_bytes())?.id;
+                volume.compact_step(id, now)?;
+            }
             Op::Tidy => {
                 // Every step is bounded, so this many cannot be needed on a volume of a few MiB.
                 for _ in 0..100_000 {
@@ -291,6 +296,25 @@ impl<D: BlockDevice + Clone> Pair<D> {
             }
         }
         Ok(learned)
+    }
+
+    /// Takes over the rows of a collection's vectors after compaction, and judges them: none higher than before.
+    fn learn_rows(&mut self, name: &str) -> std::result::Result<(), String> {
+        let id = self.model.collections.get(name).map_or(u32::MAX, |state| state.id);
+        let files: Vec<u64> = self.model.nodes.keys().copied().collect();
+        for inode in files {
+            let mut found = Vec::new();
+            let told = self.volume.vectors_of(Ino(inode), &mut |vector| found.push(vector));
+            told.map_err(|error| format!("vectors of {inode}: {error}"))?;
+            for vector in found.iter().filter(|vector| vector.collection.0 == id) {
+                let Some(state) = self.model.change(inode).vectors.get_mut(&(id, vector.n)) else { continue };
+                if vector.row > state.row {
+                    return Err(format!("compaction moved row {} to {}", state.row, vector.row));
+                }
+                state.row = vector.row;
+            }
+        }
+        Ok(())
     }
 
     /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already, and the

@@ -64,7 +64,7 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
         collection(exercise, volume, id, waiting);
     }
     match vexfs_core::control::pseudo(inode) {
-        Some(vexfs_core::control::Pseudo::Computed) => {
+        Some(vexfs_core::control::Pseudo::Computed | vexfs_core::control::Pseudo::Request) => {
             exercise.probe("render", || volume.render(inode, &Nothing));
         }
         Some(vexfs_core::control::Pseudo::Column) => {

@@ -20,6 +20,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("truncate-under-vectors", truncate_under_vectors),
         Workload::new("all-elements", all_elements),
         Workload::new("all-codecs", all_codecs),
+        Workload::new("compaction", compaction),
         Workload::new("collections-come-and-go", collections_come_and_go),
         Workload::new("remove-a-used-collection", remove_a_used_collection),
         Workload::new("chunks-of-a-document", chunks_of_a_document).with(4 << 20, 4096),
@@ -217,6 +218,34 @@ fn all_codecs(story: &mut Story) -> Step {
         story.commit()?;
     }
     Ok(())
+}
+
+// Gaps that are closed in steps, with and without commits between, and new vectors meanwhile.
+fn compaction(story: &mut Story) -> Step {
+    for number in 0..40 {
+        let name = format!("file-{number}");
+        story.file(&name, 30)?;
+        story.vector(&name, "minilm", 0, 300)?;
+    }
+    story.commit()?;
+    for number in (0..40).filter(|number| number % 5 < 3) {
+        story.remove_vector(&format!("file-{number}"), "minilm", 0)?;
+    }
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    let step = || Op::Compact { name: "minilm".into() };
+    story.op(step())?;
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    story.vector("file-0", "minilm", 0, 300)?;
+    story.op(step())?;
+    story.remove_vector("file-4", "minilm", 0)?;
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    story.op(step())?;
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    story.commit()
 }
 
 fn collections_come_and_go(story: &mut Story) -> Step {

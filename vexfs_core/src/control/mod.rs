@@ -5,6 +5,7 @@
 
 mod column;
 mod render;
+mod request;
 
 pub(crate) use column::read_column;
 
@@ -42,18 +43,22 @@ pub const SCHEMA: u64 = 4;
 /// `scale.npy`, of collections whose codec has one.
 pub const SCALE: u64 = 5;
 
+/// `control`, which takes requests.
+pub const REQUESTS: u64 = 6;
+
 const FILES: [(&[u8], Ino, u32); 4] = [
     (b"README", README, 0o444),
     (b"status.json", STATUS, 0o444),
     (b"metrics", METRICS, 0o444),
     (b"log", LOG, 0o600),
 ];
-const PARTS: [(&[u8], u64); 5] = [
+const PARTS: [(&[u8], u64); 6] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
     (b"valid.npy", VALID),
     (b"scale.npy", SCALE),
+    (b"control", REQUESTS),
 ];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
@@ -67,6 +72,8 @@ pub enum Pseudo {
     Directory,
     /// Computed when it is opened, of size 0, never cached: [`Volume::render`].
     Computed,
+    /// As a computed one, and what is written to it is a request: [`Volume::request`].
+    Request,
     /// A column that can be mapped: [`Volume::read_begin`]; the host caches it and heeds [`Volume::events`].
     Column,
 }
@@ -84,6 +91,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
             SCHEMA => Some(Pseudo::Computed),
+            REQUESTS => Some(Pseudo::Request),
             MATRIX | HEADERS | VALID | SCALE => Some(Pseudo::Column),
             _ => None,
         },
@@ -245,7 +253,7 @@ fn fixed<H: BlockDevice + Data>(
     })
 }
 
-// A collection's file shows its directory's mode, without execution; nobody writes it.
+// A collection's file shows its directory's mode, without execution; nobody writes it but for requests.
 fn part_attributes<H: BlockDevice + Data>(
     volume: &Volume<H>,
     id: CollectionId,
@@ -267,10 +275,11 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, _) => MATRIX_DATA + capacity,
         _ => 0,
     };
+    let hidden = if kind == Pseudo::Request { EXECUTE } else { WRITE | EXECUTE };
     let block_sectors = u64::from(volume.geometry().block_size) / 512;
     Ok(Attributes {
         kind: FileKind::Regular,
-        permissions: shown.permissions & !(WRITE | EXECUTE) & 0o777,
+        permissions: shown.permissions & !hidden & 0o777,
         links: 1,
         size,
         sectors: if part == MATRIX { matrix.blocks.get().saturating_mul(block_sectors) } else { 0 },

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::{LOG, METRICS, README, SCHEMA, STATUS};
+use super::{LOG, METRICS, README, REQUESTS, SCHEMA, STATUS};
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ takes files and vectors and nothing else.
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
+    control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
 
 A vector is an attribute of its file:
@@ -58,6 +59,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             _ => match collection_part(inode) {
                 Some((id, SCHEMA)) => {
                     self.schema(&mut text, id)?;
+                    Ok(())
+                }
+                Some((id, REQUESTS)) => {
+                    self.requests(&mut text, id)?;
                     Ok(())
                 }
                 _ => return Err(Error::NotFound),

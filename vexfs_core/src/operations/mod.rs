@@ -6,6 +6,7 @@
 mod acl;
 mod allocate;
 mod collection;
+mod compact;
 mod directory;
 mod extents;
 mod file;

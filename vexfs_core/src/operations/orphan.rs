@@ -75,7 +75,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         Ok(())
     }
 
-    /// One bounded step of the work that waits: orphans that a crash left, and rows to be blanked after their commit.
+    /// One bounded step of the work that waits: orphans that a crash left, rows to be blanked after their commit, and
+    /// compaction that was asked for.
     ///
     /// True if there may be more to do now.
     pub fn tidy(&mut self, now: Time) -> Result<bool> {
@@ -106,6 +107,18 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             if any {
                 return Ok(true);
+            }
+        }
+        while let Some(id) = self.compacting.last().copied() {
+            let step = self.compact_step(id, now);
+            if !matches!(step, Ok((_, true))) {
+                self.compacting.pop();
+            }
+            match step? {
+                (true, _) => return Ok(true),
+                // The rest waits for a commit.
+                (false, true) => return Ok(false),
+                (false, false) => {}
             }
         }
         Ok(false)

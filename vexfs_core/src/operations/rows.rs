@@ -25,7 +25,7 @@ use crate::tree;
 use crate::volume::{Event, Nodes, Volume};
 
 /// Bytes that a matrix grows by at least; its chunks are given back as a whole.
-const CHUNK: u64 = 64 << 10;
+pub(crate) const CHUNK: u64 = 64 << 10;
 /// Rows that a collection can have, used and free together.
 pub(crate) const ROWS_MAX: u64 = 1 << 46;
 /// Bytes that a matrix grows by at most.

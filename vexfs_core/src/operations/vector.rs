@@ -197,15 +197,10 @@ pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     record: &RowRecord,
 ) -> Result<Vec<u8>> {
     let bad = |why| Error::corrupt("row of collection", collection_directory(loaded.id).0, why);
-    let len = loaded.stored_len();
-    if record.header.compressed_size.get() as usize != len {
+    if record.header.compressed_size.get() as usize != loaded.stored_len() {
         return Err(bad("of a wrong length"));
     }
-    let mut bytes = memory::zeroed(len)?;
-    let offset = loaded.row_offset(row);
-    for (range, place) in file::pieces(nodes, collection_matrix(loaded.id), offset, &mut bytes)? {
-        volume.patches.read(&volume.host, place, &mut bytes[range])?;
-    }
+    let bytes = stored_row(nodes, volume, loaded, row)?;
     if crc32(&bytes) != record.header.checksum.get() {
         return Err(Error::VectorChecksum { collection: collection_directory(loaded.id).0, row });
     }
@@ -216,6 +211,21 @@ pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
     codec::decode(loaded.codec()?, loaded.element()?, &bytes, record.scale.get(), &mut value)
         .map_err(|_| bad("of an impossible scale"))?;
     Ok(value)
+}
+
+/// The stored bytes of a row, unchecked.
+pub(super) fn stored_row<N: Nodes, H: BlockDevice + Data>(
+    nodes: &N,
+    volume: &Volume<H>,
+    loaded: &Loaded,
+    row: u64,
+) -> Result<Vec<u8>> {
+    let mut bytes = memory::zeroed(loaded.stored_len())?;
+    let offset = loaded.row_offset(row);
+    for (range, place) in file::pieces(nodes, collection_matrix(loaded.id), offset, &mut bytes)? {
+        volume.patches.read(&volume.host, place, &mut bytes[range])?;
+    }
+    Ok(bytes)
 }
 
 /// Appends the names of a file's vectors to a list of attributes.
@@ -257,11 +267,15 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
         if keep {
             let row = vector.row.get();
             let record = row_record(tx, *id, row)?;
-            // A damaged vector is lost with its file; that must not keep the file from being removed.
-            if let Ok(bytes) = read_row(tx, tx.volume, &loaded, row, &record) {
-                let mut text = Text::new();
-                vector_name::write(&mut text, &collection::name(tx, *id)?, loaded.element()?, *n)?;
-                xattr::put(tx, inode, text.as_bytes(), &bytes)?;
+            match read_row(tx, tx.volume, &loaded, row, &record) {
+                Ok(bytes) => {
+                    let mut text = Text::new();
+                    vector_name::write(&mut text, &collection::name(tx, *id)?, loaded.element()?, *n)?;
+                    xattr::put(tx, inode, text.as_bytes(), &bytes)?;
+                }
+                // A damaged vector is lost with its file; that must not keep the file from being removed.
+                Err(Error::VectorChecksum { .. } | Error::Corrupt(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         free_row(tx, &mut loaded, inode, *n, vector)?;
@@ -357,7 +371,7 @@ fn scan<N: Nodes>(
     })
 }
 
-fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
+pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
     Key::new(inode, Kind::Vector, u64::from(id.0) << 32 | u64::from(n))
 }
 

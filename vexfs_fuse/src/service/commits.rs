@@ -113,7 +113,10 @@ impl Service {
             drop(events);
             match more {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => {
+                    let waits = self.volume().waits_for_commit();
+                    return self.wake(|wake| wake.commit |= waits);
+                }
                 Err(error) => return log::warn!("work in the background stopped: {error}"),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use vexfs_core::control::{Pseudo, pseudo};
 use vexfs_core::device::Data;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::WritePlan;
@@ -15,6 +16,9 @@ impl Service {
     pub fn write(&self, inode: Ino, offset: u64, bytes: &[u8], kill_privileges: bool) -> Result<()> {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if pseudo(inode) == Some(Pseudo::Request) {
+            return self.request(inode, bytes);
+        }
         let _alone = self.alone(inode);
         let (plan, _) = self.change(|volume| volume.write_begin(inode, offset, bytes.len(), now()));
         let plan = plan?;
@@ -29,6 +33,18 @@ impl Service {
             None => Err(Error::NoSpace { pending: 0 }),
         });
         result
+    }
+
+    // What was written to a file that takes requests; the work is done in the background.
+    fn request(&self, inode: Ino, bytes: &[u8]) -> Result<()> {
+        let (taken, _) = self.change(|volume| volume.request(inode, bytes));
+        if let Err(error) = taken {
+            self.refused();
+            log::warn!("refused: a request to inode {inode}: {error}");
+            return Err(error);
+        }
+        self.wake(|wake| wake.tidy = true);
+        Ok(())
     }
 
     fn move_bytes(&self, plan: &WritePlan, bytes: &[u8]) -> Result<()> {
