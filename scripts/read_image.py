@@ -69,7 +69,7 @@ ROW_RECORD = Record(
     "magic:I version:I vector_id:Q file_inode:Q data_type:H compression:H dimensions:I original_size:I "
     "compressed_size:I created:Q modified:Q checksum:I flags:I n:I scale:I content_version:Q")
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
-                           "frontier:Q modified:12s reserved:I")
+                           "frontier:Q modified:12s flags:I")
 LOG_HEADER = Record(
     "magic:4s checksum:I length:I entries:I uuid:16s base:Q sequence:Q next_inode:Q next_vector:Q inode_count:Q "
     "next_collection:I written:12s reserved:8s")

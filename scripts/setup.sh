@@ -21,7 +21,7 @@ packages_of() {
                 python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
     test) echo 'acl:/usr/bin/setfacl tar:/usr/bin/tar xz-utils:/usr/bin/xz e2fsprogs:/usr/sbin/mkfs.ext4
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
-                git:/usr/bin/git libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
+                git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
     *) die "unknown group '$1': build, demo, test or soak" ;;
     esac

@@ -25,7 +25,7 @@ def pytest_configure(config):
 def pytest_sessionstart(session):
     """Nothing is skipped for want of a tool: without one, nothing runs."""
     missing = [name for name in PROGRAMS if not (BIN / name).exists()]
-    tools = ("setfattr", "getfattr", "rsync", "tar", "setfacl", "setcap", "mkfs.ext4", "mkfs.xfs", "unshare", "xz", "fusermount3", "losetup")
+    tools = ("setfattr", "getfattr", "rsync", "tar", "setfacl", "setcap", "mkfs.ext4", "mkfs.xfs", "unshare", "xz", "fusermount3", "losetup", "vim", "git")
     missing += [tool for tool in tools if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
     if not os.path.exists("/dev/fuse"):
         missing.append("/dev/fuse")

@@ -74,7 +74,7 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
         RowRecord { header, n, scale, version }
         CollectionRecord {
             dimensions, stride, element, codec, metric, model_len, rows, live, changes, frontier, modified,
-            reserved,
+            flags,
         }
         BlankRecord { generation }
         FreeRowsRecord { count }

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Save a collection's live rows as an .npy matrix
     Export(Export),
+    /// List the files whose content changed since their vectors were made
+    Stale(Stale),
     /// Close the gaps that removed vectors left in a collection, and give their space back
     Compact(Compact),
     /// Show the state of the volume
@@ -243,6 +245,22 @@ impl From<Metric> for vexfs_search::Metric {
             Metric::Hamming => Self::Hamming,
         }
     }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs stale                                          all of this mount
+  vexfs stale -0 docs | xargs -0 -r embed.py           make their vectors anew
+One file: getfattr -n user.vexfs.fresh FILE is 1 or 0. Root finds all at once in .vexfs/stale.")]
+pub(crate) struct Stale {
+    /// Files and directories to look at, with all below [default: the mount]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// End each name with a NUL instead of a newline, for xargs -0
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
 }
 
 #[derive(Args)]

@@ -16,6 +16,7 @@ mod output;
 mod paths;
 mod search;
 mod site;
+mod stale;
 mod unmount;
 mod value;
 mod vector;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Get(get) => value::get(get, common),
         Command::Import(import) => import::run(import, common),
         Command::Export(export) => export::run(export, common),
+        Command::Stale(stale) => stale::run(stale, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vexfs_core::error::Error;
 use vexfs_core::format::{
-    Codec, Element, FileKind, NAME_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+    Codec, Element, FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
 };
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
@@ -227,7 +227,10 @@ impl Model {
                     self.nodes.remove(&target);
                 }
                 (true, _) => return Err(Error::NotDirectory),
-                (false, _) => self.drop_link(target, open),
+                (false, _) => {
+                    self.inherit(target, moved);
+                    self.drop_link(target, open);
+                }
             }
         }
         self.change(from.0).entries.remove(from.1);
@@ -242,6 +245,27 @@ impl Model {
             }
         }
         Ok(touched)
+    }
+
+    // What is saved over a file of the same owner gets its vectors, stale, but in collections that it has some in.
+    fn inherit(&mut self, from: u64, to: u64) {
+        let (old, new) = (self.node(from), self.node(to));
+        let files = old.kind == FileKind::Regular && new.kind == FileKind::Regular;
+        if !files || old.links != 1 || old.uid != new.uid {
+            return;
+        }
+        let own: BTreeSet<u32> = new.vectors.keys().map(|(id, _)| *id).collect();
+        let inherited: Vec<((u32, u32), VectorState)> = old
+            .vectors
+            .iter()
+            .filter(|((id, _), _)| !own.contains(id))
+            .map(|(key, state)| (*key, *state))
+            .collect();
+        for (key, state) in inherited {
+            self.change(from).vectors.remove(&key);
+            let state = VectorState { version: VERSION_GONE, fresh: Some(false), ..state };
+            self.change(to).vectors.insert(key, state);
+        }
     }
 
     fn move_parent(&mut self, moved: u64, from: u64, to: u64) {

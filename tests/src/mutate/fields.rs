@@ -26,7 +26,7 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
         }
         Some(Kind::Collection) => {
             fields!(CollectionRecord: dimensions, stride, element, codec, metric, model_len,
-            rows, live, changes, frontier, modified, reserved)
+            rows, live, changes, frontier, modified, flags)
         }
         Some(Kind::Link) => fields!(LinkRecord: parent, cookie),
         Some(Kind::Xattr) => fields!(XattrRecord: value_len, value_number, name_len, reserved),

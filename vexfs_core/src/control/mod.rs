@@ -4,6 +4,7 @@
 //! the page cache. Nothing here is stored; the collections' directories and records are.
 
 mod column;
+mod listing;
 mod render;
 mod request;
 
@@ -32,6 +33,8 @@ pub const STATUS: Ino = Ino(5);
 pub const METRICS: Ino = Ino(6);
 /// `log`.
 pub const LOG: Ino = Ino(7);
+/// `stale`.
+pub const STALE: Ino = Ino(8);
 /// Part of a collection's inodes: `vectors.npy`.
 pub const MATRIX: u64 = 1;
 /// `headers.npy`.
@@ -43,22 +46,26 @@ pub const SCHEMA: u64 = 4;
 /// `scale.npy`, of collections whose codec has one.
 pub const SCALE: u64 = 5;
 
+/// `paths.jsonl`.
+pub const PATHS: u64 = 7;
 /// `control`, which takes requests.
 pub const REQUESTS: u64 = 6;
 
-const FILES: [(&[u8], Ino, u32); 4] = [
+const FILES: [(&[u8], Ino, u32); 5] = [
     (b"README", README, 0o444),
     (b"status.json", STATUS, 0o444),
     (b"metrics", METRICS, 0o444),
     (b"log", LOG, 0o600),
+    (b"stale", STALE, 0o400),
 ];
-const PARTS: [(&[u8], u64); 6] = [
+const PARTS: [(&[u8], u64); 7] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
     (b"valid.npy", VALID),
     (b"scale.npy", SCALE),
     (b"control", REQUESTS),
+    (b"paths.jsonl", PATHS),
 ];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
@@ -87,10 +94,10 @@ pub fn is_control(inode: Ino) -> bool {
 pub fn pseudo(inode: Ino) -> Option<Pseudo> {
     match inode {
         CONTROL | COLLECTIONS => Some(Pseudo::Directory),
-        README | STATUS | METRICS | LOG => Some(Pseudo::Computed),
+        README | STATUS | METRICS | LOG | STALE => Some(Pseudo::Computed),
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
-            SCHEMA => Some(Pseudo::Computed),
+            SCHEMA | PATHS => Some(Pseudo::Computed),
             REQUESTS => Some(Pseudo::Request),
             MATRIX | HEADERS | VALID | SCALE => Some(Pseudo::Column),
             _ => None,
@@ -276,10 +283,17 @@ fn part_attributes<H: BlockDevice + Data>(
         _ => 0,
     };
     let hidden = if kind == Pseudo::Request { EXECUTE } else { WRITE | EXECUTE };
+    // Paths may be nobody's business but root's.
+    let (permissions, uid, gid) = match part {
+        PATHS => (0o400, 0, 0),
+        _ => (shown.permissions & !hidden & 0o777, shown.uid, shown.gid),
+    };
     let block_sectors = u64::from(volume.geometry().block_size) / 512;
     Ok(Attributes {
         kind: FileKind::Regular,
-        permissions: shown.permissions & !hidden & 0o777,
+        permissions,
+        uid,
+        gid,
         links: 1,
         size,
         sectors: if part == MATRIX { matrix.blocks.get().saturating_mul(block_sectors) } else { 0 },

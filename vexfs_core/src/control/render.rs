@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::{LOG, METRICS, README, REQUESTS, SCHEMA, STATUS};
+use super::{LOG, METRICS, PATHS, README, REQUESTS, SCHEMA, STALE, STATUS};
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -20,11 +20,13 @@ takes files and vectors and nothing else.
   status.json           the state of the volume
   metrics               counters, in Prometheus text format
   log                   what was refused lately, and why
+  stale                 vectors whose file changed since they were made, with its path (root)
   collections/<name>/   one directory a collection; mkdir creates, rmdir removes an empty one, mv renames
     schema.json         dimension, element, metric, model, rows, live
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
+    paths.jsonl         row, path, inode and number of every vector, a JSON object a line (root)
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
 
@@ -56,9 +58,17 @@ impl<H: BlockDevice + Data> Volume<H> {
             STATUS => self.status(&mut text, report),
             METRICS => self.metrics(&mut text, report),
             LOG => report.log(&mut text),
+            STALE => {
+                self.stale(&mut text)?;
+                Ok(())
+            }
             _ => match collection_part(inode) {
                 Some((id, SCHEMA)) => {
                     self.schema(&mut text, id)?;
+                    Ok(())
+                }
+                Some((id, PATHS)) => {
+                    self.paths(&mut text, id)?;
                     Ok(())
                 }
                 Some((id, REQUESTS)) => {
@@ -140,8 +150,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             json_string(text, &collection.model)?;
             writeln!(
                 text,
-                ",\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
+                ",\"inherit\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
                  \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{}}}",
+                collection.inherit,
                 collection.rows,
                 collection.live,
                 collection.changes,
@@ -157,7 +168,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 }
 
 // A JSON string; bytes that are no UTF-8 become U+FFFD.
-fn json_string(text: &mut Text, bytes: &[u8]) -> fmt::Result {
+pub(super) fn json_string(text: &mut Text, bytes: &[u8]) -> fmt::Result {
     text.write_str("\"")?;
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {

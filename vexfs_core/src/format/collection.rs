@@ -2,6 +2,7 @@
 
 use core::mem::size_of;
 
+use bitflags::bitflags;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -9,6 +10,15 @@ use super::inode::TimeRecord;
 
 /// Bytes of a model's name at most.
 pub const COLLECTION_MODEL_MAX: usize = 255;
+
+bitflags! {
+    /// Flags of a collection.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct CollectionFlags: u32 {
+        /// What is saved over a file does not get its vectors.
+        const NO_INHERIT = 1;
+    }
+}
 
 /// What a collection holds; the model's name follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -36,8 +46,8 @@ pub struct CollectionRecord {
     pub frontier: U64,
     /// When a row last changed.
     pub modified: TimeRecord,
-    /// Reserved, zero.
-    pub reserved: U32,
+    /// `CollectionFlags`.
+    pub flags: U32,
 }
 
 const _: () = assert!(size_of::<CollectionRecord>() == 64);

@@ -17,7 +17,7 @@ mod vector;
 mod xattr;
 
 pub use acl::{ACL_ACCESS, ACL_DEFAULT, ACL_MAX, ACL_VERSION, AclEntry, AclHeader, acl_tag};
-pub use collection::{COLLECTION_MODEL_MAX, CollectionRecord};
+pub use collection::{COLLECTION_MODEL_MAX, CollectionFlags, CollectionRecord};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
 pub use inode::{InodeFlags, InodeRecord, TimeRecord};
@@ -35,8 +35,8 @@ pub use superblock::{
     Superblock, VERSION, slot_offsets,
 };
 pub use vector::{
-    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RowRecord, VECTOR_MAGIC, VectorHeader,
-    VectorRecord,
+    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RowRecord, VECTOR_MAGIC, VERSION_GONE,
+    VectorHeader, VectorRecord,
 };
 pub use xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrRecord};
 

@@ -12,6 +12,9 @@ const VECTOR_VERSION: u32 = 1;
 /// Byte offset of row 0 in a matrix; the bytes before are rendered, never stored.
 pub const MATRIX_DATA: u64 = 4096;
 
+/// The content version of a vector that was made from content which is gone: no file's content has it.
+pub const VERSION_GONE: u64 = u64::MAX;
+
 /// The element type of a collection (`VectorHeader::data_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]

@@ -13,9 +13,9 @@ use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionRecord, Element, FileKind, Incompatible, InodeRecord,
-    Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory, collection_matrix, collection_part,
-    parse, parse_exact,
+    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind,
+    Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
+    collection_matrix, collection_part, parse, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -99,6 +99,11 @@ impl Loaded {
             collection_directory(self.id).0,
             "unknown element type",
         ))
+    }
+
+    /// The flags.
+    pub(crate) fn flags(&self) -> CollectionFlags {
+        CollectionFlags::from_bits_retain(self.record.flags.get())
     }
 
     /// How rows are stored.
@@ -206,6 +211,7 @@ impl Loaded {
             stride: record.stride.get(),
             metric: Metric::from_u16(record.metric.get()).unwrap_or(Metric::Cosine),
             model: memory::copy(&self.model)?,
+            inherit: !self.flags().contains(CollectionFlags::NO_INHERIT),
             rows: record.rows.get(),
             live: record.live.get(),
             changes: record.changes.get(),
@@ -395,7 +401,7 @@ fn create<H: BlockDevice + Data>(
         changes: U64::ZERO,
         frontier: U64::ZERO,
         modified: tx.now.into(),
-        reserved: U32::ZERO,
+        flags: U32::ZERO,
     };
     let mut loaded = Loaded { id, record, model: memory::copy(new.model)? };
     loaded.shape(new.codec, new.element, new.dimensions)?;

@@ -10,6 +10,7 @@ mod compact;
 mod directory;
 mod extents;
 mod file;
+mod inherit;
 mod inode;
 mod names;
 mod orphan;

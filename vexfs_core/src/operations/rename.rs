@@ -3,8 +3,8 @@
 use zerocopy::little_endian::U64;
 
 use super::directory::{self, Found};
-use super::inode;
 use super::types::{Removed, RenameFlags};
+use super::{inherit, inode};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -84,6 +84,9 @@ fn replace<H: BlockDevice + Data>(
         (false, true) => return Err(Error::IsDirectory),
         (true, false) => return Err(Error::NotDirectory),
         _ => {}
+    }
+    if !directories.1 {
+        inherit::inherit(tx, target.inode, source.inode)?;
     }
     // A target above the source is not empty, whatever it holds; dropping it would cut the source off.
     check_not_below(tx, source, to.0)?;

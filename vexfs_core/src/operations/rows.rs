@@ -102,6 +102,15 @@ impl Loaded {
         self.row_changed(tx, row, rows, false)
     }
 
+    /// Counts a change of a row's header alone.
+    pub(crate) fn row_relinked<H: BlockDevice + Data>(
+        &mut self,
+        tx: &mut Transaction<'_, H>,
+        row: u64,
+    ) -> Result<()> {
+        self.row_changed(tx, row, self.record.rows.get(), false)
+    }
+
     fn row_changed<H: BlockDevice + Data>(
         &mut self,
         tx: &mut Transaction<'_, H>,

@@ -1,14 +1,14 @@
-//! `user.vexfs.*` on a collection's directory: its configuration, to be changed while it is empty.
+//! `user.vexfs.*` on a collection's directory: its configuration, but for `inherit` to be changed while it is empty.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use zerocopy::little_endian::U16;
+use zerocopy::little_endian::{U16, U32};
 
 use super::collection::{Loaded, load};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTION_MODEL_MAX, Codec, Element, Metric, collection_part};
+use crate::format::{COLLECTION_MODEL_MAX, Codec, CollectionFlags, Element, Metric, collection_part};
 use crate::memory::{self, Text};
 use crate::numbers::{Ino, Time};
 use crate::transaction::Budget;
@@ -18,6 +18,7 @@ const DIMENSION: &[u8] = b"user.vexfs.dim";
 const ELEMENT: &[u8] = b"user.vexfs.element";
 const METRIC: &[u8] = b"user.vexfs.metric";
 const MODEL: &[u8] = b"user.vexfs.model";
+const INHERIT: &[u8] = b"user.vexfs.inherit";
 const CODEC: &[u8] = b"user.vexfs.codec";
 
 impl<H: BlockDevice + Data> Volume<H> {
@@ -30,7 +31,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         };
         self.transact(Budget::records(4), now, |tx| {
             let mut loaded = load(tx, id)?;
-            if loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0 {
+            let fixed = loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0;
+            if fixed && name != INHERIT {
                 return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
             }
             change_setting(&mut loaded, name, value)?;
@@ -49,6 +51,7 @@ pub(crate) fn setting<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Op
         ELEMENT => text.raw(loaded.element()?.name().as_bytes())?,
         METRIC => text.raw(loaded.show()?.metric.name().as_bytes())?,
         MODEL => text.raw(&loaded.model)?,
+        INHERIT => text.raw(if loaded.show()?.inherit { b"1" } else { b"0" })?,
         CODEC => text.raw(loaded.codec()?.name().as_bytes())?,
         _ => return Ok(None),
     }
@@ -60,7 +63,7 @@ pub(crate) fn settings<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
     let mut names = Vec::new();
     if let Some((id, 0)) = collection_part(inode) {
         load(nodes, id)?;
-        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC] {
+        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC, INHERIT] {
             memory::extend(&mut names, name)?;
             memory::push(&mut names, 0)?;
         }
@@ -92,6 +95,14 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
             loaded.model = memory::copy(value)?;
             loaded.record.model_len = U16::new(value.len() as u16);
         }
+        INHERIT => {
+            let mut flags = loaded.flags();
+            match value {
+                b"0" | b"1" => flags.set(CollectionFlags::NO_INHERIT, value == b"0"),
+                _ => return Err(Error::Invalid("user.vexfs.inherit is 1 or 0")),
+            }
+            loaded.record.flags = U32::new(flags.bits());
+        }
         CODEC => {
             if value == b"sparse" || value == b"pq" || value == b"lossless" {
                 return Err(Error::Unsupported(
@@ -102,7 +113,9 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
                 .ok_or(Error::Invalid("user.vexfs.codec is none, f16, sq8, sq4 or binary"))?;
             loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
         }
-        _ => return Err(Error::Invalid("unknown setting: use dim, element, metric, model or codec")),
+        _ => {
+            return Err(Error::Invalid("unknown setting: use dim, element, metric, model, codec or inherit"));
+        }
     }
     Ok(())
 }

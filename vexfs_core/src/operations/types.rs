@@ -279,6 +279,8 @@ pub struct Collection {
     pub metric: Metric,
     /// Name of the model.
     pub model: Vec<u8>,
+    /// What is saved over a file gets its vectors, stale.
+    pub inherit: bool,
     /// Highest row in use + 1.
     pub rows: u64,
     /// Rows in use.

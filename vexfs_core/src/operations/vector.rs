@@ -71,7 +71,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             match old {
                 Some(old) => created = free_row(tx, &mut loaded, inode, name.n, &old)?,
                 None => {
-                    xattr::check_list(tx, inode, &record, vector_name_len(name, loaded.element()?))?;
+                    xattr::check_list(
+                        tx,
+                        inode,
+                        &record,
+                        listed_len(name.collection, loaded.element()?, name.n),
+                    )?;
                     record.add_attribute()?;
                 }
             }
@@ -358,7 +363,8 @@ fn put_records<H: BlockDevice + Data>(
     loaded.row_taken(tx, row)
 }
 
-fn scan<N: Nodes>(
+/// The vectors of a file, in order of collection and number.
+pub(super) fn scan<N: Nodes>(
     nodes: &N,
     inode: Ino,
     each: &mut dyn FnMut(CollectionId, u32, &VectorRecord) -> Result<()>,
@@ -375,9 +381,14 @@ pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
     Key::new(inode, Kind::Vector, u64::from(id.0) << 32 | u64::from(n))
 }
 
-fn vector_name_len(name: &VectorName<'_>, element: Element) -> usize {
+/// Bytes that vector `n` of a collection takes in a list of names.
+pub(super) fn name_len<N: Nodes>(nodes: &N, loaded: &Loaded, n: u32) -> Result<usize> {
+    Ok(listed_len(&collection::name(nodes, loaded.id)?, loaded.element()?, n))
+}
+
+fn listed_len(collection: &[u8], element: Element, n: u32) -> usize {
     let mut text = Text::new();
-    match vector_name::write(&mut text, name.collection, element, name.n) {
+    match vector_name::write(&mut text, collection, element, n) {
         Ok(()) => text.as_bytes().len() + 1,
         Err(_) => usize::MAX / 2,
     }

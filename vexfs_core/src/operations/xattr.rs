@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{inode, settings, vector};
+use super::{inherit, inode, settings, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -52,6 +52,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             let mut text = Text::new();
             write!(text, "{}", record.version.get()).map_err(|_| Error::NoMemory)?;
             return Ok(text.into_bytes());
+        }
+        if name == b"user.vexfs.fresh" {
+            let fresh = inherit::freshness(self, inode, &record)?.ok_or(Error::NoAttribute)?;
+            return memory::copy(if fresh { b"1" } else { b"0" });
         }
         if record.attributes.get() == 0 {
             return Err(Error::NoAttribute);
