@@ -108,7 +108,21 @@ def save_by_vim(path, copy="yes"):
     run("vim", "-u", "NONE", "-es", "-c", f"set backupskip= backupcopy={copy} nobackup writebackup", "-c", "%s/content/CONTENT/", "-c", "wq", path)
 
 
-@pytest.mark.parametrize("save", [save_atomically, save_by_sed, save_by_rsync, save_by_vim])
+def save_by_vim_renaming(path):
+    save_by_vim(path, copy="no")
+
+
+def save_with_a_backup(path):
+    """Emacs and KDE: the old file becomes the backup, the new one is made beside; the old backup goes."""
+    backup = path.with_name(path.name + "~")
+    os.rename(path, backup)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(b"a new content\n")
+    os.rename(temporary, path)
+    backup.unlink()
+
+
+@pytest.mark.parametrize("save", [save_atomically, save_by_sed, save_by_rsync, save_by_vim, save_by_vim_renaming, save_with_a_backup])
 def test_what_is_saved_over_a_file_inherits_its_vectors(volume4, file, save):
     before = volume4.collection("minilm").rows()
     save(file)
@@ -122,13 +136,6 @@ def test_what_is_saved_over_a_file_inherits_its_vectors(volume4, file, save):
     assert is_fresh(file)
     volume4.again()
     assert is_fresh(file) and volume4.collection("minilm").valid.sum() == 2
-
-
-def test_vim_that_renames_first(volume4, file):
-    """The old file is renamed, the name made anew, the old file removed: nothing ties the new one to it."""
-    save_by_vim(file, copy="no")
-    assert b"CONTENT" in file.read_bytes() and os.listxattr(file) == []
-    assert not volume4.collection("minilm").valid.any()
 
 
 def test_git_checkout(volume4):

@@ -106,6 +106,16 @@ pub struct Recovered {
     pub written: Time,
 }
 
+/// A file with vectors that was renamed; editors do that before they save it anew under its name.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    pub(crate) inode: Ino,
+    /// Directory and name that it had.
+    pub(crate) place: (Ino, Vec<u8>),
+    /// The file that has the name since.
+    pub(crate) successor: Option<Ino>,
+}
+
 /// A mounted volume.
 #[derive(Debug)]
 pub struct Volume<H> {
@@ -135,6 +145,8 @@ pub struct Volume<H> {
     pub(crate) waiting_loaded: bool,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
+    /// Files with vectors that were renamed lately, and who took their names.
+    pub(crate) renamed: Vec<Renamed>,
     /// Collections that are being compacted; the last one now.
     pub(crate) compacting: Vec<CollectionId>,
     pub(crate) journal: Journal,
@@ -211,6 +223,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             waiting_loaded: false,
             blanks: Vec::new(),
             compacting: Vec::new(),
+            renamed: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

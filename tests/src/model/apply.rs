@@ -10,7 +10,7 @@ use vexfs_core::format::{
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
-use super::{CollectionState, Model, Node, Op, VectorState};
+use super::{CollectionState, Model, Node, Op, Renamed, VectorState};
 
 /// What the volume chose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +27,9 @@ pub struct Learned {
     pub version: u64,
 }
 
+/// Renamed files that are kept in mind.
+const RENAMED_MAX: usize = 64;
+
 impl Model {
     /// Does `op` while the files in `open` are held open, or says how it must be refused; gives the inodes whose times and versions it may change.
     ///
@@ -42,7 +45,9 @@ impl Model {
             Op::Create { directory, name, kind, permissions, owner } => {
                 let mut node = Node::new(*kind, *permissions, now);
                 (node.uid, node.gid, node.parent) = (*owner, *owner, *directory);
-                self.add(*directory, &name.0, node, learned.inode)
+                let touched = self.add(*directory, &name.0, node, learned.inode)?;
+                self.note_name(learned.inode, (*directory, &name.0));
+                Ok(touched)
             }
             Op::CreateUnnamed { .. } => {
                 let node = Node { unnamed: true, ..Node::new(FileKind::Regular, 0o600, now) };
@@ -71,8 +76,16 @@ impl Model {
                     return Err(Error::IsDirectory);
                 }
                 self.change(*directory).entries.remove(&name.0);
+                let mut touched = vec![inode, *directory];
+                let renamed = self.renamed.iter().find(|renamed| renamed.inode == inode);
+                if let Some(successor) = renamed.and_then(|renamed| renamed.successor) {
+                    if self.nodes.get(&successor).is_some_and(|node| node.links > 0) {
+                        self.inherit(inode, successor);
+                        touched.push(successor);
+                    }
+                }
                 self.drop_link(inode, open);
-                Ok(vec![inode, *directory])
+                Ok(touched)
             }
             Op::RemoveDirectory { directory, name } => {
                 let inode = self.named(*directory, &name.0)?;
@@ -244,6 +257,17 @@ impl Model {
                 self.move_parent(target, to.0, from.0);
             }
         }
+        if !exchange {
+            self.renamed.retain(|renamed| renamed.inode != moved);
+            self.note_name(moved, to);
+            let node = self.node(moved);
+            if node.kind == FileKind::Regular && !node.vectors.is_empty() {
+                let excess = (self.renamed.len() + 1).saturating_sub(RENAMED_MAX);
+                self.renamed.drain(..excess);
+                let place = (from.0, from.1.to_vec());
+                self.renamed.push(Renamed { inode: moved, place, successor: None });
+            }
+        }
         Ok(touched)
     }
 
@@ -265,6 +289,14 @@ impl Model {
             self.change(from).vectors.remove(&key);
             let state = VectorState { version: VERSION_GONE, fresh: Some(false), ..state };
             self.change(to).vectors.insert(key, state);
+        }
+    }
+
+    fn note_name(&mut self, inode: u64, place: (u64, &[u8])) {
+        for renamed in &mut self.renamed {
+            if (renamed.place.0, &renamed.place.1[..]) == place {
+                renamed.successor = Some(inode);
+            }
         }
     }
 

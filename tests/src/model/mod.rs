@@ -32,6 +32,19 @@ pub struct Model {
     pub nodes: BTreeMap<u64, Arc<Node>>,
     /// Collections by name.
     pub collections: BTreeMap<String, CollectionState>,
+    /// Files with vectors that were renamed since the mount.
+    pub renamed: Vec<Renamed>,
+}
+
+/// A file with vectors that was renamed.
+#[derive(Clone, Debug)]
+pub struct Renamed {
+    /// The file.
+    pub inode: u64,
+    /// Directory and name that it had.
+    pub place: (u64, Vec<u8>),
+    /// Who took them.
+    pub successor: Option<u64>,
 }
 
 /// A file of any type.
@@ -104,7 +117,11 @@ impl Model {
     pub fn new(uid: u32, gid: u32, permissions: u32, now: Time) -> Self {
         let mut root = Node::new(FileKind::Directory, permissions, now);
         (root.uid, root.gid, root.parent) = (uid, gid, ROOT.0);
-        Self { nodes: BTreeMap::from([(ROOT.0, Arc::new(root))]), collections: BTreeMap::new() }
+        Self {
+            nodes: BTreeMap::from([(ROOT.0, Arc::new(root))]),
+            collections: BTreeMap::new(),
+            renamed: Vec::new(),
+        }
     }
 
     /// The file with this number, which must be there.
@@ -122,6 +139,7 @@ impl Model {
     /// Drops what does not outlive a remount: files without names.
     pub fn forget_orphans(&mut self) {
         self.nodes.retain(|_, node| node.links > 0);
+        self.renamed.clear();
     }
 
     /// The name and state of the collection with this number.

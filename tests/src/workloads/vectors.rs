@@ -21,6 +21,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("all-elements", all_elements),
         Workload::new("all-codecs", all_codecs),
         Workload::new("compaction", compaction),
+        Workload::new("saved-over", saved_over),
         Workload::new("collections-come-and-go", collections_come_and_go),
         Workload::new("remove-a-used-collection", remove_a_used_collection),
         Workload::new("chunks-of-a-document", chunks_of_a_document).with(4 << 20, 4096),
@@ -218,6 +219,26 @@ fn all_codecs(story: &mut Story) -> Step {
         story.commit()?;
     }
     Ok(())
+}
+
+// A file with vectors saved anew: by a rename over it, and by making its name anew after renaming it.
+fn saved_over(story: &mut Story) -> Step {
+    story.file("file", 300)?;
+    story.vector("file", "minilm", 0, 96)?;
+    story.vector("file", "minilm", 3, 96)?;
+    story.vector("file", "second", 0, 40)?;
+    story.commit()?;
+    story.file("new", 500)?;
+    story.vector("new", "second", 0, 40)?;
+    story.rename("new", "file")?;
+    story.commit()?;
+    story.rename("file", "file~")?;
+    story.file("file", 700)?;
+    story.commit()?;
+    story.unlink("file~")?;
+    story.commit()?;
+    story.vector("file", "minilm", 0, 96)?;
+    story.commit()
 }
 
 // Gaps that are closed in steps, with and without commits between, and new vectors meanwhile.

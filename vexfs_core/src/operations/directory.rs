@@ -174,12 +174,14 @@ impl<H: BlockDevice + Data> Volume<H> {
         check_name(directory, name)?;
         let inherited = Inherited::of(self, directory, new)?;
         let records = inherited.records(self.layout.block_size);
-        self.transact(Budget::records(6 + records), now, |tx| {
+        let made = self.transact(Budget::records(6 + records), now, |tx| {
             let (inode, mut record) = make(tx, directory, name, &inherited.new)?;
             inherited.put(tx, inode, &mut record)?;
             inode::store(tx, inode, &record)?;
             attributes_of(inode, &record, tx.geometry().block_size)
-        })
+        })?;
+        self.note_name(made.inode, (directory, name));
+        Ok(made)
     }
 
     /// Creates a symbolic link.
@@ -297,12 +299,16 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         self.load_waiting()?;
         let vectors = self.vector_count(found.inode)?;
+        let successor = self.successor(found.inode);
         let mut remove = |budget, limit| {
             self.transact(budget, now, |tx| {
                 let mut parent = inode::load(tx, directory)?;
                 remove_entry(tx, directory, &found)?;
                 count_entry(&mut parent, -1, 0, tx.now);
                 inode::store(tx, directory, &parent)?;
+                if let Some(successor) = successor {
+                    super::inherit::inherit(tx, found.inode, successor)?;
+                }
                 drop_link(tx, found.inode, is_open, limit)
             })
         };

@@ -1,5 +1,8 @@
 //! Freshness: a vector is stale when its file's content is not that which it was made from; and what is saved over a
 //! file inherits its vectors, stale, where every other filesystem would lose them.
+//!
+//! Some editors rename the old file, make the name anew, and remove the old file. So who takes the name of a file with
+//! vectors is kept in mind, in memory alone, until that file is removed.
 
 use alloc::vec::Vec;
 
@@ -18,7 +21,7 @@ use crate::memory;
 use crate::numbers::{CollectionId, Ino};
 use crate::transaction::Transaction;
 use crate::tree;
-use crate::volume::Nodes;
+use crate::volume::{Nodes, Renamed, Volume};
 
 /// True if all vectors of a file were made from the content it has now; `None` if it has none.
 pub(crate) fn freshness<N: Nodes>(nodes: &N, file: Ino, record: &InodeRecord) -> Result<Option<bool>> {
@@ -28,6 +31,45 @@ pub(crate) fn freshness<N: Nodes>(nodes: &N, file: Ino, record: &InodeRecord) ->
         Ok(())
     })?;
     Ok(fresh)
+}
+
+/// Files that are kept in mind.
+const RENAMED_MAX: usize = 64;
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// A file has a new name, `to`; the old one was `from`. What cannot be kept in mind is not.
+    pub(super) fn note_rename(&mut self, inode: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) {
+        self.renamed.retain(|renamed| renamed.inode != inode);
+        self.note_name(inode, to);
+        let has_vectors = self.vector_count(inode).is_ok_and(|count| count > 0);
+        if !has_vectors
+            || inode::load(self, inode).map_or(true, |record| record.kind(inode) != Ok(FileKind::Regular))
+        {
+            return;
+        }
+        if self.renamed.len() >= RENAMED_MAX {
+            self.renamed.remove(0);
+        }
+        if let Ok(name) = memory::copy(from.1) {
+            // Nothing is lost but a guess.
+            let _ =
+                memory::push(&mut self.renamed, Renamed { inode, place: (from.0, name), successor: None });
+        }
+    }
+
+    /// A name was given to a file.
+    pub(super) fn note_name(&mut self, inode: Ino, place: (Ino, &[u8])) {
+        let same = |renamed: &&mut Renamed| (renamed.place.0, &*renamed.place.1) == place;
+        for renamed in self.renamed.iter_mut().filter(same) {
+            renamed.successor = Some(inode);
+        }
+    }
+
+    /// The file that took the name of `inode`, if it has a name.
+    pub(super) fn successor(&self, inode: Ino) -> Option<Ino> {
+        let renamed = self.renamed.iter().find(|renamed| renamed.inode == inode)?;
+        renamed.successor.filter(|to| inode::load(self, *to).is_ok_and(|record| record.links.get() > 0))
+    }
 }
 
 /// Gives the vectors of a file whose last name goes to the one that takes the name. They count as made from content

@@ -52,7 +52,11 @@ impl<H: BlockDevice + Data> Volume<H> {
             _ => 0,
         };
         let budget = Budget { frees: records > 0, ..Budget::records(32 + records) };
-        self.transact(budget, now, |tx| match target {
+        let exchanges = flags.contains(RenameFlags::EXCHANGE);
+        let moves = from.0 != COLLECTIONS
+            && !exchanges
+            && target.as_ref().is_none_or(|found| found.inode != source.inode);
+        let removed = self.transact(budget, now, |tx| match target {
             None if flags.contains(RenameFlags::EXCHANGE) => Err(Error::NotFound),
             None => {
                 move_entry(tx, from, to, &source)?;
@@ -67,7 +71,11 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             Some(_) if to.0 == COLLECTIONS => Err(Error::Exists),
             Some(target) => replace(tx, from, to, &source, &target, is_open).map(Some),
-        })
+        })?;
+        if moves {
+            self.note_rename(source.inode, from, to);
+        }
+        Ok(removed)
     }
 }
 
