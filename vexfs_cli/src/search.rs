@@ -172,7 +172,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
-            "plan": "exact", "metric": metric.name(), "instructions": vexfs_search::cpu::name(),
+            "plan": "exact", "metric": metric.name(), "instructions": vexfs_search::instructions(),
             "rows": schema.rows, "live": schema.live, "filtered_rows": reach.filtered(), "scans": work.scans,
             "candidates": work.rows_scored, "bytes_read": bytes, "walks": work.walks, "ms": milliseconds,
         });
@@ -185,7 +185,12 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
     };
     eprintln!("plan    exact: {filter}; there is no index");
     eprintln!("work    {} scans, {} rows scored, {}", work.scans, work.rows_scored, output::bytes(bytes));
-    eprintln!("with    {} on {} x {}", vexfs_search::cpu::name(), schema.dimensions, schema.element.name());
+    eprintln!(
+        "with    {} on {} x {}",
+        vexfs_search::instructions(),
+        schema.dimensions,
+        schema.element.name()
+    );
     eprintln!("paths   {} walks over the files that you can reach", work.walks);
     eprintln!("took    {milliseconds:.1} ms");
     Ok(())

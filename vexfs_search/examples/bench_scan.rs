@@ -26,7 +26,10 @@ fn main() -> Result<(), Failure> {
     let bytes = collection.rows() * collection.vector(0).map_or(0, <[u8]>::len);
     // Once for the pages, which a mapping gets at the first touch.
     let sum = |collection: &Collection| {
-        (0..collection.rows()).filter_map(|row| collection.vector(row)).map(read_all).fold(0, u64::wrapping_add)
+        (0..collection.rows())
+            .filter_map(|row| collection.vector(row))
+            .map(read_all)
+            .fold(0, u64::wrapping_add)
     };
     black_box(sum(&collection));
     let (mut read, mut scan) = (f64::INFINITY, f64::INFINITY);
@@ -45,7 +48,7 @@ fn main() -> Result<(), Failure> {
     println!(
         "{{\"instructions\": \"{}\", \"metric\": \"{}\", \"rows\": {}, \"threads\": {threads}, \
          \"read_gb_s\": {:.2}, \"scan_gb_s\": {:.2}, \"scan_ms\": {:.3}, \"batch_ms_a_query\": {:.3}}}",
-        vexfs_search::cpu::name(),
+        vexfs_search::instructions(),
         if metric == Metric::L2 { "l2" } else { metric.name() },
         collection.rows(),
         gigabytes(read),

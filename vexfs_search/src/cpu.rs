@@ -74,7 +74,7 @@ pub(crate) fn best<J: Job>(job: J) -> J::Output {
     Portable.run(job)
 }
 
-/// The name of the instructions that [`best`] uses.
+/// The name of the vector instructions that searches use on this CPU.
 pub fn name() -> &'static str {
     struct Name;
     impl Job for Name {

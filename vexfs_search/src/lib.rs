@@ -17,7 +17,7 @@
 
 mod batch;
 pub mod collection;
-pub mod cpu;
+mod cpu;
 pub mod error;
 pub mod half;
 mod kernel;
@@ -29,6 +29,7 @@ mod scan;
 
 pub use batch::Pair;
 pub use collection::{Collection, Schema};
+pub use cpu::name as instructions;
 pub use error::{Error, Result};
 pub use metric::{Element, Metric};
 pub use nearest::{Hit, RowSet};

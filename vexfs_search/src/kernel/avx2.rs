@@ -10,6 +10,7 @@ const LANES: usize = 8;
 pub(crate) trait Load: Copy + Default {
     /// # Safety
     /// `LANES` entries can be read at `at`, and the CPU has AVX2 and F16C.
+    // SAFETY: the caller's part is told above.
     unsafe fn load(at: *const Self) -> __m256;
 }
 
@@ -18,6 +19,7 @@ macro_rules! load {
         impl Load for $entry {
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
+            // SAFETY: the caller's part is the trait's.
             unsafe fn load($at: *const Self) -> __m256 {
                 // SAFETY: the caller's promise: eight entries can be read.
                 let entries = unsafe { $all };

@@ -12,12 +12,14 @@ pub(crate) trait Load: Copy {
     ///
     /// # Safety
     /// `LANES` entries can be read at `at`, and the CPU has AVX-512 F, BW and VL.
+    // SAFETY: the caller's part is told above.
     unsafe fn load(at: *const Self) -> __m512;
 
     /// The first `count < LANES` of them, zeros behind.
     ///
     /// # Safety
     /// `count` entries can be read at `at`, and the CPU has AVX-512 F, BW and VL.
+    // SAFETY: the caller's part is told above.
     unsafe fn load_first(at: *const Self, count: usize) -> __m512;
 }
 
@@ -26,6 +28,7 @@ macro_rules! load {
         impl Load for $entry {
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            // SAFETY: the caller's part is the trait's.
             unsafe fn load($at: *const Self) -> __m512 {
                 // SAFETY: the caller's promise: sixteen entries can be read.
                 let entries = unsafe { $all };
@@ -34,6 +37,7 @@ macro_rules! load {
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            // SAFETY: the caller's part is the trait's.
             unsafe fn load_first($at: *const Self, count: usize) -> __m512 {
                 let $mask = first16(count);
                 // SAFETY: the caller's promise: `count` entries can be read, and the mask leaves the others alone.

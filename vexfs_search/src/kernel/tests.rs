@@ -1,3 +1,6 @@
+//! Every kernel at every length and misalignment, on every level that this CPU has, against plain sums in double
+//! precision or whole numbers.
+
 use crate::cpu::{Cpu, Job, Portable};
 use crate::half;
 use crate::kernel::Entry;
