@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Compact(Compact),
     /// Show the state of the volume
     Stats,
-    /// Find the files whose vectors are nearest to one (exact)
+    /// Find the files whose vectors are nearest to a file's, a vector or a text (exact)
     Search(Search),
     /// Unmount, and wait until everything is on disk and the image is free
     Umount(Umount),
@@ -203,28 +203,67 @@ pub(crate) struct Export {
 Examples:
   vexfs search minilm --like notes/a.txt               the ten nearest files, without that one
   vexfs search minilm --vector query.npy -k 3 --json
-  vexfs search tiny --vector '[1, 0, 0.5]' --metric l2
+  vexfs search minilm --text 'bread' --embedder 'python3 embed.py'
+  vexfs search minilm --like a.txt --within docs --min-score 0.6 --all
+  vexfs search tiny --vector '[1, 0, 0.5]' --metric l2 --max-distance 2 --all
+  vexfs search minilm --duplicates --min-score 0.97    pairs of files that say nearly the same
 
-Every live row is looked at. Files that you cannot reach are left out, and the next nearest stand in for them.")]
+A score is higher for nearer: the cosine, the inner product, the negative squared distance (l2), the negative number
+of bits that differ (hamming). Every live row is looked at. Files that you cannot reach are left out, and the next
+nearest stand in for them. An embedder is a shell command that reads a text and prints its vector: npy, JSON or the
+collection's raw elements; it finds the collection's model in VEXFS_MODEL.")]
+#[command(group = clap::ArgGroup::new("query").required(true).args(["like", "vector", "text", "duplicates"]))]
 pub(crate) struct Search {
     /// The collection
     pub(crate) collection: String,
 
     /// Search with this file's vector
-    #[arg(long, value_name = "FILE", required_unless_present = "vector", conflicts_with = "vector")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) like: Option<PathBuf>,
 
     /// Search with this vector: an .npy file, - for stdin, or a JSON array of numbers
     #[arg(long, value_name = "VECTOR", allow_hyphen_values = true)]
     pub(crate) vector: Option<String>,
 
-    /// How many to find
-    #[arg(short, default_value_t = 10)]
-    pub(crate) k: usize,
+    /// Search with this text's vector, which the embedder makes
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) text: Option<String>,
+
+    /// List pairs of files that are near to each other [default: with a cosine of 0.95 or more]
+    #[arg(long)]
+    pub(crate) duplicates: bool,
+
+    /// The command that makes a vector of a text
+    #[arg(long, value_name = "COMMAND", env = "VEXFS_EMBEDDER")]
+    pub(crate) embedder: Option<String>,
+
+    /// How many to find [default: 10; all duplicates]
+    #[arg(short, value_name = "K", conflicts_with = "all")]
+    pub(crate) k: Option<usize>,
+
+    /// Find all, not only the nearest K
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Only files below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) within: Option<PathBuf>,
+
+    /// Only with at least this score
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub(crate) min_score: Option<f32>,
+
+    /// Only within this distance: squared for l2, bits for hamming
+    #[arg(long, value_name = "DISTANCE", conflicts_with = "min_score")]
+    pub(crate) max_distance: Option<f32>,
 
     /// How near is measured [default: the collection's metric]
     #[arg(long)]
     pub(crate) metric: Option<Metric>,
+
+    /// Tell on stderr how the answer was found
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 /// The metrics, as the command line names them.
@@ -299,5 +338,11 @@ mod tests {
         assert!(matches!(parsed.command, Command::Set(Set { vector, .. }) if vector == "-"));
         assert!(Arguments::try_parse_from(["vexfs", "search", "c"]).is_err());
         assert!(Arguments::try_parse_from(["vexfs", "search", "c", "--like", "a", "--vector", "b"]).is_err());
+        assert!(
+            Arguments::try_parse_from(["vexfs", "search", "c", "--duplicates", "--min-score", "-1"]).is_ok()
+        );
+        assert!(
+            Arguments::try_parse_from(["vexfs", "search", "c", "--text", "-t", "-k", "1", "--all"]).is_err()
+        );
     }
 }

@@ -1,54 +1,160 @@
 //! `vexfs search`: the exact nearest neighbours, by the paths of their files.
 
-use std::collections::HashMap;
+mod reach;
+mod text;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
-use serde_json::json;
-use vexfs_search::{Collection, Hit, Query};
+use serde_json::{Value, json};
+use vexfs_search::{Collection, Metric, Options, Query};
 
 use crate::arguments::{Common, Search};
 use crate::failure::Failure;
 use crate::output;
-use crate::paths::Paths;
 use crate::site::{Place, VectorName};
 use crate::value;
 use crate::vector::Given;
 use crate::xattr;
+use reach::{Found, Reach};
+
+const K: usize = 10;
+/// From this cosine on two files are near duplicates.
+const DUPLICATE: f32 = 0.95;
 
 pub(crate) fn run(arguments: &Search, common: &Common) -> Result<(), Failure> {
-    let place = Place::new(&arguments.collection, arguments.like.as_deref(), common)?;
+    if arguments.k == Some(0) {
+        return Err(Failure::new("-k 0 finds nothing: ask for 1 or more, or for all with --all"));
+    }
+    let beside = arguments.like.as_deref().or(arguments.within.as_deref());
+    let place = Place::new(&arguments.collection, beside, common)?;
     place.existing()?;
     let collection = Collection::open(&place.directory)?;
-    let schema = collection.schema();
-    let metric = arguments.metric.map_or(schema.metric, Into::into);
-    let (query, own) = match (&arguments.like, &arguments.vector) {
-        (Some(file), _) => {
-            let own = fs::metadata(file).map_err(|error| Failure::io(file, &error))?.ino();
-            (Query::from_bytes(&collection, &vector_of(file, &place)?, metric)?, Some(own))
-        }
-        (None, Some(vector)) => {
-            let values = Given::read(vector)?.values(schema).map_err(Failure::new)?;
-            (Query::new(&collection, &values, metric)?, None)
-        }
-        (None, None) => return Err(Failure::new("give --like FILE or --vector VECTOR")),
-    };
-    let found = reachable(&place, &collection, &query, arguments.k, own)?;
-    if common.json {
-        for (hit, path) in &found {
-            let path = path.to_string_lossy();
-            output::line(
-                &json!({"path": path, "score": hit.score, "row": hit.row, "metric": metric.name()}),
-            )?;
-        }
+    if collection.schema().live == 0 {
+        eprintln!("vexfs: collection `{}` is empty", place.name.collection);
         return Ok(());
     }
-    let row =
-        |(hit, path): &(Hit, PathBuf)| vec![format!("{:.4}", hit.score), path.to_string_lossy().into_owned()];
-    let score = if metric.is_distance() { "DISTANCE" } else { "SCORE" };
-    output::table(&[score, "FILE"], &found.iter().map(row).collect::<Vec<_>>())?;
+    let metric = arguments.metric.map_or(collection.schema().metric, Into::into);
+    let reach = Reach::new(&place, &collection, arguments.within.as_deref())?;
+    if arguments.duplicates {
+        duplicates(arguments, common, metric, reach)
+    } else {
+        neighbours(arguments, common, metric, &place, reach)
+    }
+}
+
+fn neighbours(
+    arguments: &Search,
+    common: &Common,
+    metric: Metric,
+    place: &Place,
+    mut reach: Reach<'_>,
+) -> Result<(), Failure> {
+    let (query, own) = query(arguments, place, reach.collection, metric)?;
+    let k = if arguments.all { usize::MAX } else { arguments.k.unwrap_or(K) };
+    let min_score = least(arguments, metric)?.unwrap_or(f32::NEG_INFINITY);
+    let start = Instant::now();
+    let found = reach.nearest(&query, Options { min_score, ..Options::nearest(k) }, own)?;
+    if arguments.explain {
+        explain(&reach, metric, common, start)?;
+    }
+    if common.json {
+        return found.iter().try_for_each(|found| Ok(output::line(&as_json(found, metric))?));
+    }
+    let row = |found: &Found| vec![score(found.score), found.place()];
+    output::table(&["SCORE", "FILE"], &found.iter().map(row).collect::<Vec<_>>())?;
     Ok(())
+}
+
+fn as_json(found: &Found, metric: Metric) -> Value {
+    let path = found.path.to_string_lossy();
+    let distance = metric.distance(found.score);
+    let mut object = json!({"path": path, "score": found.score, "row": found.row, "distance": distance});
+    if let (Some(chunk), Value::Object(members)) = (&found.chunk, &mut object) {
+        members.insert("start".into(), chunk.start.into());
+        members.insert("length".into(), chunk.length.into());
+    }
+    object
+}
+
+fn duplicates(
+    arguments: &Search,
+    common: &Common,
+    metric: Metric,
+    mut reach: Reach<'_>,
+) -> Result<(), Failure> {
+    let least = match (least(arguments, metric)?, metric) {
+        (Some(least), _) => least,
+        (None, Metric::Cosine) => DUPLICATE,
+        (None, _) => {
+            let name = metric.name();
+            return Err(Failure::new(format!(
+                "say with --min-score or --max-distance what is near by {name}"
+            )));
+        }
+    };
+    let start = Instant::now();
+    let pairs = reach.pairs(metric, least)?;
+    if arguments.explain {
+        explain(&reach, metric, common, start)?;
+    }
+    let pairs = &pairs[..pairs.len().min(arguments.k.unwrap_or(usize::MAX))];
+    if common.json {
+        return pairs.iter().try_for_each(|(one, other)| {
+            let mut object = as_json(one, metric);
+            object["other"] = json!(other.path.to_string_lossy());
+            object["other_row"] = json!(other.row);
+            Ok(output::line(&object)?)
+        });
+    }
+    let row = |(one, other): &(Found, Found)| vec![score(one.score), one.place(), other.place()];
+    output::table(&["SCORE", "FILE", "OTHER"], &pairs.iter().map(row).collect::<Vec<_>>())?;
+    Ok(())
+}
+
+fn score(score: f32) -> String {
+    format!("{score:.4}")
+}
+
+// The least score that counts, if the caller gave one.
+fn least(arguments: &Search, metric: Metric) -> Result<Option<f32>, Failure> {
+    let least = match (arguments.min_score, arguments.max_distance) {
+        (_, Some(_)) if !metric.is_distance() => {
+            let name = metric.name();
+            return Err(Failure::new(format!(
+                "{name} is no distance: say --min-score instead of --max-distance"
+            )));
+        }
+        (_, Some(distance)) => Some(metric.score(distance)),
+        (score, None) => score,
+    };
+    match least {
+        Some(least) if least.is_nan() => Err(Failure::new("the limit is NaN, nothing is near to that")),
+        least => Ok(least),
+    }
+}
+
+// The query, and the file that it comes from, which is no answer.
+fn query(
+    arguments: &Search,
+    place: &Place,
+    collection: &Collection,
+    metric: Metric,
+) -> Result<(Query, Option<u64>), Failure> {
+    let given = match (&arguments.like, &arguments.vector, &arguments.text) {
+        (Some(file), _, _) => {
+            let own = fs::metadata(file).map_err(|error| Failure::io(file, &error))?.ino();
+            let query = Query::from_bytes(collection, &vector_of(file, place)?, metric)?;
+            return Ok((query, Some(own)));
+        }
+        (None, Some(vector), _) => Given::read(vector)?,
+        (None, None, Some(text)) => text::embed(text, arguments.embedder.as_deref(), place, collection)?,
+        (None, None, None) => return Err(Failure::new("give --like FILE, --vector VECTOR or --text TEXT")),
+    };
+    let values = given.values(collection.schema()).map_err(Failure::new)?;
+    Ok((Query::new(collection, &values, metric)?, None))
 }
 
 fn vector_of(file: &Path, place: &Place) -> Result<Vec<u8>, Failure> {
@@ -59,33 +165,33 @@ fn vector_of(file: &Path, place: &Place) -> Result<Vec<u8>, Failure> {
     value.ok_or_else(|| Failure::new(format!("{}: has no vector in collection `{name}`", file.display())))
 }
 
-// The k nearest rows whose files the caller can reach, without those of the file `own`. Asks for more and more
-// until there are k, or no more rows.
-fn reachable(
-    place: &Place,
-    collection: &Collection,
-    query: &Query,
-    k: usize,
-    own: Option<u64>,
-) -> Result<Vec<(Hit, PathBuf)>, Failure> {
-    let headers = collection.headers()?;
-    let mut wanted = k.saturating_add(8);
-    loop {
-        let hits = collection.nearest(query, wanted);
-        let mut inodes = HashMap::new();
-        for hit in &hits {
-            // A row that was freed since the scan has no file any more.
-            let inode = headers.file_inode(hit.row)?;
-            if inode != 0 && Some(inode) != own {
-                inodes.insert(hit.row, inode);
-            }
-        }
-        let paths = Paths::find(&place.site, inodes.values().copied());
-        let path = |hit: &Hit| Some((*hit, paths.of(*inodes.get(&hit.row)?)?.to_owned()));
-        let found: Vec<(Hit, PathBuf)> = hits.iter().filter_map(path).take(k).collect();
-        if found.len() == k || hits.len() < wanted {
-            return Ok(found);
-        }
-        wanted = wanted.saturating_mul(4);
+fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -> Result<(), Failure> {
+    let schema = reach.collection.schema();
+    let work = &reach.work;
+    let bytes = work.rows_scored * schema.vector_len() as u64;
+    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    if common.json {
+        let object = json!({
+            "plan": "exact", "metric": metric.name(), "instructions": vexfs_search::instructions(),
+            "rows": schema.rows, "live": schema.live, "filtered_rows": reach.filtered(), "scans": work.scans,
+            "candidates": work.rows_scored, "bytes_read": bytes, "walks": work.walks, "ms": milliseconds,
+        });
+        eprintln!("{object}");
+        return Ok(());
     }
+    let filter = match reach.filtered() {
+        Some(rows) => format!("{rows} rows that the filter leaves, chosen before the scan"),
+        None => "every live row".into(),
+    };
+    eprintln!("plan    exact: {filter}; there is no index");
+    eprintln!("work    {} scans, {} rows scored, {}", work.scans, work.rows_scored, output::bytes(bytes));
+    eprintln!(
+        "with    {} on {} x {}",
+        vexfs_search::instructions(),
+        schema.dimensions,
+        schema.element.name()
+    );
+    eprintln!("paths   {} walks over the files that you can reach", work.walks);
+    eprintln!("took    {milliseconds:.1} ms");
+    Ok(())
 }

@@ -37,7 +37,8 @@ impl Given {
         Self::parse(&bytes).map_err(|why| Failure::new(format!("{argument}: {why}")))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads bytes: an npy file, a JSON array, or raw elements.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.starts_with(npy::MAGIC) {
             let header = Header::parse(bytes)?;
             let (rows, columns) = header.matrix()?;
@@ -147,7 +148,7 @@ fn numbers(descr: &str, bytes: &[u8]) -> Result<Vec<f64>, String> {
             _ => f64::from(a),
         }
     };
-    if bytes.len() % width != 0 {
+    if !bytes.len().is_multiple_of(width) {
         return Err(format!("{} bytes are no whole number of entries of {width}", bytes.len()));
     }
     Ok(bytes.chunks_exact(width).map(value).collect())
@@ -177,7 +178,7 @@ fn from_numbers(numbers: &[f64], element: Element) -> Result<Vec<u8>, String> {
         }
         Element::Bit => {
             whole(0.0, 1.0)?;
-            if numbers.len() % 8 != 0 {
+            if !numbers.len().is_multiple_of(8) {
                 return Err(format!("{} bits; their number is a multiple of 8", numbers.len()));
             }
             let pack =

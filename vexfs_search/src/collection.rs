@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Element, Metric};
+use crate::metric::{Element, Metric};
 use crate::npy::Header;
 
 /// What `schema.json` says.
@@ -103,6 +103,12 @@ impl Collection {
         if stride < schema.vector_len() && rows > 0 {
             return Err(wrong(&vectors, format!("has {stride} bytes a row, less than a vector's")));
         }
+        if vectors.header.fortran_order && rows > 1 {
+            return Err(wrong(&vectors, "is in Fortran order".into()));
+        }
+        if vectors.header.data % element.width() != 0 || stride % element.width() != 0 {
+            return Err(wrong(&vectors, "has its data at an odd place".into()));
+        }
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
         Ok(Self { directory: directory.to_owned(), schema, vectors, valid, rows, stride })
@@ -123,18 +129,27 @@ impl Collection {
         self.stride
     }
 
+    /// The bytes of all rows, one behind the other.
+    pub(crate) fn matrix(&self) -> &[u8] {
+        let start = self.vectors.header.data;
+        self.vectors.bytes().get(start..start + self.rows * self.stride).unwrap_or_default()
+    }
+
+    /// A byte a row, 0 if it is free.
+    pub(crate) fn valid(&self) -> &[u8] {
+        let start = self.valid.header.data;
+        self.valid.bytes().get(start..start + self.rows).unwrap_or_default()
+    }
+
     /// True if the row holds a vector now.
     pub fn is_live(&self, row: usize) -> bool {
-        row < self.rows && self.valid.bytes().get(self.valid.header.data + row).is_some_and(|flag| *flag != 0)
+        self.valid().get(row).is_some_and(|flag| *flag != 0)
     }
 
     /// The bytes of a row, padding included.
     pub fn row(&self, row: usize) -> Option<&[u8]> {
-        if row >= self.rows {
-            return None;
-        }
-        let start = self.vectors.header.data + row * self.stride;
-        self.vectors.bytes().get(start..start + self.stride)
+        let start = row.checked_mul(self.stride)?;
+        self.matrix().get(start..start + self.stride)
     }
 
     /// The bytes of the row's vector, without padding.

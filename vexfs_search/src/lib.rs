@@ -5,21 +5,33 @@
 //!
 //! ```text
 //! collection   a collection's files, mapped
-//! scan         the exact answer: every live row, the best k
-//! kernel       one row against one query, an element type at a time
+//! query        a vector to search with, fitted to a collection
+//! scan batch   the exact answer: every live row, the best k; for one query, for many, for all pairs
+//! nearest      the best k so far; rows a search is restricted to
+//! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
+//! metric       element types and metrics
 //! npy half     numpy's file format; 16-bit floats
 //! ```
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod batch;
 pub mod collection;
+mod cpu;
 pub mod error;
 pub mod half;
 mod kernel;
+mod metric;
+mod nearest;
 pub mod npy;
+mod query;
 mod scan;
 
+pub use batch::Pair;
 pub use collection::{Collection, Schema};
+pub use cpu::name as instructions;
 pub use error::{Error, Result};
-pub use kernel::{Element, Metric};
-pub use scan::{Hit, Query};
+pub use metric::{Element, Metric};
+pub use nearest::{Hit, RowSet};
+pub use query::Query;
+pub use scan::Options;

@@ -1,217 +1,244 @@
-//! The exact answer: every live row against the query, the best k of them.
+//! The exact answer to one query: every live row, the best k of them.
+//!
+//! INVARIANT: exactly `min(k, rows that match)` rows are found, whatever the filter. The rows are read once, in their
+//! order, each asked for a few kibibytes ahead, so that a scan runs at the memory's speed.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::thread;
 
+use rayon::prelude::*;
 use zerocopy::FromBytes;
 
 use crate::collection::Collection;
-use crate::error::{Error, Result};
-use crate::half;
-use crate::kernel::{Element, Entry, Metric, Sums, bit_sums, sums};
+use crate::cpu::{self, Cpu, Job};
+use crate::kernel::Entry;
+use crate::metric::{Element, Metric, cosine};
+use crate::nearest::{Best, Hit, RowSet};
+use crate::query::{Query, Values};
 
-/// A row that was found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// Row of the matrix.
-    pub row: u64,
-    /// Score by the metric: see [`Metric`].
-    pub score: f32,
+/// What to look for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// How many rows; `usize::MAX` for all that match.
+    pub k: usize,
+    /// The least score that counts.
+    pub min_score: f32,
+    /// The rows to look at; all of them without it.
+    pub rows: Option<&'a RowSet>,
+    /// Threads; 0 for as many as there are cores.
+    pub threads: usize,
 }
 
-/// A query vector that fits a collection.
-#[derive(Clone, Debug)]
-pub struct Query {
-    values: Values,
-    norm: f32,
-    metric: Metric,
-}
-
-#[derive(Clone, Debug)]
-enum Values {
-    Numbers(Vec<f32>),
-    Bits(Vec<u8>),
-}
-
-impl Query {
-    /// A query of numbers; of a bit collection, a bit is set where the number is above 0.
-    pub fn new(collection: &Collection, values: &[f32], metric: Metric) -> Result<Self> {
-        let schema = collection.schema();
-        if values.len() != schema.dimensions {
-            return Err(Error::Query(format!(
-                "the query has {} dimensions, the collection {}",
-                values.len(),
-                schema.dimensions
-            )));
-        }
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Error::Query(format!("element {index} of the query is NaN or infinite")));
-        }
-        if schema.element == Element::Bit {
-            let set =
-                |eight: &[f32]| eight.iter().rev().fold(0, |byte, value| byte << 1 | u8::from(*value > 0.0));
-            let bits: Vec<u8> = values.chunks(8).map(set).collect();
-            let norm = bit_sums(&bits, &bits).square.sqrt();
-            return Ok(Self { values: Values::Bits(bits), norm, metric });
-        }
-        if metric == Metric::Hamming {
-            return Err(Error::Query(format!(
-                "hamming is for bits, the collection holds {}",
-                schema.element.name()
-            )));
-        }
-        let norm = sums(Metric::Cosine, values, values).square.sqrt();
-        Ok(Self { values: Values::Numbers(values.to_vec()), norm, metric })
+impl Options<'_> {
+    /// The `k` nearest of all rows.
+    pub const fn nearest(k: usize) -> Self {
+        Self { k, min_score: f32::NEG_INFINITY, rows: None, threads: 0 }
     }
 
-    /// A query that is a stored vector: its raw bytes, as the attribute gives them.
-    pub fn from_bytes(collection: &Collection, bytes: &[u8], metric: Metric) -> Result<Self> {
-        let schema = collection.schema();
-        let expected = schema.element.bytes(schema.dimensions);
-        if bytes.len() != expected {
-            return Err(Error::Query(format!(
-                "the vector has {} bytes, the collection's {expected}",
-                bytes.len()
-            )));
-        }
-        let values: Vec<f32> = match schema.element {
-            Element::F32 => {
-                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            Element::F16 => {
-                bytes.chunks_exact(2).map(|b| half::to_f32(u16::from_le_bytes([b[0], b[1]]))).collect()
-            }
-            Element::I16 => {
-                bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]]))).collect()
-            }
-            Element::I8 => bytes.iter().map(|byte| f32::from(i8::from_le_bytes([*byte]))).collect(),
-            Element::Bit => {
-                let bit = |byte: &u8| (0..8).map(|bit| f32::from(byte >> bit & 1)).collect::<Vec<_>>();
-                bytes.iter().flat_map(bit).collect()
-            }
-        };
-        Self::new(collection, &values, metric)
+    /// True if the set of rows, if there is one, has this one.
+    #[inline(always)]
+    pub(crate) fn wants(&self, row: usize) -> bool {
+        self.rows.is_none_or(|set| set.contains(row))
     }
 }
+
+/// How far ahead of the row at work the next are asked for.
+const AHEAD_BYTES: usize = 4096;
+/// Below this a thread costs more than it saves.
+const PART_BYTES_MIN: usize = 1 << 20;
 
 impl Collection {
-    /// The `k` nearest live rows, nearest first; of equally near ones, the lower row.
-    pub fn nearest(&self, query: &Query, k: usize) -> Vec<Hit> {
+    /// The nearest live rows, nearest first; of equally near ones, the lower row.
+    ///
+    /// ```
+    /// # use vexfs_search::{Collection, Metric, Options, Query};
+    /// # fn search(directory: &std::path::Path) -> vexfs_search::Result<()> {
+    /// let collection = Collection::open(directory)?;
+    /// let query = Query::new(&collection, &[0.1; 384], Metric::Cosine)?;
+    /// for hit in collection.search(&query, Options::nearest(10)) {
+    ///     println!("row {}: {}", hit.row, hit.score);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn search(&self, query: &Query, options: Options<'_>) -> Vec<Hit> {
         let rows = self.rows();
-        let bytes = rows.saturating_mul(self.row_bytes());
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        // Below some MiB a thread costs more than it saves.
-        let parts = threads.min(bytes / (4 << 20) + 1);
-        let step = rows.div_ceil(parts).max(1);
-        let found = thread::scope(|scope| {
-            let part =
-                |start: usize| scope.spawn(move || self.scan(query, k, start..(start + step).min(rows)));
-            let workers: Vec<_> = (0..rows).step_by(step).map(part).collect();
-            let mut best = Best::new(k);
-            for worker in workers {
-                match worker.join() {
-                    Ok(part) => part.heap.into_iter().for_each(|candidate| best.offer(candidate)),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+        let parts = parts(rows, self.row_bytes(), options.threads);
+        let scan = |rows: Range<usize>| cpu::best(Scan { collection: self, query, rows, options });
+        let best = match parts.as_slice() {
+            [] => Best::new(options.k, options.min_score),
+            [one] => scan(one.clone()),
+            _ => {
+                let none = || Best::new(options.k, options.min_score);
+                with_threads(options.threads, || parts.into_par_iter().map(scan).reduce(none, Best::merge))
             }
-            best
-        });
-        let sign = if query.metric.is_distance() { -1.0 } else { 1.0 };
-        let mut found = found.heap.into_vec();
-        found.sort_unstable();
-        found.into_iter().map(|Candidate { nearness, row }| Hit { row, score: sign * nearness }).collect()
+        };
+        best.into_sorted()
     }
+}
 
-    fn scan(&self, query: &Query, k: usize, rows: Range<usize>) -> Best {
-        match (&query.values, self.schema().element) {
-            (Values::Bits(bits), _) => {
-                self.each(query, k, rows, |row| row.get(..bits.len()).map(|row| bit_sums(row, bits)))
-            }
-            (Values::Numbers(values), Element::F32) => self.numbers::<f32>(query, values, k, rows),
-            (Values::Numbers(values), Element::F16) => self.numbers::<u16>(query, values, k, rows),
-            (Values::Numbers(values), Element::I16) => self.numbers::<i16>(query, values, k, rows),
-            (Values::Numbers(values), _) => self.numbers::<i8>(query, values, k, rows),
-        }
-    }
+/// The rows in parts for threads to share; one part for one thread.
+pub(crate) fn parts(rows: usize, row_bytes: usize, threads: usize) -> Vec<Range<usize>> {
+    let threads = if threads == 0 { rayon::current_num_threads() } else { threads };
+    let most = rows.saturating_mul(row_bytes) / PART_BYTES_MIN + 1;
+    let count = if threads == 1 { 1 } else { most.min(threads * 8) };
+    let step = rows.div_ceil(count).max(1);
+    (0..rows).step_by(step).map(|start| start..(start + step).min(rows)).collect()
+}
 
-    fn numbers<T>(&self, query: &Query, values: &[f32], k: usize, rows: Range<usize>) -> Best
-    where
-        T: Entry + FromBytes + zerocopy::Immutable,
-    {
-        let len = size_of_val(values) / size_of::<f32>() * size_of::<T>();
-        self.each(query, k, rows, |row| {
-            let row = <[T]>::ref_from_bytes(row.get(..len)?).ok()?;
-            Some(sums(query.metric, row, values))
-        })
+/// Runs the work on so many threads; on the common pool if the number is 0, or no other can be made.
+pub(crate) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    if threads == 0 {
+        return work();
     }
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
+}
+
+/// Some of the rows.
+pub(crate) struct Scan<'a> {
+    pub(crate) collection: &'a Collection,
+    pub(crate) query: &'a Query,
+    pub(crate) rows: Range<usize>,
+    pub(crate) options: Options<'a>,
+}
+
+impl Job for Scan<'_> {
+    type Output = Best;
 
     #[inline(always)]
-    fn each(
-        &self,
-        query: &Query,
-        k: usize,
-        rows: Range<usize>,
-        sums: impl Fn(&[u8]) -> Option<Sums>,
-    ) -> Best {
-        let mut best = Best::new(k);
-        for index in rows {
-            if !self.is_live(index) {
+    fn run<C: Cpu>(self, cpu: C) -> Best {
+        let (query, element) = (self.query, self.collection.schema().element);
+        let best = Best::new(self.options.k, self.options.min_score);
+        with_scorer(cpu, query, element, Rows { cpu, scan: self, best })
+    }
+}
+
+/// What is compiled once for every way to score a row.
+pub(crate) trait Visitor {
+    type Output;
+
+    fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Self::Output;
+}
+
+/// Scores rows into `best`.
+pub(crate) struct Rows<'a, C> {
+    pub(crate) cpu: C,
+    pub(crate) scan: Scan<'a>,
+    pub(crate) best: Best,
+}
+
+impl<C: Cpu> Visitor for Rows<'_, C> {
+    type Output = Best;
+
+    #[inline(always)]
+    fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Best {
+        let Scan { collection, query, rows, options } = self.scan;
+        let (matrix, valid) = (collection.matrix(), collection.valid());
+        let (stride, len) = (collection.row_bytes(), collection.schema().vector_len());
+        let mut best = self.best;
+        for row in rows {
+            let at = row * stride;
+            for line in (0..stride).step_by(64) {
+                self.cpu.prefetch(matrix, at + AHEAD_BYTES + line);
+            }
+            if valid[row] == 0 || !options.wants(row) {
                 continue;
             }
-            let Some(sums) = self.row(index).and_then(&sums) else { continue };
-            let score = query.metric.score(sums, query.norm);
-            let nearness = if query.metric.is_distance() { -score } else { score };
-            // A row that is freed at this moment may read as NaN.
-            if !nearness.is_nan() {
-                best.offer(Candidate { nearness, row: index as u64 });
+            let bytes = &matrix[at..at + len];
+            let score = score(bytes);
+            if best.may_take(score) {
+                best.offer(Hit { row: row as u64, score });
+            } else if !score.is_finite() {
+                best.offer(careful(collection, query, row));
             }
         }
         best
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Candidate {
-    nearness: f32,
-    row: u64,
+/// The hit of a row whose sums overflow. A row that is freed at this moment may be NaN, which is no hit.
+#[cold]
+pub(crate) fn careful(collection: &Collection, query: &Query, row: usize) -> Hit {
+    let bytes = collection.vector(row).unwrap_or_default();
+    Hit { row: row as u64, score: query.careful(collection.schema().element, bytes) as f32 }
 }
 
-impl Eq for Candidate {}
-
-/// Nearer is less, so that the heap's top is the worst.
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.nearness.total_cmp(&self.nearness).then(self.row.cmp(&other.row))
+/// Chooses once how rows are scored, and visits with that.
+#[inline(always)]
+pub(crate) fn with_scorer<C: Cpu, V: Visitor>(
+    cpu: C,
+    query: &Query,
+    element: Element,
+    visitor: V,
+) -> V::Output {
+    let (metric, square) = (query.metric, query.square);
+    match (&query.values, element) {
+        (Values::Bits(values), _) => bits(cpu, metric, values, square, visitor),
+        (Values::Bytes(values), _) => whole(metric, square, visitor, |row| cpu.bytes(entries(row), values)),
+        (Values::Shorts(values), _) => whole(metric, square, visitor, |row| cpu.shorts(entries(row), values)),
+        (Values::Floats(values), Element::F16) => floats::<C, u16, V>(cpu, metric, values, square, visitor),
+        (Values::Floats(values), Element::I8) => floats::<C, i8, V>(cpu, metric, values, square, visitor),
+        (Values::Floats(values), Element::I16) => floats::<C, i16, V>(cpu, metric, values, square, visitor),
+        (Values::Floats(values), _) => floats::<C, f32, V>(cpu, metric, values, square, visitor),
     }
 }
 
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+// A row's bytes as its entries; rows are aligned, `Collection::open` sees to it.
+#[inline(always)]
+pub(crate) fn entries<T: FromBytes + zerocopy::Immutable>(row: &[u8]) -> &[T] {
+    <[T]>::ref_from_bytes(row).unwrap_or_default()
+}
+
+#[inline(always)]
+fn floats<C: Cpu, T: Entry, V: Visitor>(
+    cpu: C,
+    metric: Metric,
+    query: &[f32],
+    square: f64,
+    visitor: V,
+) -> V::Output {
+    match metric {
+        Metric::InnerProduct => visitor.visit(|row| cpu.product::<T>(entries(row), query)),
+        Metric::L2 | Metric::Hamming => visitor.visit(|row| 0.0 - cpu.difference::<T>(entries(row), query)),
+        Metric::Cosine => visitor.visit(|row| {
+            let [product, own] = cpu.product_square::<T>(entries(row), query);
+            cosine(product, own, square as f32)
+        }),
     }
 }
 
-// The best k so far.
-struct Best {
-    heap: BinaryHeap<Candidate>,
-    k: usize,
-}
-
-impl Best {
-    fn new(k: usize) -> Self {
-        Self { heap: BinaryHeap::new(), k }
-    }
-
-    fn offer(&mut self, candidate: Candidate) {
-        if self.heap.len() < self.k {
-            self.heap.push(candidate);
-        } else if let Some(mut worst) = self.heap.peek_mut() {
-            if candidate < *worst {
-                *worst = candidate;
-            }
+#[inline(always)]
+fn whole<V: Visitor>(
+    metric: Metric,
+    square: f64,
+    visitor: V,
+    sums: impl Fn(&[u8]) -> [i64; 2] + Copy,
+) -> V::Output {
+    match metric {
+        Metric::InnerProduct => visitor.visit(|row| sums(row)[0] as f32),
+        Metric::L2 | Metric::Hamming => {
+            // Exact until the end: below 2^53 a double holds every whole number.
+            visitor.visit(|row| {
+                let [product, own] = sums(row);
+                0.0 - (own as f64 + square - 2.0 * product as f64) as f32
+            })
         }
+        Metric::Cosine => visitor.visit(|row| {
+            let [product, own] = sums(row);
+            cosine(product as f32, own as f32, square as f32)
+        }),
+    }
+}
+
+#[inline(always)]
+fn bits<C: Cpu, V: Visitor>(cpu: C, metric: Metric, query: &[u8], square: f64, visitor: V) -> V::Output {
+    match metric {
+        Metric::InnerProduct => visitor.visit(|row| cpu.bits_common(row, query)[0] as f32),
+        Metric::L2 | Metric::Hamming => visitor.visit(|row| 0.0 - cpu.bits_different(row, query) as f32),
+        Metric::Cosine => visitor.visit(|row| {
+            let [both, own] = cpu.bits_common(row, query);
+            cosine(both as f32, own as f32, square as f32)
+        }),
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use vexfs_search::npy::Header;
-use vexfs_search::{Collection, Element, Hit, Metric, Query, half};
+use vexfs_search::{Collection, Element, Hit, Metric, Options, Query, RowSet, half};
 
 struct Random(u64);
 
@@ -69,14 +69,13 @@ impl Made {
                     if norms > 0.0 { sum(|a, b| a * b) / norms } else { 0.0 }
                 }
                 Metric::InnerProduct => sum(|a, b| a * b),
-                Metric::L2 => sum(|a, b| (a - b) * (a - b)).sqrt(),
-                Metric::Hamming => sum(|a, b| f64::from(a != b)),
+                Metric::L2 => -sum(|a, b| (a - b) * (a - b)),
+                Metric::Hamming => -sum(|a, b| f64::from(a != b)),
             }
         };
         let live = self.values.iter().enumerate().filter(|(row, _)| self.valid[*row]);
         let mut scores: Vec<(f64, u64)> = live.map(|(row, values)| (score(values), row as u64)).collect();
-        let sign = if metric.is_distance() { 1.0 } else { -1.0 };
-        scores.sort_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)).then(a.1.cmp(&b.1)));
+        scores.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         scores
     }
 }
@@ -148,7 +147,7 @@ fn equals_the_reference_for_every_element_and_metric() {
                 let query = Query::from_bytes(&collection, &bytes, metric).unwrap();
                 let reference = made.reference(&exact, metric);
                 for k in [0, 1, 10, 499, 5000] {
-                    compare(&collection.nearest(&query, k), &reference, k);
+                    compare(&collection.search(&query, Options::nearest(k)), &reference, k);
                 }
             }
         }
@@ -161,7 +160,7 @@ fn several_threads_find_the_same() {
     let collection = Collection::open(&made.directory).unwrap();
     let (bytes, exact) = vector(&mut Random(5), Element::F32, 384);
     let query = Query::from_bytes(&collection, &bytes, Metric::L2).unwrap();
-    compare(&collection.nearest(&query, 100), &made.reference(&exact, Metric::L2), 100);
+    compare(&collection.search(&query, Options::nearest(100)), &made.reference(&exact, Metric::L2), 100);
 }
 
 #[test]
@@ -170,7 +169,7 @@ fn equal_scores_go_by_row() {
     let collection = Collection::open(&made.directory).unwrap();
     let query = Query::from_bytes(&collection, &[0b1010_0101], Metric::Hamming).unwrap();
     let exact: Vec<f64> = (0..8).map(|bit| f64::from(0b1010_0101_u8 >> bit & 1)).collect();
-    let rows: Vec<u64> = collection.nearest(&query, 300).iter().map(|hit| hit.row).collect();
+    let rows: Vec<u64> = collection.search(&query, Options::nearest(300)).iter().map(|hit| hit.row).collect();
     let expected: Vec<u64> = made.reference(&exact, Metric::Hamming).iter().map(|(_, row)| *row).collect();
     assert_eq!(rows, expected);
 }
@@ -180,7 +179,7 @@ fn an_empty_collection_has_no_neighbours() {
     let made = Made::new("empty", Element::F32, Metric::Cosine, 16, 0);
     let collection = Collection::open(&made.directory).unwrap();
     let query = Query::new(&collection, &[1.0; 16], Metric::Cosine).unwrap();
-    assert_eq!(collection.nearest(&query, 5), []);
+    assert_eq!(collection.search(&query, Options::nearest(5)), []);
 }
 
 #[test]
@@ -198,4 +197,126 @@ fn what_does_not_fit_is_refused_in_words() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     assert!(Collection::open(&made.directory).unwrap_err().to_string().contains("too short for 10 rows"));
+}
+
+#[test]
+fn many_queries_get_what_each_gets_alone() {
+    for element in [Element::F32, Element::F16, Element::I8, Element::I16, Element::Bit] {
+        for metric in [Metric::Cosine, Metric::L2, Metric::InnerProduct] {
+            let made =
+                Made::new(&format!("many-{}-{}", element.name(), metric.name()), element, metric, 104, 1501);
+            let collection = Collection::open(&made.directory).unwrap();
+            let mut random = Random(99);
+            let some = (0..7).map(|index| match index % 2 {
+                0 => Query::from_bytes(&collection, &vector(&mut random, element, 104).0, metric).unwrap(),
+                // Fractions, against whole numbers too.
+                _ => {
+                    Query::new(&collection, &vector(&mut random, Element::F32, 104).1.map(), metric).unwrap()
+                }
+            });
+            let queries: Vec<Query> = some.collect();
+            let rows: RowSet = (0..1501).filter(|row| row % 3 != 0).collect();
+            for options in [
+                Options::nearest(1),
+                Options::nearest(10),
+                Options { rows: Some(&rows), threads: 2, ..Options::nearest(usize::MAX) },
+            ] {
+                for queries in [&queries[..], &queries[1..2], &[]] {
+                    let alone: Vec<_> =
+                        queries.iter().map(|query| collection.search(query, options)).collect();
+                    assert_eq!(collection.search_all(queries, options), alone, "{element:?} {metric:?}");
+                }
+            }
+        }
+    }
+}
+
+trait Narrow {
+    fn map(&self) -> Vec<f32>;
+}
+
+impl Narrow for Vec<f64> {
+    fn map(&self) -> Vec<f32> {
+        self.iter().map(|value| *value as f32).collect()
+    }
+}
+
+#[test]
+fn filters_never_starve_k() {
+    let made = Made::new("filter", Element::F32, Metric::Cosine, 32, 5000);
+    let collection = Collection::open(&made.directory).unwrap();
+    let (bytes, exact) = vector(&mut Random(5), Element::F32, 32);
+    let query = Query::from_bytes(&collection, &bytes, Metric::Cosine).unwrap();
+    let reference = made.reference(&exact, Metric::Cosine);
+    for every in [5000, 1000, 97, 10, 2, 1] {
+        let rows: RowSet = (0..5000).filter(|row| row % every == 0).collect();
+        let expected: Vec<_> =
+            reference.iter().filter(|(_, row)| rows.contains(*row as usize)).copied().collect();
+        for k in [1, 10, 100, 10_000] {
+            compare(
+                &collection.search(&query, Options { rows: Some(&rows), ..Options::nearest(k) }),
+                &expected,
+                k,
+            );
+        }
+    }
+    let none = RowSet::default();
+    assert_eq!(collection.search(&query, Options { rows: Some(&none), ..Options::nearest(5) }), []);
+}
+
+#[test]
+fn a_range_holds_all_with_at_least_the_score() {
+    let made = Made::new("range", Element::F32, Metric::L2, 24, 3000);
+    let collection = Collection::open(&made.directory).unwrap();
+    let (bytes, exact) = vector(&mut Random(8), Element::F32, 24);
+    let query = Query::from_bytes(&collection, &bytes, Metric::L2).unwrap();
+    let reference = made.reference(&exact, Metric::L2);
+    // Between two scores, so that rounding decides nothing.
+    let least = (reference[99].0 + reference[100].0) / 2.0;
+    let options = Options { min_score: least as f32, ..Options::nearest(usize::MAX) };
+    compare(&collection.search(&query, options), &reference[..100], 100);
+    assert_eq!(collection.search(&query, Options { k: 7, ..options }).len(), 7);
+}
+
+#[test]
+fn pairs_are_all_that_are_near() {
+    let made = Made::new("pairs", Element::I8, Metric::Cosine, 64, 400);
+    let path = made.directory.join("vectors.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let data = bytes.len() - 400 * 64;
+    // Rows 5 and 300 alike, 8 and 9 nearly; row 10 is free.
+    bytes.copy_within(data + 5 * 64..data + 6 * 64, data + 300 * 64);
+    bytes.copy_within(data + 8 * 64..data + 9 * 64, data + 9 * 64);
+    bytes[data + 9 * 64] ^= 1;
+    bytes.copy_within(data + 8 * 64..data + 9 * 64, data + 10 * 64);
+    fs::write(&path, bytes).unwrap();
+    let collection = Collection::open(&made.directory).unwrap();
+    let pairs = collection.pairs(Metric::Cosine, Options { min_score: 0.9, ..Options::nearest(usize::MAX) });
+    let rows: Vec<_> = pairs.iter().map(|pair| (pair.row, pair.other)).collect();
+    assert_eq!(rows, [(5, 300), (8, 9)]);
+    assert!((pairs[0].score - 1.0).abs() < 1e-6 && pairs[1].score < 1.0);
+}
+
+#[test]
+fn sums_beyond_a_float_are_still_ranked() {
+    let made = Made::new("huge", Element::F32, Metric::Cosine, 16, 4);
+    let path = made.directory.join("vectors.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let data = bytes.len() - 4 * 64;
+    for (row, value) in [(0, 3e38_f32), (1, 1e18), (2, 1.0), (3, f32::NAN)] {
+        for entry in 0..16 {
+            let sign = if row == 1 && entry % 2 == 0 { -1.0 } else { 1.0 };
+            bytes[data + row * 64 + entry * 4..][..4].copy_from_slice(&(sign * value).to_le_bytes());
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let collection = Collection::open(&made.directory).unwrap();
+    for (metric, expected) in
+        [(Metric::Cosine, [0, 2, 1]), (Metric::L2, [2, 1, 0]), (Metric::InnerProduct, [0, 2, 1])]
+    {
+        let query = Query::new(&collection, &[2.0; 16], metric).unwrap();
+        let rows = |hits: &[Hit]| hits.iter().map(|hit| hit.row).collect::<Vec<_>>();
+        assert_eq!(rows(&collection.search(&query, Options::nearest(5))), expected, "{metric:?}");
+        assert_eq!(rows(&collection.search_all(&[query], Options::nearest(5))[0]), expected, "{metric:?}");
+    }
 }

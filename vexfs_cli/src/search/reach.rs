@@ -1,0 +1,254 @@
+//! From rows to the files that the caller can reach.
+//!
+//! INVARIANT: what is found is exactly the best of what the caller can reach, as many as asked for if there are so
+//! many. A row is told with the file it belongs to: if rows change hands meanwhile, the search begins again.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use vexfs_search::{Collection, Hit, Metric, Options, Pair, Query, RowSet};
+
+use crate::failure::Failure;
+use crate::paths::Paths;
+use crate::site::{Place, VectorName};
+use crate::xattr;
+
+/// Rows asked for beyond k in the first attempt, for those that turn out not to be reachable.
+const SPARE: usize = 8;
+/// Attempts at a moment in which no row that is found changes hands.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// A part of a file, in whatever unit its vector's metadata counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub(super) start: u64,
+    pub(super) length: u64,
+}
+
+/// A file that was found.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) row: u64,
+    pub(super) score: f32,
+    pub(super) path: PathBuf,
+    pub(super) chunk: Option<Chunk>,
+}
+
+impl Found {
+    /// `path`, or `path:start+length` of a part.
+    pub(super) fn place(&self) -> String {
+        let path = self.path.to_string_lossy();
+        match &self.chunk {
+            Some(chunk) => format!("{path}:{}+{}", chunk.start, chunk.length),
+            None => path.into_owned(),
+        }
+    }
+}
+
+/// What a search has cost.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) scans: u64,
+    pub(super) rows_scored: u64,
+    pub(super) walks: u64,
+}
+
+/// A collection's rows, as far as the caller reaches.
+pub(super) struct Reach<'a> {
+    pub(super) collection: &'a Collection,
+    pub(super) work: Work,
+    place: &'a Place,
+    /// Files to choose from: all below a directory, or all that are reachable once that was found out.
+    files: Option<Paths>,
+    rows: Option<RowSet>,
+}
+
+impl<'a> Reach<'a> {
+    /// Restricted to files below `within`, if that is given.
+    pub(super) fn new(
+        place: &'a Place,
+        collection: &'a Collection,
+        within: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let mut work = Work::default();
+        let files = match within {
+            Some(directory) => {
+                work.walks += 1;
+                Some(Paths::below(&place.site, &relative(place, directory)?))
+            }
+            None => None,
+        };
+        Ok(Self { collection, work, place, files, rows: None })
+    }
+
+    /// Rows that a filter left before the scan; none if all were scanned.
+    pub(super) fn filtered(&self) -> Option<usize> {
+        self.rows.as_ref().map(RowSet::len)
+    }
+
+    /// The nearest files without `own`.
+    pub(super) fn nearest(
+        &mut self,
+        query: &Query,
+        options: Options<'_>,
+        own: Option<u64>,
+    ) -> Result<Vec<Found>, Failure> {
+        for _ in 0..ATTEMPTS_MAX {
+            let wanted = options.k.saturating_add(SPARE);
+            let hits = self.scan(query, Options { k: wanted, ..options }, own)?;
+            let inodes = self.inodes(hits.iter().map(|hit| hit.row))?;
+            if !self.unchanged(query, &hits) {
+                continue;
+            }
+            let named = self.named(&hits, &inodes);
+            let others = named.into_iter().flatten().filter(|found| inodes.get(&found.row).copied() != own);
+            let mut found: Vec<Found> = others.take(options.k).collect();
+            if found.len() < options.k && hits.len() == wanted && self.files.is_none() {
+                // Too many are out of reach, or parts of the file itself: choose from what can be an answer.
+                self.work.walks += 1;
+                self.files = Some(Paths::below(&self.place.site, Path::new("")));
+                continue;
+            }
+            found.iter_mut().for_each(|found| found.chunk = self.chunk(found));
+            return Ok(found);
+        }
+        Err(Failure::new("the collection changes faster than it is searched; try again"))
+    }
+
+    /// All pairs of different files with at least the least score, best first.
+    pub(super) fn pairs(&mut self, metric: Metric, least: f32) -> Result<Vec<(Found, Found)>, Failure> {
+        self.choose_rows(None)?;
+        let options = Options { min_score: least, rows: self.rows.as_ref(), ..Options::nearest(usize::MAX) };
+        let pairs = self.collection.pairs(metric, options);
+        let rows = self.rows.as_ref().map_or(self.collection.schema().live, |rows| rows.len() as u64);
+        self.work.scans += 1;
+        self.work.rows_scored += rows * rows.saturating_sub(1) / 2;
+        let inodes = self.inodes(pairs.iter().flat_map(|pair| [pair.row, pair.other]))?;
+        let differ = |pair: &&Pair| inodes.get(&pair.row) != inodes.get(&pair.other);
+        let hits = pairs
+            .iter()
+            .filter(differ)
+            .flat_map(|pair| [pair.row, pair.other].map(|row| Hit { row, score: pair.score }));
+        let hits: Vec<Hit> = hits.collect();
+        let named = self.named(&hits, &inodes);
+        let both = named.chunks_exact(2).filter_map(|two| Some((two[0].clone()?, two[1].clone()?)));
+        Ok(both.map(|(one, other)| (self.with_chunk(one), self.with_chunk(other))).collect())
+    }
+
+    // The nearest rows of the chosen files, or of all.
+    fn scan(&mut self, query: &Query, options: Options<'_>, own: Option<u64>) -> Result<Vec<Hit>, Failure> {
+        self.choose_rows(own)?;
+        self.work.scans += 1;
+        self.work.rows_scored +=
+            self.rows.as_ref().map_or(self.collection.schema().live, |rows| rows.len() as u64);
+        Ok(self.collection.search(query, Options { rows: self.rows.as_ref(), ..options }))
+    }
+
+    // The rows of the chosen files, if some are chosen.
+    fn choose_rows(&mut self, own: Option<u64>) -> Result<(), Failure> {
+        if let Some(files) = &self.files {
+            let inodes = self.collection.file_inodes()?;
+            let chosen =
+                inodes.iter().enumerate().filter(|(_, inode)| Some(**inode) != own && files.has(**inode));
+            self.rows = Some(chosen.map(|(row, _)| row).collect());
+        }
+        Ok(())
+    }
+
+    // The files of rows. A row that was freed since the scan has none.
+    fn inodes(&self, rows: impl Iterator<Item = u64>) -> Result<HashMap<u64, u64>, Failure> {
+        let headers = self.collection.headers()?;
+        let mut inodes = HashMap::new();
+        for row in rows {
+            let inode = headers.file_inode(row)?;
+            if inode != 0 {
+                inodes.insert(row, inode);
+            }
+        }
+        Ok(inodes)
+    }
+
+    // True if the rows still are what was found: only then the files are theirs.
+    fn unchanged(&self, query: &Query, hits: &[Hit]) -> bool {
+        let rows: RowSet = hits.iter().filter_map(|hit| usize::try_from(hit.row).ok()).collect();
+        let options = Options { rows: Some(&rows), threads: 1, ..Options::nearest(hits.len()) };
+        self.collection.search(query, options) == hits
+    }
+
+    // The files of hits; none of one that the caller cannot reach.
+    fn named(&mut self, hits: &[Hit], inodes: &HashMap<u64, u64>) -> Vec<Option<Found>> {
+        let found;
+        let paths = match &self.files {
+            Some(files) => files,
+            None => {
+                self.work.walks += 1;
+                let wanted = hits.iter().filter_map(|hit| inodes.get(&hit.row).copied());
+                found = Paths::find(&self.place.site, wanted);
+                &found
+            }
+        };
+        let name = |hit: &Hit| {
+            let path = paths.of(*inodes.get(&hit.row)?)?.to_owned();
+            Some(Found { row: hit.row, score: hit.score, path, chunk: None })
+        };
+        hits.iter().map(name).collect()
+    }
+
+    // Which part of its file the row is, if its metadata tells.
+    fn with_chunk(&self, found: Found) -> Found {
+        let chunk = self.chunk(&found);
+        Found { chunk, ..found }
+    }
+
+    fn chunk(&self, found: &Found) -> Option<Chunk> {
+        let file = self.place.site.root.join(&found.path);
+        let names = xattr::list(&file).ok()?;
+        let vectors =
+            names.iter().filter_map(|name| VectorName::parse(name.strip_prefix("user.vector.")?).ok());
+        let mut own = vectors.filter(|name| name.collection == self.place.name.collection).peekable();
+        own.peek()?;
+        let row = self.collection.vector(usize::try_from(found.row).ok()?)?;
+        let value = |name: &VectorName| xattr::get(&file, &name.attribute()).ok().flatten();
+        let name = own.find(|name| value(name).as_deref() == Some(row))?;
+        let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
+        Chunk::parse(&metadata)
+    }
+}
+
+impl Chunk {
+    // Of a vector's metadata, which is a JSON object.
+    fn parse(metadata: &[u8]) -> Option<Self> {
+        let metadata: Value = serde_json::from_slice(metadata).ok()?;
+        let number = |name: &str| metadata.get(name)?.as_u64();
+        Some(Self { start: number("start")?, length: number("length")? })
+    }
+}
+
+// A directory of the mount, as a path from its root.
+fn relative(place: &Place, directory: &Path) -> Result<PathBuf, Failure> {
+    let real = directory.canonicalize().map_err(|error| Failure::io(directory, &error))?;
+    let root = &place.site.root;
+    let inside = real.strip_prefix(root).map_err(|_| {
+        let (directory, root) = (directory.display(), root.display());
+        Failure::new(format!("{directory}: is not on {root}, where the collection is"))
+    })?;
+    if !real.is_dir() {
+        return Err(Failure::new(format!("{}: is no directory", directory.display())));
+    }
+    Ok(inside.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_told_behind_its_path() {
+        let chunk = Chunk::parse(br#"{"source": "book", "start": 1200, "length": 300}"#);
+        let found = Found { row: 3, score: 0.5, path: "a/b.txt".into(), chunk };
+        assert_eq!(found.place(), "a/b.txt:1200+300");
+        assert_eq!(Found { chunk: Chunk::parse(b"{\"start\": 1}"), ..found }.place(), "a/b.txt");
+        assert_eq!(Chunk::parse(b"[1"), None);
+    }
+}

@@ -1,0 +1,244 @@
+//! AVX2 with FMA and F16C: eight floats, or 32 bytes, at a time; ends by way of a small array of zeros.
+
+use std::arch::x86_64::*;
+
+use super::{DIFFERENCE, PRODUCT, PRODUCT_SQUARE, portable};
+
+const LANES: usize = 8;
+
+/// Eight entries as floats.
+pub(crate) trait Load: Copy + Default {
+    /// # Safety
+    /// `LANES` entries can be read at `at`, and the CPU has AVX2 and F16C.
+    // SAFETY: the caller's part is told above.
+    unsafe fn load(at: *const Self) -> __m256;
+}
+
+macro_rules! load {
+    ($entry:ty, $at:ident, $all:expr, $to_floats:expr) => {
+        impl Load for $entry {
+            #[inline]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            // SAFETY: the caller's part is the trait's.
+            unsafe fn load($at: *const Self) -> __m256 {
+                // SAFETY: the caller's promise: eight entries can be read.
+                let entries = unsafe { $all };
+                $to_floats(entries)
+            }
+        }
+    };
+}
+
+load!(f32, at, _mm256_loadu_ps(at), |entries| entries);
+load!(u16, at, _mm_loadu_si128(at.cast()), |entries| _mm256_cvtph_ps(entries));
+load!(i16, at, _mm_loadu_si128(at.cast()), |entries| _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(entries)));
+load!(i8, at, _mm_loadl_epi64(at.cast()), |entries| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(entries)));
+
+/// The sums that `SUMS` names, the second 0 unless there are two.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn sums<T: Load, const SUMS: u8>(row: &[T], query: &[f32]) -> [f32; 2] {
+    let len = row.len().min(query.len());
+    let (a, b) = (row.as_ptr(), query.as_ptr());
+    let mut first = [_mm256_setzero_ps(); 4];
+    let mut second = [_mm256_setzero_ps(); 4];
+    let mut at = 0;
+    while at + 4 * LANES <= len {
+        for lane in 0..4 {
+            // SAFETY: `at + 32 <= len`, and both slices have `len` entries.
+            let (a, b) =
+                unsafe { (T::load(a.add(at + lane * LANES)), _mm256_loadu_ps(b.add(at + lane * LANES))) };
+            step::<SUMS>(&mut first[lane], &mut second[lane], a, b);
+        }
+        at += 4 * LANES;
+    }
+    while at < len {
+        let (a, b) = (eight(&row[at..len]), eight(&query[at..len]));
+        // SAFETY: both arrays have eight entries.
+        let (a, b) = unsafe { (T::load(a.as_ptr()), _mm256_loadu_ps(b.as_ptr())) };
+        step::<SUMS>(&mut first[0], &mut second[0], a, b);
+        at += LANES;
+    }
+    [first, second]
+        .map(|sums| total(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]))))
+}
+
+// The first eight of a slice, zeros behind.
+#[inline(always)]
+fn eight<T: Copy + Default>(slice: &[T]) -> [T; LANES] {
+    let mut array = [T::default(); LANES];
+    let count = slice.len().min(LANES);
+    array[..count].copy_from_slice(&slice[..count]);
+    array
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn step<const SUMS: u8>(first: &mut __m256, second: &mut __m256, a: __m256, b: __m256) {
+    if SUMS == DIFFERENCE {
+        let difference = _mm256_sub_ps(a, b);
+        *first = _mm256_fmadd_ps(difference, difference, *first);
+    } else {
+        debug_assert!(SUMS == PRODUCT || SUMS == PRODUCT_SQUARE);
+        *first = _mm256_fmadd_ps(a, b, *first);
+        if SUMS == PRODUCT_SQUARE {
+            *second = _mm256_fmadd_ps(a, a, *second);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn total(sums: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// The products of four rows with four queries, two rows at a time: eight sums stay in registers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn tile<T: Load>(rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
+    let [upper, lower] = [two_rows([rows[0], rows[1]], queries), two_rows([rows[2], rows[3]], queries)];
+    [upper[0], upper[1], lower[0], lower[1]]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn two_rows<T: Load>(rows: [&[T]; 2], queries: [&[f32]; 4]) -> [[f32; 4]; 2] {
+    let len =
+        rows.iter().map(|row| row.len()).chain(queries.iter().map(|query| query.len())).min().unwrap_or(0);
+    let whole = len - len % LANES;
+    let mut sums = [[_mm256_setzero_ps(); 4]; 2];
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: `at + 8 <= len`, and every slice has `len` entries or more.
+        let a = unsafe { [T::load(rows[0].as_ptr().add(at)), T::load(rows[1].as_ptr().add(at))] };
+        for (index, query) in queries.iter().enumerate() {
+            // SAFETY: as above.
+            let b = unsafe { _mm256_loadu_ps(query.as_ptr().add(at)) };
+            sums[0][index] = _mm256_fmadd_ps(a[0], b, sums[0][index]);
+            sums[1][index] = _mm256_fmadd_ps(a[1], b, sums[1][index]);
+        }
+        at += LANES;
+    }
+    let mut products = sums.map(|sums| sums.map(|sum| total(sum)));
+    if whole < len {
+        for (products, row) in products.iter_mut().zip(rows) {
+            for (product, query) in products.iter_mut().zip(queries) {
+                *product += self::sums::<T, PRODUCT>(&row[whole..len], &query[whole..len])[0];
+            }
+        }
+    }
+    products
+}
+
+/// Sums of `row * query` and of `row * row`, exact.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn bytes(row: &[i8], query: &[i8]) -> [i64; 2] {
+    // A pair of products is at most 2^15, so a lane overflows after 2^16 steps: a million entries.
+    let len = row.len().min(query.len()).min(1 << 19);
+    let whole = len - len % 16;
+    let mut sums = [_mm256_setzero_si256(); 2];
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: `at + 16 <= len`.
+        let (a, b) = unsafe {
+            (_mm_loadu_si128(row.as_ptr().add(at).cast()), _mm_loadu_si128(query.as_ptr().add(at).cast()))
+        };
+        let (a, b) = (_mm256_cvtepi8_epi16(a), _mm256_cvtepi8_epi16(b));
+        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(a, b));
+        sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(a, a));
+        at += 16;
+    }
+    let here = sums.map(|sums| {
+        let halves = (_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        total64(_mm256_add_epi64(_mm256_cvtepi32_epi64(halves.0), _mm256_cvtepi32_epi64(halves.1)))
+    });
+    let rest = portable::whole(&row[whole..], &query[whole..]);
+    [here[0] + rest[0], here[1] + rest[1]]
+}
+
+/// Sums of `row * query` and of `row * row`, exact.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn shorts(row: &[i16], query: &[i16]) -> [i64; 2] {
+    let len = row.len().min(query.len());
+    let whole = len - len % 8;
+    let mut sums = [_mm256_setzero_si256(); 2];
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: `at + 8 <= len`.
+        let (a, b) = unsafe {
+            (_mm_loadu_si128(row.as_ptr().add(at).cast()), _mm_loadu_si128(query.as_ptr().add(at).cast()))
+        };
+        let (a, b) = (_mm256_cvtepi16_epi32(a), _mm256_cvtepi16_epi32(b));
+        let (a_odd, b_odd) = (_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+        sums[0] = _mm256_add_epi64(
+            sums[0],
+            _mm256_add_epi64(_mm256_mul_epi32(a, b), _mm256_mul_epi32(a_odd, b_odd)),
+        );
+        sums[1] = _mm256_add_epi64(
+            sums[1],
+            _mm256_add_epi64(_mm256_mul_epi32(a, a), _mm256_mul_epi32(a_odd, a_odd)),
+        );
+        at += 8;
+    }
+    let here = sums.map(|sums| total64(sums));
+    let rest = portable::whole(&row[whole..len], &query[whole..len]);
+    [here[0] + rest[0], here[1] + rest[1]]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn total64(sums: __m256i) -> i64 {
+    let two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    _mm_extract_epi64::<0>(two) + _mm_extract_epi64::<1>(two)
+}
+
+/// How many bits are set in both, and how many in `row`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+pub(crate) fn bits_common(row: &[u8], query: &[u8]) -> [u64; 2] {
+    [ones(row, query, |a, b| a & b, |a, b| _mm256_and_si256(a, b)), ones(row, query, |a, _| a, |a, _| a)]
+}
+
+/// How many bits differ.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+pub(crate) fn bits_different(row: &[u8], query: &[u8]) -> u64 {
+    ones(row, query, |a, b| a ^ b, |a, b| _mm256_xor_si256(a, b))
+}
+
+// Set bits by a table of sixteen for either half of a byte; the end by words.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn ones(
+    row: &[u8],
+    query: &[u8],
+    of_words: impl Fn(u64, u64) -> u64,
+    of: impl Fn(__m256i, __m256i) -> __m256i,
+) -> u64 {
+    let len = row.len().min(query.len());
+    let whole = len - len % 32;
+    let table = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    let low = _mm256_set1_epi8(15);
+    let mut sums = _mm256_setzero_si256();
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: `at + 32 <= len`.
+        let (a, b) = unsafe {
+            (
+                _mm256_loadu_si256(row.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(query.as_ptr().add(at).cast()),
+            )
+        };
+        let bits = of(a, b);
+        let lower = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, low));
+        let upper = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(bits), low));
+        sums = _mm256_add_epi64(sums, _mm256_sad_epu8(_mm256_add_epi8(lower, upper), _mm256_setzero_si256()));
+        at += 32;
+    }
+    total64(sums) as u64 + portable::ones(&row[whole..len], &query[whole..len], of_words)
+}

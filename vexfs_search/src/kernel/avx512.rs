@@ -1,0 +1,275 @@
+//! AVX-512 (F, BW, DQ, VL): sixteen floats, or 64 bytes, at a time; ends by masked loads, which read nothing beyond.
+
+use std::arch::x86_64::*;
+
+use super::{DIFFERENCE, PRODUCT, PRODUCT_SQUARE};
+
+const LANES: usize = 16;
+
+/// Sixteen entries as floats.
+pub(crate) trait Load: Copy {
+    /// All sixteen.
+    ///
+    /// # Safety
+    /// `LANES` entries can be read at `at`, and the CPU has AVX-512 F, BW and VL.
+    // SAFETY: the caller's part is told above.
+    unsafe fn load(at: *const Self) -> __m512;
+
+    /// The first `count < LANES` of them, zeros behind.
+    ///
+    /// # Safety
+    /// `count` entries can be read at `at`, and the CPU has AVX-512 F, BW and VL.
+    // SAFETY: the caller's part is told above.
+    unsafe fn load_first(at: *const Self, count: usize) -> __m512;
+}
+
+macro_rules! load {
+    ($entry:ty, $at:ident, $mask:ident, $all:expr, $first:expr, $to_floats:expr) => {
+        impl Load for $entry {
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            // SAFETY: the caller's part is the trait's.
+            unsafe fn load($at: *const Self) -> __m512 {
+                // SAFETY: the caller's promise: sixteen entries can be read.
+                let entries = unsafe { $all };
+                $to_floats(entries)
+            }
+
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            // SAFETY: the caller's part is the trait's.
+            unsafe fn load_first($at: *const Self, count: usize) -> __m512 {
+                let $mask = first16(count);
+                // SAFETY: the caller's promise: `count` entries can be read, and the mask leaves the others alone.
+                let entries = unsafe { $first };
+                $to_floats(entries)
+            }
+        }
+    };
+}
+
+load!(f32, at, mask, _mm512_loadu_ps(at), _mm512_maskz_loadu_ps(mask, at), |entries| entries);
+load!(u16, at, mask, _mm256_loadu_si256(at.cast()), _mm256_maskz_loadu_epi16(mask, at.cast()), |entries| {
+    _mm512_cvtph_ps(entries)
+});
+load!(i16, at, mask, _mm256_loadu_si256(at.cast()), _mm256_maskz_loadu_epi16(mask, at), |entries| {
+    _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(entries))
+});
+load!(i8, at, mask, _mm_loadu_si128(at.cast()), _mm_maskz_loadu_epi8(mask, at), |entries| {
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(entries))
+});
+
+// The lowest `count` of 16, 32 or 64 bits.
+fn first16(count: usize) -> u16 {
+    ((1_u32 << count) - 1) as u16
+}
+
+fn first32(count: usize) -> u32 {
+    ((1_u64 << count) - 1) as u32
+}
+
+pub(super) fn first64(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// The sums that `SUMS` names, the second 0 unless there are two.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn sums<T: Load, const SUMS: u8>(row: &[T], query: &[f32]) -> [f32; 2] {
+    let len = row.len().min(query.len());
+    let (a, b) = (row.as_ptr(), query.as_ptr());
+    let mut first = [_mm512_setzero_ps(); 4];
+    let mut second = [_mm512_setzero_ps(); 4];
+    let mut at = 0;
+    while at + 4 * LANES <= len {
+        for lane in 0..4 {
+            // SAFETY: `at + 64 <= len`, and both slices have `len` entries.
+            let (a, b) =
+                unsafe { (T::load(a.add(at + lane * LANES)), _mm512_loadu_ps(b.add(at + lane * LANES))) };
+            step::<SUMS>(&mut first[lane], &mut second[lane], a, b);
+        }
+        at += 4 * LANES;
+    }
+    while at + LANES <= len {
+        // SAFETY: `at + 16 <= len`.
+        let (a, b) = unsafe { (T::load(a.add(at)), _mm512_loadu_ps(b.add(at))) };
+        step::<SUMS>(&mut first[0], &mut second[0], a, b);
+        at += LANES;
+    }
+    if at < len {
+        let count = len - at;
+        // SAFETY: `count` entries are left in both.
+        let (a, b) = unsafe { (T::load_first(a.add(at), count), f32::load_first(b.add(at), count)) };
+        step::<SUMS>(&mut first[1], &mut second[1], a, b);
+    }
+    let [first, second] = [first, second].map(|sums| {
+        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
+    });
+    [first, second]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn step<const SUMS: u8>(first: &mut __m512, second: &mut __m512, a: __m512, b: __m512) {
+    if SUMS == DIFFERENCE {
+        let difference = _mm512_sub_ps(a, b);
+        *first = _mm512_fmadd_ps(difference, difference, *first);
+    } else {
+        debug_assert!(SUMS == PRODUCT || SUMS == PRODUCT_SQUARE);
+        *first = _mm512_fmadd_ps(a, b, *first);
+        if SUMS == PRODUCT_SQUARE {
+            *second = _mm512_fmadd_ps(a, a, *second);
+        }
+    }
+}
+
+/// The products of four rows with four queries: each load is used four times.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn tile<T: Load>(rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
+    let len =
+        rows.iter().map(|row| row.len()).chain(queries.iter().map(|query| query.len())).min().unwrap_or(0);
+    let mut sums = [[_mm512_setzero_ps(); 4]; 4];
+    let mut at = 0;
+    while at < len {
+        let count = (len - at).min(LANES);
+        let mut a = [_mm512_setzero_ps(); 4];
+        let mut b = [_mm512_setzero_ps(); 4];
+        for index in 0..4 {
+            // SAFETY: `at + count <= len`, and all eight slices have `len` entries or more.
+            (a[index], b[index]) = unsafe {
+                let (row, query) = (rows[index].as_ptr().add(at), queries[index].as_ptr().add(at));
+                if count == LANES {
+                    (T::load(row), _mm512_loadu_ps(query))
+                } else {
+                    (T::load_first(row, count), f32::load_first(query, count))
+                }
+            };
+        }
+        for (sums, a) in sums.iter_mut().zip(a) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = _mm512_fmadd_ps(a, b, *sum);
+            }
+        }
+        at += count;
+    }
+    sums.map(|sums| sums.map(|sum| _mm512_reduce_add_ps(sum)))
+}
+
+/// Sums of `row * query` and of `row * row`, exact.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn bytes(row: &[i8], query: &[i8]) -> [i64; 2] {
+    // A product is at most 2^14: all of so many fit 32 bits.
+    let len = row.len().min(query.len()).min(1 << 16);
+    let mut product = _mm512_setzero_si512();
+    let mut square = product;
+    let mut at = 0;
+    while at < len {
+        let mask = first32((len - at).min(32));
+        // SAFETY: the mask has at most `len - at` bits.
+        let (a, b) = unsafe {
+            (
+                _mm256_maskz_loadu_epi8(mask, row.as_ptr().add(at)),
+                _mm256_maskz_loadu_epi8(mask, query.as_ptr().add(at)),
+            )
+        };
+        let (a, b) = (_mm512_cvtepi8_epi16(a), _mm512_cvtepi8_epi16(b));
+        product = _mm512_add_epi32(product, _mm512_madd_epi16(a, b));
+        square = _mm512_add_epi32(square, _mm512_madd_epi16(a, a));
+        at += 32;
+    }
+    let here = [product, square].map(|sums| i64::from(_mm512_reduce_add_epi32(sums)));
+    let rest = if len == 1 << 16 { bytes(&row[len..], &query[len..]) } else { [0; 2] };
+    [here[0] + rest[0], here[1] + rest[1]]
+}
+
+/// Sums of `row * query` and of `row * row`, exact.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn shorts(row: &[i16], query: &[i16]) -> [i64; 2] {
+    let len = row.len().min(query.len());
+    let mut product = _mm512_setzero_si512();
+    let mut square = product;
+    let one = _mm512_set1_epi32(1);
+    let mut at = 0;
+    while at < len {
+        let mask = first32((len - at).min(32));
+        // SAFETY: the mask has at most `len - at` bits.
+        let (a, b) = unsafe {
+            (
+                _mm512_maskz_loadu_epi16(mask, row.as_ptr().add(at)),
+                _mm512_maskz_loadu_epi16(mask, query.as_ptr().add(at)),
+            )
+        };
+        // A pair's sum lies in -2^31 + 2^16 ..= 2^31: less one it fits 32 bits.
+        let pairs = _mm512_sub_epi32(_mm512_madd_epi16(a, b), one);
+        product = _mm512_add_epi64(product, _mm512_srai_epi64::<32>(pairs));
+        product = _mm512_add_epi64(product, _mm512_srai_epi64::<32>(_mm512_slli_epi64::<32>(pairs)));
+        // A pair of squares is at most 2^31: it fits 32 bits without a sign.
+        let pairs = _mm512_madd_epi16(a, a);
+        square = _mm512_add_epi64(square, _mm512_srli_epi64::<32>(pairs));
+        square = _mm512_add_epi64(square, _mm512_srli_epi64::<32>(_mm512_slli_epi64::<32>(pairs)));
+        at += 32;
+    }
+    // Sixteen pairs a step, each less one.
+    let taken = (len.div_ceil(32) * 16) as i64;
+    [_mm512_reduce_add_epi64(product) + taken, _mm512_reduce_add_epi64(square)]
+}
+
+/// How many bits are set in both, and how many in `row`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn bits_common(row: &[u8], query: &[u8]) -> [u64; 2] {
+    let len = row.len().min(query.len());
+    let (mut both, mut ones) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let mut at = 0;
+    while at < len {
+        let (a, b) = load_bits(row, query, at, len);
+        both = _mm512_add_epi64(both, ones_of(_mm512_and_si512(a, b)));
+        ones = _mm512_add_epi64(ones, ones_of(a));
+        at += 64;
+    }
+    [both, ones].map(|sums| _mm512_reduce_add_epi64(sums) as u64)
+}
+
+/// How many bits differ.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn bits_different(row: &[u8], query: &[u8]) -> u64 {
+    let len = row.len().min(query.len());
+    let mut different = _mm512_setzero_si512();
+    let mut at = 0;
+    while at < len {
+        let (a, b) = load_bits(row, query, at, len);
+        different = _mm512_add_epi64(different, ones_of(_mm512_xor_si512(a, b)));
+        at += 64;
+    }
+    _mm512_reduce_add_epi64(different) as u64
+}
+
+/// Up to 64 bytes of both from `at`, zeros behind `len`, which is no more than either's length.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn load_bits(row: &[u8], query: &[u8], at: usize, len: usize) -> (__m512i, __m512i) {
+    debug_assert!(len <= row.len().min(query.len()));
+    let mask = first64(len - at);
+    // SAFETY: the mask has at most `len - at` bits, and both slices have `len` bytes.
+    unsafe {
+        (
+            _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(at).cast()),
+            _mm512_maskz_loadu_epi8(mask, query.as_ptr().add(at).cast()),
+        )
+    }
+}
+
+// Set bits by a table of sixteen for either half of a byte, summed over eight bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn ones_of(bits: __m512i) -> __m512i {
+    let table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    let low = _mm512_set1_epi8(15);
+    let lower = _mm512_shuffle_epi8(table, _mm512_and_si512(bits, low));
+    let upper = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16::<4>(bits), low));
+    _mm512_sad_epu8(_mm512_add_epi8(lower, upper), _mm512_setzero_si512())
+}
