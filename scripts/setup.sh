@@ -47,7 +47,7 @@ install_packages() {
 }
 
 check_cargo() {
-    local minimum=1.85.0 version
+    local minimum=1.89.0 version
     command -v cargo >/dev/null || die "cargo is missing: install Rust $minimum or newer (https://rustup.rs)"
     version=$(rustc --version | cut -d' ' -f2)
     [ "$(printf '%s\n' "$minimum" "${version%%-*}" | sort -V | head -1)" = "$minimum" ] ||

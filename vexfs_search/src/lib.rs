@@ -12,7 +12,9 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod codec;
 pub mod collection;
+mod decoded;
 pub mod error;
 pub mod half;
 mod kernel;
@@ -20,6 +22,7 @@ pub mod npy;
 mod scan;
 
 pub use collection::{Collection, Schema};
+pub use decoded::Decoded;
 pub use error::{Error, Result};
 pub use kernel::{Element, Metric};
 pub use scan::{Hit, Query};

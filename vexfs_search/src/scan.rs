@@ -208,10 +208,10 @@ impl Best {
     fn offer(&mut self, candidate: Candidate) {
         if self.heap.len() < self.k {
             self.heap.push(candidate);
-        } else if let Some(mut worst) = self.heap.peek_mut() {
-            if candidate < *worst {
-                *worst = candidate;
-            }
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && candidate < *worst
+        {
+            *worst = candidate;
         }
     }
 }
