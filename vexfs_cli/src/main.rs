@@ -5,7 +5,9 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod analyze;
 mod arguments;
+mod chart;
 mod compact;
 mod create;
 mod export;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Get(get) => value::get(get, common),
         Command::Import(import) => import::run(import, common),
         Command::Export(export) => export::run(export, common),
+        Command::Analyze(analyze) => analyze::run(analyze, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),

@@ -2,6 +2,8 @@
 //!
 //! The loops have no branches, so that a compiler makes vectors of what the target has.
 
+use zerocopy::IntoBytes;
+
 use crate::half;
 
 /// What the magnitude's bits are.
@@ -11,12 +13,20 @@ const MAGNITUDE: u32 = 0x7fff_ffff;
 const ROUNDING: f32 = 12_582_912.0;
 
 pub(super) fn encode_none(vector: &[f32], row: &mut [u8]) {
+    if cfg!(target_endian = "little") {
+        row.copy_from_slice(vector.as_bytes());
+        return;
+    }
     for (value, four) in vector.iter().zip(row.chunks_exact_mut(4)) {
         four.copy_from_slice(&value.to_le_bytes());
     }
 }
 
 pub(super) fn decode_none(row: &[u8], vector: &mut [f32]) {
+    if cfg!(target_endian = "little") {
+        vector.as_mut_bytes().copy_from_slice(row);
+        return;
+    }
     for (four, value) in row.chunks_exact(4).zip(vector) {
         *value = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
     }
