@@ -95,16 +95,16 @@ def recall(exact, found):
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
 def test_figures_are_those_of_numpy(volume4, metric):
-    vectors = load()[0][:3000]
+    vectors = load()[0][:1500]
     if metric != "cosine":
         vectors = vectors * np.linspace(0.5, 2, len(vectors), dtype="<f4")[:, None]
     things = fill(volume4, "things", vectors, settings=[("metric", metric)])
     for i in range(0, len(vectors), 7):
         os.unlink(volume4.path / f"things{i}")
-    found = lines(volume4, "things", "--queries", QUERIES, "--seed", SEED, "--sample", 2000)
+    found = lines(volume4, "things", "--queries", QUERIES, "--seed", SEED, "--sample", 1000)
     live = int(things.valid.sum())
     count = min(QUERIES, live // 5)
-    query_rows, rows = draw(things, SEED, count, 2000)
+    query_rows, rows = draw(things, SEED, count, 1000)
     dimensions = vectors.shape[1]
     x, queries = things.vectors[rows][:, :dimensions], things.vectors[query_rows][:, :dimensions]
     exact = best(scores(x, queries, metric), K)
