@@ -79,7 +79,7 @@ impl Axes {
         line(svg, (left, bottom), (right, bottom), "stroke=\"#333\"");
         line(svg, (left, top), (left, bottom), "stroke=\"#333\"");
         for power in self.bytes.0 as i32..=self.bytes.1 as i32 {
-            let bytes = 2_usize.pow(power.max(0).cast_unsigned());
+            let bytes = 2_f64.powi(power) as usize;
             let x = self.x(bytes);
             line(svg, (x, bottom), (x, bottom + 5.0), "stroke=\"#333\"");
             text(svg, (x, bottom + 20.0), "text-anchor=\"middle\"", &bytes.to_string());
