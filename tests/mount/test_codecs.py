@@ -152,3 +152,38 @@ def test_the_tool_makes_shows_and_reads_them(volume4):
     out = run("python3", "-B", ROOT / "scripts" / "read_image.py", volume4.image, "vectors").stdout
     assert out.startswith("user.vector.small 0 ")
     volume4.mount()
+
+
+@pytest.mark.parametrize(("codec", "element"), [*PAIRS, ("none", "f32"), ("none", "i8")])
+def test_export_gives_what_attributes_give(volume4, tmp_path, codec, element):
+    generator = np.random.default_rng(10)
+    dimensions = 100
+    vectors = random_vectors(generator, 90, dimensions, element)
+    create(volume4, "things", codec, element)
+    vexfs = BIN / "vexfs"
+    for i, vector in enumerate(vectors):
+        (volume4.path / f"f{i // 2}").write_bytes(b"content")
+        os.setxattr(volume4.path / f"f{i // 2}", attribute("things", element, i % 2), vector.tobytes())
+    for i in range(0, 45, 4):
+        os.unlink(volume4.path / f"f{i}")
+    os.removexattr(volume4.path / "f1", attribute("things", element))
+    matrix, paths = tmp_path / "out.npy", tmp_path / "out.txt"
+    run(vexfs, "export", "things", matrix, "--paths", paths, "--mount", volume4.path)
+    exported, lines = np.load(matrix), paths.read_text().splitlines()
+    assert exported.dtype == DTYPES[element] and exported.shape == (len(lines), dimensions) == (65, dimensions)
+    assert len(set(lines)) == 65 and "f1\t1" in lines and "f2\t1" in lines and "f2" in lines
+    for line, row in zip(lines, exported):
+        path, _, n = line.partition("\t")
+        value = os.getxattr(volume4.path / path, attribute("things", element, int(n or 0)))
+        assert value == row.tobytes(), line
+    run(vexfs, "get", volume4.path / "f2", "things.1", "-o", tmp_path / "got.npy")
+    assert np.load(tmp_path / "got.npy").tobytes() == exported[lines.index("f2\t1")].tobytes()
+
+    # Set again elsewhere it is stored as it was.
+    create(volume4, "again", codec, element)
+    run(vexfs, "import", "again", matrix, "--paths", paths, "--base", volume4.path, "--mount", volume4.path)
+    run(vexfs, "export", "again", tmp_path / "twice.npy", "--mount", volume4.path)
+    assert np.array_equal(np.load(tmp_path / "twice.npy"), exported)
+    run(vexfs, "set", volume4.path / "f3", "again", tmp_path / "got.npy")
+    value = os.getxattr(volume4.path / "f3", attribute("again", element))
+    assert value == np.load(tmp_path / "got.npy").tobytes()

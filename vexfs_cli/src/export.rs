@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 use vexfs_search::npy::Header;
-use vexfs_search::{Collection, Element, Schema};
+use vexfs_search::{Decoded, Element, Schema};
 
 use crate::arguments::{Common, Export};
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::xattr;
 pub(crate) fn run(arguments: &Export, common: &Common) -> Result<(), Failure> {
     let place = Place::new(&arguments.collection, None, common)?;
     place.existing()?;
-    let collection = Collection::open(&place.directory)?;
+    let collection = Decoded::open(&place.directory)?;
     let named = match &arguments.paths {
         Some(path) => Some((Names::new(&place, &collection)?, path)),
         None => None,
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Export, common: &Common) -> Result<(), Failure> {
     let mut lines = String::new();
     let mut unnamed = 0_u64;
     for row in 0..collection.rows() {
-        let Some(vector) = live(&collection, row) else { continue };
+        let Some(vector) = collection.vector(row)? else { continue };
         match named.as_ref().map(|(names, _)| names.line(row, &vector)) {
             Some(None) => {
                 unnamed += 1;
@@ -52,12 +52,6 @@ pub(crate) fn run(arguments: &Export, common: &Common) -> Result<(), Failure> {
         println!("{}: {rows} vectors", arguments.output.display());
     }
     Ok(())
-}
-
-// A copy of the row's vector, if the row was live before and after.
-fn live(collection: &Collection, row: usize) -> Option<Vec<u8>> {
-    let copy = collection.is_live(row).then(|| collection.vector(row).map(<[u8]>::to_vec))??;
-    collection.is_live(row).then_some(copy)
 }
 
 // The matrix being written; its header is written last, when the rows are counted.
@@ -111,11 +105,10 @@ struct Names {
 }
 
 impl Names {
-    fn new(place: &Place, collection: &Collection) -> Result<Self, Failure> {
-        let inodes = collection.file_inodes()?;
+    fn new(place: &Place, collection: &Decoded) -> Result<Self, Failure> {
+        let inodes: Vec<u64> = (0..collection.rows()).map(|row| collection.file_inode(row)).collect();
         let mut several: HashMap<u64, u32> = HashMap::new();
-        let live = inodes.iter().enumerate().filter(|(row, inode)| **inode != 0 && collection.is_live(*row));
-        live.for_each(|(_, inode)| *several.entry(*inode).or_default() += 1);
+        inodes.iter().filter(|inode| **inode != 0).for_each(|inode| *several.entry(*inode).or_default() += 1);
         let site = Site { root: place.site.root.clone(), device: place.site.device };
         let paths = Paths::find(&site, several.keys().copied());
         several.retain(|_, count| *count > 1);

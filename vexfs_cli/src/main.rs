@@ -5,7 +5,9 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod analyze;
 mod arguments;
+mod chart;
 mod compact;
 mod create;
 mod export;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Import(import) => import::run(import, common),
         Command::Export(export) => export::run(export, common),
         Command::Stale(stale) => stale::run(stale, common),
+        Command::Analyze(analyze) => analyze::run(analyze, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),

@@ -1,6 +1,6 @@
 //! Nearest neighbours over the mapped files of a VexFS collection.
 //!
-//! It knows the control directory's files (`schema.json`, `vectors.npy`, `valid.npy`, `headers.npy`) and
+//! It knows the control directory's files (`schema.json`, `vectors.npy`, `valid.npy`, `headers.npy`, `scale.npy`) and
 //! nothing of the volume beneath, so it works on both hosts, and on a copy of the files anywhere.
 //!
 //! ```text
@@ -8,6 +8,9 @@
 //! query        a vector to search with, fitted to a collection
 //! scan batch   the exact answer: every live row, the best k; for one query, for many, for all pairs
 //! nearest      the best k so far; rows a search is restricted to
+//! codec        rows of a codec, in batches, with SIMD
+//! decoded      a collection's vectors, whatever codec stores them
+//! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! metric       element types and metrics
 //! npy half     numpy's file format; 16-bit floats
@@ -15,9 +18,12 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod analysis;
 mod batch;
+pub mod codec;
 pub mod collection;
 mod cpu;
+mod decoded;
 pub mod error;
 pub mod half;
 mod kernel;
@@ -30,6 +36,7 @@ mod scan;
 pub use batch::Pair;
 pub use collection::{Collection, Schema};
 pub use cpu::name as instructions;
+pub use decoded::Decoded;
 pub use error::{Error, Result};
 pub use metric::{Element, Metric};
 pub use nearest::{Hit, RowSet};
