@@ -187,3 +187,23 @@ def test_export_gives_what_attributes_give(volume4, tmp_path, codec, element):
     run(vexfs, "set", volume4.path / "f3", "again", tmp_path / "got.npy")
     value = os.getxattr(volume4.path / "f3", attribute("again", element))
     assert value == np.load(tmp_path / "got.npy").tobytes()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_search_finds_what_numpy_finds_in_the_decoded_rows(volume4, codec):
+    vectors = random_vectors(np.random.default_rng(12), 300, 96, "f32")
+    things = create(volume4, "things", codec)
+    for i, vector in enumerate(vectors):
+        (volume4.path / f"f{i}").write_bytes(b"content")
+        os.setxattr(volume4.path / f"f{i}", "user.vector.things", vector.tobytes())
+    for i in range(0, 300, 4):
+        os.unlink(volume4.path / f"f{i}")
+    query = vectors[8]
+    found = run(BIN / "vexfs", "search", things.path, "--vector", query.tolist(), "-k", 5, "--json").stdout
+    found = [json.loads(line) for line in found.splitlines()]
+    rows = decode(things, 96).astype(np.float64)
+    scores = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
+    scores = np.where(things.valid, scores, -np.inf)
+    best = np.argsort(-scores, kind="stable")[:5]
+    assert np.allclose([hit["score"] for hit in found], scores[best], atol=1e-5)
+    assert [hit["row"] for hit in found] == best.tolist()

@@ -172,7 +172,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
-            "plan": "exact", "metric": metric.name(), "instructions": vexfs_search::instructions(),
+            "plan": "exact", "mapped": reach.collection.is_mapped(), "metric": metric.name(), "instructions": vexfs_search::instructions(),
             "rows": schema.rows, "live": schema.live, "filtered_rows": reach.filtered(), "scans": work.scans,
             "candidates": work.rows_scored, "bytes_read": bytes, "walks": work.walks, "ms": milliseconds,
         });
@@ -183,7 +183,8 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
         Some(rows) => format!("{rows} rows that the filter leaves, chosen before the scan"),
         None => "every live row".into(),
     };
-    eprintln!("plan    exact: {filter}; there is no index");
+    let source = if reach.collection.is_mapped() { "mapped" } else { "decoded into memory" };
+    eprintln!("plan    exact: {filter}, {source}; there is no index");
     eprintln!("work    {} scans, {} rows scored, {}", work.scans, work.rows_scored, output::bytes(bytes));
     eprintln!(
         "with    {} on {} x {}",

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use serde_json::Value;
+use zerocopy::IntoBytes;
 
+use crate::decoded::Decoded;
 use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
 use crate::npy::Header;
@@ -54,6 +56,11 @@ impl Schema {
         })
     }
 
+    /// True if rows are stored by a codec.
+    pub fn is_coded(&self) -> bool {
+        self.all.get("codec").and_then(Value::as_str).is_some_and(|codec| codec != "none")
+    }
+
     /// Bytes of a vector as it is set and read.
     pub fn vector_len(&self) -> usize {
         self.element.bytes(self.dimensions)
@@ -65,16 +72,27 @@ impl Schema {
 pub struct Collection {
     directory: PathBuf,
     schema: Schema,
-    vectors: Column,
-    valid: Column,
+    source: Source,
     rows: usize,
     stride: usize,
 }
 
+/// Where the rows are.
+#[derive(Debug)]
+enum Source {
+    /// In the files, whose rows are the vectors.
+    Mapped { vectors: Column, valid: Column },
+    /// In memory, as of the opening: the rows of a codec, decoded. The floats are there for their alignment.
+    Decoded { vectors: Vec<f32>, valid: Vec<u8> },
+}
+
 impl Collection {
-    /// Opens and maps the collection in `directory`.
+    /// Opens and maps the collection in `directory`; one with a codec is decoded into memory.
     pub fn open(directory: &Path) -> Result<Self> {
         let schema = Schema::read(directory)?;
+        if schema.is_coded() {
+            return Self::decode(directory);
+        }
         // The matrix may grow between the opens: valid first, so that no row is without its flag in the end.
         let vectors = Column::open(directory.join("vectors.npy"))?;
         let valid = Column::open(directory.join("valid.npy"))?;
@@ -111,7 +129,28 @@ impl Collection {
         }
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
-        Ok(Self { directory: directory.to_owned(), schema, vectors, valid, rows, stride })
+        let source = Source::Mapped { vectors, valid };
+        Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
+    }
+
+    fn decode(directory: &Path) -> Result<Self> {
+        let decoded = Decoded::open(directory)?;
+        let (schema, rows) = (decoded.schema().clone(), decoded.rows());
+        let stride = schema.vector_len().next_multiple_of(size_of::<f32>());
+        let (mut vectors, mut valid) = (vec![0.0_f32; rows * stride / size_of::<f32>()], vec![0; rows]);
+        for (row, to) in vectors.as_mut_bytes().chunks_exact_mut(stride.max(1)).enumerate() {
+            if let Some(vector) = decoded.vector(row)? {
+                to[..vector.len()].copy_from_slice(&vector);
+                valid[row] = 1;
+            }
+        }
+        let source = Source::Decoded { vectors, valid };
+        Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
+    }
+
+    /// True if the rows are searched where they are mapped; false if they were decoded into memory.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped { .. })
     }
 
     /// What `schema.json` said.
@@ -131,14 +170,24 @@ impl Collection {
 
     /// The bytes of all rows, one behind the other.
     pub(crate) fn matrix(&self) -> &[u8] {
-        let start = self.vectors.header.data;
-        self.vectors.bytes().get(start..start + self.rows * self.stride).unwrap_or_default()
+        match &self.source {
+            Source::Mapped { vectors, .. } => {
+                let start = vectors.header.data;
+                vectors.bytes().get(start..start + self.rows * self.stride).unwrap_or_default()
+            }
+            Source::Decoded { vectors, .. } => vectors.as_bytes(),
+        }
     }
 
     /// A byte a row, 0 if it is free.
     pub(crate) fn valid(&self) -> &[u8] {
-        let start = self.valid.header.data;
-        self.valid.bytes().get(start..start + self.rows).unwrap_or_default()
+        match &self.source {
+            Source::Mapped { valid, .. } => {
+                let start = valid.header.data;
+                valid.bytes().get(start..start + self.rows).unwrap_or_default()
+            }
+            Source::Decoded { valid, .. } => valid,
+        }
     }
 
     /// True if the row holds a vector now.
