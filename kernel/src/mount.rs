@@ -15,8 +15,10 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use vexfs_core::memory;
 use vexfs_core::operations::Sync;
 use vexfs_core::{Error, Event, MountOptions, Result, Volume};
 
@@ -33,7 +35,8 @@ pub struct Mount {
     host: Host,
     disk: Disk,
     discard: bool,
-    volume: Lock<Volume<Disk>>,
+    /// Apart, so that a mount is small enough to be moved on a kernel's stack.
+    volume: Arc<Lock<Volume<Disk>>>,
     pub(crate) moving: Lock<()>,
     telling: Lock<()>,
     committing: Lock<()>,
@@ -50,14 +53,15 @@ pub struct Mount {
 
 impl Mount {
     /// Mounts the volume on `host`'s device of `size` bytes.
+    #[inline(never)]
     pub(crate) fn new(host: Host, size: u64, options: MountOptions, discard: bool) -> Result<Self> {
         let disk = Disk::new(host, size)?;
-        let volume = Volume::mount(disk.clone(), options)?;
+        let volume = open(&disk, options)?;
         Ok(Self {
             host,
             disk,
             discard,
-            volume: Lock::new(Class::Volume, volume)?,
+            volume,
             moving: Lock::new(Class::Moving, ())?,
             telling: Lock::new(Class::Telling, ())?,
             committing: Lock::new(Class::Committing, ())?,
@@ -248,7 +252,7 @@ impl Mount {
     // Gives back to the device what the commit frees, which nobody uses until it is published.
     fn discard_freed(&self) {
         let block_size = u64::from(self.volume().layout().block_size);
-        let Ok(freed) = vexfs_core::memory::copy(self.volume().freed()) else { return };
+        let Ok(freed) = memory::copy(self.volume().freed()) else { return };
         for run in freed {
             if self.host.discard(run.start.0 * block_size, run.count * block_size).is_err() {
                 return;
@@ -282,4 +286,15 @@ impl Mount {
         }
         error
     }
+}
+
+// A kernel's stack is 16 KiB, and a volume is moved on it: each move has a frame of its own, which ends.
+#[inline(never)]
+fn open(disk: &Disk, options: MountOptions) -> Result<Arc<Lock<Volume<Disk>>>> {
+    shared(Volume::mount(disk.clone(), options)?)
+}
+
+#[inline(never)]
+fn shared(volume: Volume<Disk>) -> Result<Arc<Lock<Volume<Disk>>>> {
+    memory::shared(Lock::new(Class::Volume, volume)?)
 }
