@@ -4,215 +4,24 @@
 //! References and [`Bytes`] stand for pointers that are valid for the call, and a `Mount` lives from `vexfs_mount` to
 //! `vexfs_unmount`; the C side answers for both. No function may be called under a spin lock.
 
+mod structures;
+
+pub use structures::*;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::{c_int, c_void};
-use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use vexfs_core::control::{Pseudo, pseudo};
 use vexfs_core::format::FileKind;
 use vexfs_core::memory;
-use vexfs_core::numbers::{Ino, Time};
+use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, RenameFlags, Seek, SetMode};
 use vexfs_core::{Error, Implicit, MountOptions, Result};
 
 use crate::host::{Host, Level, NoFilesystem, in_group, now};
 use crate::mount::Mount;
 use crate::transfer::Times;
-
-/// Bytes of the C side, to read.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Bytes<'b> {
-    data: *const u8,
-    len: usize,
-    life: PhantomData<&'b [u8]>,
-}
-
-impl<'b> Bytes<'b> {
-    fn get(self) -> &'b [u8] {
-        if self.len == 0 {
-            return &[];
-        }
-        // SAFETY: the C side gives as many readable bytes, which nobody changes but a mapping of a file whose folio is
-        // written back; such bytes are only copied to the disk.
-        unsafe { core::slice::from_raw_parts(self.data, self.len) }
-    }
-}
-
-/// Bytes of the C side, to write; none if the length is 0.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Buffer<'b> {
-    data: *mut u8,
-    len: usize,
-    life: PhantomData<&'b mut [u8]>,
-}
-
-impl<'b> Buffer<'b> {
-    fn get(self) -> &'b mut [u8] {
-        if self.len == 0 {
-            return &mut [];
-        }
-        // SAFETY: the C side gives as many bytes, which are initialised and its own alone for the call.
-        unsafe { core::slice::from_raw_parts_mut(self.data, self.len) }
-    }
-
-    // Copies `value` and gives its length; without a buffer the length alone.
-    fn fill(self, value: &[u8]) -> Result<isize> {
-        let buffer = self.get();
-        if !buffer.is_empty() {
-            let needed = value.len() as u64;
-            buffer.get_mut(..value.len()).ok_or(Error::BufferTooSmall { needed })?.copy_from_slice(value);
-        }
-        Ok(value.len() as isize)
-    }
-}
-
-/// `struct vexfs_time`.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct CTime {
-    seconds: i64,
-    nanoseconds: u32,
-    reserved: u32,
-}
-
-impl From<Time> for CTime {
-    fn from(time: Time) -> Self {
-        Self { seconds: time.seconds, nanoseconds: time.nanoseconds, reserved: 0 }
-    }
-}
-
-impl From<CTime> for Time {
-    fn from(time: CTime) -> Self {
-        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
-    }
-}
-
-/// `struct vexfs_attributes`.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct CAttributes {
-    inode: u64,
-    size: u64,
-    sectors: u64,
-    accessed: CTime,
-    modified: CTime,
-    changed: CTime,
-    created: CTime,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    links: u32,
-    device: u32,
-    /// What of the control directory it is: 0 nothing, 1 a directory, 2 computed, 3 a column.
-    class: u32,
-}
-
-impl From<Attributes> for CAttributes {
-    fn from(from: Attributes) -> Self {
-        let class = match pseudo(from.inode) {
-            None => 0,
-            Some(Pseudo::Directory) => 1,
-            Some(Pseudo::Computed) => 2,
-            Some(Pseudo::Column) => 3,
-        };
-        Self {
-            inode: from.inode.0,
-            size: from.size,
-            sectors: from.sectors,
-            accessed: from.accessed.into(),
-            modified: from.modified.into(),
-            changed: from.changed.into(),
-            created: from.created.into(),
-            mode: from.kind.mode() | from.permissions,
-            uid: from.uid,
-            gid: from.gid,
-            links: from.links,
-            device: from.device,
-            class,
-        }
-    }
-}
-
-/// `struct vexfs_statistics`.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct CStatistics {
-    blocks: u64,
-    free: u64,
-    available: u64,
-    inodes: u64,
-    block_size: u32,
-    read_only: u32,
-    uuid: [u8; 16],
-}
-
-/// `struct vexfs_options`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct COptions {
-    read_only: u8,
-    list_control: u8,
-    /// 0 off, 1 owner, 2 any.
-    implicit: u8,
-    discard: u8,
-    owner: u32,
-}
-
-/// `struct vexfs_new`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct CNew {
-    mode: u32,
-    umask: u32,
-    uid: u32,
-    gid: u32,
-    device: u32,
-}
-
-/// `struct vexfs_changes`: what `which` has a bit of.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct CChanges {
-    which: u32,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    size: u64,
-    accessed: CTime,
-    modified: CTime,
-}
-
-/// `struct vexfs_times`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct CTimes {
-    accessed: CTime,
-    modified: CTime,
-    changed: CTime,
-}
-
-impl From<CTimes> for Times {
-    fn from(times: CTimes) -> Self {
-        Self {
-            accessed: times.accessed.into(),
-            modified: times.modified.into(),
-            changed: times.changed.into(),
-        }
-    }
-}
-
-/// `struct vexfs_caller`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct CCaller {
-    uid: u32,
-    gid: u32,
-    process: i32,
-}
 
 /// `struct vexfs_entry`: what goes before a name in the buffer of `vexfs_read_directory`.
 const ENTRY: usize = 24;
