@@ -76,7 +76,7 @@ static void set_operations(struct inode *inode, const struct vexfs_attributes *f
 		break;
 	case S_IFREG:
 		inode->i_op = &vexfs_file_inode;
-		if (from->class == VEXFS_COMPUTED) {
+		if (from->class == VEXFS_COMPUTED || from->class == VEXFS_REQUEST) {
 			inode->i_fop = &vexfs_computed_file;
 		} else if (from->class == VEXFS_COLUMN) {
 			inode->i_fop = &vexfs_column_file;
@@ -181,6 +181,9 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 
 	if (error)
 		return error;
+	/* `echo request > control` truncates first, which says nothing to a file without a size. */
+	if (resizes && vexfs_inode(inode)->class == VEXFS_REQUEST && !attr->ia_size)
+		return 0;
 	if (resizes && vexfs_inode(inode)->class != VEXFS_ORDINARY)
 		return -EPERM;
 	changes = changes_of(idmap, inode, attr);

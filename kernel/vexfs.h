@@ -36,7 +36,7 @@ struct vexfs_time {
 };
 
 /* What of the control directory an inode is. */
-enum vexfs_class { VEXFS_ORDINARY, VEXFS_DIRECTORY, VEXFS_COMPUTED, VEXFS_COLUMN };
+enum vexfs_class { VEXFS_ORDINARY, VEXFS_DIRECTORY, VEXFS_COMPUTED, VEXFS_COLUMN, VEXFS_REQUEST };
 
 struct vexfs_attributes {
 	u64 inode;
@@ -122,6 +122,7 @@ int vexfs_parent(struct vexfs_mount *m, u64 directory, struct vexfs_attributes *
 ssize_t vexfs_read_link(struct vexfs_mount *m, u64 inode, struct vexfs_buffer buffer);
 ssize_t vexfs_read(struct vexfs_mount *m, u64 inode, u64 offset, struct vexfs_buffer buffer);
 ssize_t vexfs_render(struct vexfs_mount *m, u64 inode, void **out);
+int vexfs_request(struct vexfs_mount *m, u64 inode, struct vexfs_bytes text);
 ssize_t vexfs_attribute(struct vexfs_mount *m, u64 inode, struct vexfs_bytes name, struct vexfs_buffer buffer);
 ssize_t vexfs_list_attributes(struct vexfs_mount *m, u64 inode, struct vexfs_buffer buffer);
 int vexfs_set_attribute(struct vexfs_mount *m, u64 inode, struct vexfs_bytes name, struct vexfs_bytes value, int flags,

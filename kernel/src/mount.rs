@@ -205,28 +205,34 @@ impl Mount {
         Ok(())
     }
 
-    /// What is to be done by time: a commit, then the work that waits for one.
+    /// What is to be done by time: a commit, then the work that waits for one, as long as there is any.
     pub(crate) fn tick(&self) {
-        if self.volume().is_read_only() || self.commit().is_err() {
-            return;
+        while !self.volume().is_read_only() && self.commit().is_ok() {
+            if let Err(error) = self.tidy() {
+                self.say(Level::Warning, format_args!("work in the background stopped: {error}"));
+                return;
+            }
+            if self.stopped.load(Ordering::Acquire) || !self.volume().waits_for_commit() {
+                return;
+            }
         }
+    }
+
+    // The work that waits, in small steps so that callers get their turn.
+    fn tidy(&self) -> Result<()> {
         while !self.stopped.load(Ordering::Acquire) {
-            // What was freed so far is told before its rows are blanked.
+            // What was freed so far is told before its rows are blanked; after another commit there is more to tell.
             drop(self.telling.write());
             let durable = self.volume().superblock().generation;
             let more = self.change(|volume| match volume.superblock().generation == durable {
                 true => volume.tidy(now()),
                 false => Ok(true),
-            });
-            match more {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    self.say(Level::Warning, format_args!("work in the background stopped: {error}"));
-                    return;
-                }
+            })?;
+            if !more {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Ends the background work; the last commit follows.

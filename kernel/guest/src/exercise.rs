@@ -19,6 +19,9 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "renames", renames)?;
     step(root, "holes", holes)?;
     step(root, "direct", direct)?;
+    step(root, "codecs", codecs)?;
+    step(root, "compaction", compaction)?;
+    step(root, "inheritance", inheritance)?;
     step(root, "errors", errors)
 }
 
@@ -225,6 +228,71 @@ fn direct(at: &Path) -> Outcome {
     let mut bytes = vec![0; 10_001];
     file.read_exact_at(&mut bytes, 3)?;
     expect("read directly", bytes == noise(1, 10_001), true)
+}
+
+// Codecs compute with integers: what is read back is near what was set, and the matrix has the codec's entries.
+fn codecs(at: &Path) -> Outcome {
+    for (codec, entries) in [("f16", "<f2"), ("sq8", "|i1"), ("sq4", "|u1"), ("binary", "|u1")] {
+        let directory = root_of(at).join(".vexfs/collections").join(format!("coded-{codec}"));
+        fs::create_dir(&directory)?;
+        call::set_attribute(&directory, b"user.vexfs.codec", codec.as_bytes())?;
+        let (file, name) = (at.join(codec), format!("user.vector.coded-{codec}"));
+        fs::write(&file, "coded")?;
+        call::set_attribute(&file, name.as_bytes(), &floats(3, 128))?;
+        let back = call::attribute(&file, name.as_bytes())?;
+        let values = |bytes: &[u8]| -> Vec<f32> {
+            bytes
+                .chunks_exact(4)
+                .map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]]))
+                .collect()
+        };
+        let (set, got) = (values(&floats(3, 128)), values(&back));
+        let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let cosine = dot(&set, &got) / (dot(&set, &set) * dot(&got, &got)).sqrt();
+        expect(&format!("{codec}: cosine {cosine} above 0.75"), cosine > 0.75, true)?;
+        let header = fs::read(directory.join("vectors.npy"))?[..200].escape_ascii().to_string();
+        expect(&format!("{codec}: {header}"), header.contains(entries), true)?;
+    }
+    Ok(())
+}
+
+// Compaction closes the gaps in the background, and each file keeps its vector.
+fn compaction(at: &Path) -> Outcome {
+    let directory = root_of(at).join(".vexfs/collections/compacted");
+    let name = |index: u64| at.join(format!("file-{index}"));
+    for index in 0..40 {
+        fs::write(name(index), "x")?;
+        call::set_attribute(&name(index), b"user.vector.compacted", &floats(index, 32))?;
+    }
+    (0..40).filter(|index| index % 4 != 0).try_for_each(|index| fs::remove_file(name(index)))?;
+    call::sync();
+    fs::write(directory.join("control"), "compact\n")?;
+    let refused =
+        fs::write(directory.join("control"), "nonsense").err().and_then(|error| error.raw_os_error());
+    expect("a request that is none", refused, Some(libc::EINVAL))?;
+    for _ in 0..300 {
+        if fs::read_to_string(directory.join("schema.json"))?.contains("\"rows\":10,") {
+            for index in (0..40).step_by(4) {
+                let vector = call::attribute(&name(index), b"user.vector.compacted")?;
+                expect("a vector that was moved", vector == floats(index, 32), true)?;
+            }
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    Err(format!("not compacted: {}", fs::read_to_string(directory.join("control"))?).into())
+}
+
+// What is saved over a file gets its vectors.
+fn inheritance(at: &Path) -> Outcome {
+    let (file, saved) = (at.join("file"), at.join("file.new"));
+    fs::write(&file, "first")?;
+    call::set_attribute(&file, b"user.vector.inherited", &floats(1, 16))?;
+    fs::write(&saved, "second")?;
+    fs::rename(&saved, &file)?;
+    expect("the vector", call::attribute(&file, b"user.vector.inherited")? == floats(1, 16), true)?;
+    let stale = fs::read_to_string(root_of(at).join(".vexfs/stale"))?;
+    expect("it is stale", stale.contains("exercise-inheritance/file\""), true)
 }
 
 fn errors(at: &Path) -> Outcome {

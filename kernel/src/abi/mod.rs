@@ -198,6 +198,17 @@ pub extern "C" fn vexfs_render(mount: &Mount, inode: u64, out: &mut *mut u8) -> 
     })
 }
 
+/// Takes a request that was written to a file of the control directory.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_request(mount: &Mount, inode: u64, text: Bytes<'_>) -> c_int {
+    status(|| {
+        let taken = mount.change(|volume| volume.request(Ino(inode), text.get()));
+        taken.inspect_err(|error| {
+            mount.say(Level::Warning, format_args!("refused: a request to inode {inode}: {error}"));
+        })
+    })
+}
+
 /// The value of an attribute, or its length if there is no buffer.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_attribute(mount: &Mount, inode: u64, name: Bytes<'_>, buffer: Buffer<'_>) -> isize {

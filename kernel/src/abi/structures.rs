@@ -95,7 +95,8 @@ pub struct CAttributes {
     pub(crate) gid: u32,
     pub(crate) links: u32,
     pub(crate) device: u32,
-    /// What of the control directory it is: 0 nothing, 1 a directory, 2 computed, 3 a column.
+    /// What of the control directory it is: 0 nothing, 1 a directory, 2 computed, 3 a column, 4 a file
+    /// that takes requests.
     pub(crate) class: u32,
 }
 
@@ -106,6 +107,7 @@ impl From<Attributes> for CAttributes {
             Some(Pseudo::Directory) => 1,
             Some(Pseudo::Computed) => 2,
             Some(Pseudo::Column) => 3,
+            Some(Pseudo::Request) => 4,
         };
         Self {
             inode: from.inode.0,
