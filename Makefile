@@ -74,13 +74,14 @@ check: setup-build ## formatting, lints, the core without std, documentation, fa
 	cargo test --workspace --lib --bins --quiet
 
 .PHONY: test
-test: setup-test ## everything: check, crash tests, planted bugs, kernel object, conformance, real mounts
+test: setup-test ## everything: check, crash tests, planted bugs, kernel module, conformance, real mounts
 	$(MAKE) check
 	$(MAKE) build
 	$(MAKE) test-cargo
 	$(MAKE) test-fuzz
 	$(MAKE) test-bugs
 	$(MAKE) kernel-core
+	$(MAKE) kernel
 	$(MAKE) test-posix
 	$(MAKE) test-mount
 
@@ -147,8 +148,12 @@ bench: bench-alloc bench-fsync ## all benchmarks
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py
 
-.PHONY: kernel soak
-kernel soak: ## not there yet
+.PHONY: kernel
+kernel: setup-test build ## build vexfs.ko for Debian's kernel, boot it in QEMU, test it there (root; cold: 4 GB, minutes)
+	scripts/kernel.sh
+
+.PHONY: soak
+soak: ## not there yet
 	@echo "make $@: not there yet (CHANGELOG.md tells what is)" >&2; exit 2
 
 .PHONY: clean

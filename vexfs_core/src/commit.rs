@@ -136,6 +136,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// `seal`, `write` and `publish` in one, for hosts that do nothing at the same time.
+    #[inline(never)]
     pub fn commit(&mut self, now: Time) -> Result<()> {
         let Some(sealed) = self.seal(now)? else { return Ok(()) };
         match sealed.write(&self.host) {

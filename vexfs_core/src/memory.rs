@@ -81,6 +81,14 @@ pub fn copy<T: Copy>(slice: &[T]) -> Result<Vec<T>> {
     Ok(vec)
 }
 
+/// A value that several hold.
+pub fn shared<T>(value: T) -> Result<Arc<T>> {
+    #[cfg(not(no_global_oom_handling))]
+    return Ok(Arc::new(value));
+    #[cfg(no_global_oom_handling)]
+    return Arc::try_new(value).map_err(|_| Error::NoMemory);
+}
+
 /// The bytes of one metadata block, shared and never changed: cloning copies a pointer.
 #[derive(Clone, Debug)]
 pub struct Block(Arc<Vec<u8>>);
@@ -88,10 +96,7 @@ pub struct Block(Arc<Vec<u8>>);
 impl Block {
     /// Takes the bytes over.
     pub fn new(bytes: Vec<u8>) -> Result<Self> {
-        #[cfg(not(no_global_oom_handling))]
-        return Ok(Self(Arc::new(bytes)));
-        #[cfg(no_global_oom_handling)]
-        return Arc::try_new(bytes).map(Self).map_err(|_| Error::NoMemory);
+        shared(bytes).map(Self)
     }
 
     /// The bytes, to change: copied first if they are shared.

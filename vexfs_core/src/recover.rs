@@ -19,6 +19,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// # Errors
     /// `NotVexfs`, `SuperblocksDamaged`, `Version`, `Incompatible`, `Truncated`, or damage of the free-space map or of
     /// the journal.
+    #[inline(never)]
     pub fn mount(host: H, options: MountOptions) -> Result<Self> {
         let (mut volume, error) = Self::open_damaged(host, options)?;
         if let Some(error) = error {
@@ -33,6 +34,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// Replays the journal; the commit that makes it final is the caller's.
+    // Not part of its caller's frame, which holds a volume, and so below: a kernel's stack is small.
+    #[inline(never)]
     pub(crate) fn recover(&mut self) -> Result<()> {
         let base = self.superblock.generation.get();
         self.recovered = Recovered { base, ..Recovered::default() };
@@ -54,6 +57,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // Holds back all blocks that the records took; gives how many records there are, and the last.
+    #[inline(never)]
     fn hold(&mut self) -> Result<Option<(u64, FoundRecord)>> {
         let (layout, uuid) = (self.layout, self.superblock.uuid);
         let base = self.superblock.generation.get();
@@ -75,6 +79,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         Ok(last.map(|last| (count, last)))
     }
 
+    #[inline(never)]
     fn replay(&mut self, record: &FoundRecord) -> Result<()> {
         let header = record.header;
         let layout = self.layout;
@@ -104,6 +109,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // Puts the bytes that a record carries where they belong; beside the device if that is not to be written.
+    #[inline(never)]
     fn restore_bytes(&mut self, record: &FoundRecord) -> Result<()> {
         let layout = self.layout;
         let (host, read_only, patches) = (&self.host, self.read_only, &mut self.patches);

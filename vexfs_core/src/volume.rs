@@ -158,6 +158,8 @@ pub struct Volume<H> {
 impl<H: BlockDevice + Data> Volume<H> {
     /// Opens the newest generation of which a whole superblock is found, without what the journal adds to it. A
     /// free-space map that cannot be used is told, and all taken for free.
+    // Not part of its caller's frame, and so below: a volume is large for a kernel's stack.
+    #[inline(never)]
     pub(crate) fn open_damaged(host: H, options: MountOptions) -> Result<(Self, Option<Error>)> {
         let (superblock, damaged_slots) = find_superblock(&host)?;
         let layout = superblock.layout()?;
@@ -190,6 +192,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // A volume as `superblock` tells it, nothing changed yet.
+    #[inline(never)]
     pub(crate) fn assemble(
         host: H,
         layout: Layout,
@@ -391,6 +394,7 @@ impl Expected {
 }
 
 // Finds the newest whole superblock among the four slots.
+#[inline(never)]
 fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
     let mut best: Option<Superblock> = None;
     let mut damaged = [false; 4];

@@ -208,6 +208,27 @@ impl<H: BlockDevice + Data> Volume<H> {
         })
     }
 
+    /// Keeps times that the host held back, of calls that were before now: a host with a page cache writes bytes back
+    /// later than they were changed, and a time that was set meanwhile must stay.
+    pub fn set_times(
+        &mut self,
+        inode: Ino,
+        accessed: Time,
+        modified: Time,
+        changed: Time,
+        now: Time,
+    ) -> Result<()> {
+        control::check_writable(inode)?;
+        self.transact(Budget::records(1), now, |tx| {
+            let mut record = load(tx, inode)?;
+            let before = record;
+            record.accessed = accessed.into();
+            record.modified = modified.into();
+            record.changed = changed.into();
+            if record == before { Ok(()) } else { store(tx, inode, &record) }
+        })
+    }
+
     /// True if relatime would mark an access: the last one is older than the last change, or than a day.
     pub fn wants_touch(&self, attributes: &Attributes, now: Time) -> bool {
         !self.read_only

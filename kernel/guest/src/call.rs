@@ -1,0 +1,147 @@
+//! System calls that the standard library does not have: attributes, mappings, nodes, times, fallocate.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A list of names may have this many bytes, and a value as well.
+const VALUE_MAX: usize = 65_536;
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn checked(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets an attribute of a path itself.
+pub(crate) fn set_attribute(path: &Path, name: &[u8], value: &[u8]) -> io::Result<()> {
+    set_attribute_as(path, name, value, 0)
+}
+
+/// The same, with flags of setxattr(2).
+pub(crate) fn set_attribute_as(path: &Path, name: &[u8], value: &[u8], flags: i32) -> io::Result<()> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    // SAFETY: strings end with NUL, the value is as long as said.
+    let status =
+        unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
+    checked(status as isize).map(drop)
+}
+
+/// Removes an attribute.
+pub(crate) fn remove_attribute(path: &Path, name: &[u8]) -> io::Result<()> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    // SAFETY: strings end with NUL.
+    checked(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) } as isize).map(drop)
+}
+
+/// The value of an attribute.
+pub(crate) fn attribute(path: &Path, name: &[u8]) -> io::Result<Vec<u8>> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    let mut value = vec![0; VALUE_MAX];
+    // SAFETY: the buffer is as long as said.
+    let len =
+        unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(checked(len)?);
+    Ok(value)
+}
+
+/// The names of all attributes, sorted.
+pub(crate) fn attributes(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let path = c_path(path)?;
+    let mut list = vec![0u8; VALUE_MAX];
+    // SAFETY: the buffer is as long as said.
+    let len = unsafe { libc::llistxattr(path.as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+    list.truncate(checked(len)?);
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut names: Vec<Vec<u8>> = names.map(<[u8]>::to_vec).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Makes a node; `mode` has the type.
+pub(crate) fn make_node(path: &Path, mode: u32, device: u64) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path ends with NUL.
+    checked(unsafe { libc::mknod(path.as_ptr(), mode, device) } as isize).map(drop)
+}
+
+/// Sets access and modification time of a path itself.
+pub(crate) fn set_times(path: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()> {
+    let path = c_path(path)?;
+    let times = [libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds }; 2];
+    // SAFETY: the path ends with NUL, and there are two times.
+    let status =
+        unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
+    checked(status as isize).map(drop)
+}
+
+/// fallocate(2).
+pub(crate) fn allocate(file: &File, mode: i32, offset: i64, len: i64) -> io::Result<()> {
+    // SAFETY: numbers alone.
+    checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) } as isize).map(drop)
+}
+
+/// lseek(2).
+pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> io::Result<u64> {
+    // SAFETY: numbers alone.
+    checked(unsafe { libc::lseek(file.as_raw_fd(), offset, whence) } as isize).map(|at| at as u64)
+}
+
+/// sync(2).
+pub(crate) fn sync() {
+    // SAFETY: it takes nothing and gives nothing.
+    unsafe { libc::sync() };
+}
+
+/// renameat2(2).
+pub(crate) fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    let here = libc::AT_FDCWD;
+    // SAFETY: paths end with NUL.
+    let status = unsafe { libc::renameat2(here, from.as_ptr(), here, to.as_ptr(), flags) };
+    checked(status as isize).map(drop)
+}
+
+/// A mapping of a file.
+pub(crate) struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes from the start, shared.
+    pub(crate) fn new(file: &File, len: usize, writable: bool) -> io::Result<Self> {
+        let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: a new mapping, at no address of ours.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start: start.cast(), len })
+    }
+
+    /// Its bytes as they are now.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped until `drop`; the tester changes no file while it looks at this.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+
+    /// Its bytes, to change.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mapped until `drop`, and ours alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `new`, with this length.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}

@@ -1,0 +1,114 @@
+#!/bin/busybox sh
+# The guest's init: loads the module, runs the tests, puts what FUSE is to see on the disk `results`, powers off.
+#
+# A line "ok NAME" or "FAILED NAME" a test, and "guest: N passed, M failed" at the end. /disks has the disks' names in
+# the order of their letters.
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /results
+echo 4 >/proc/sys/kernel/printk
+
+passed=0
+failed=0
+
+# check NAME COMMAND...: the command succeeds.
+check() {
+  name=$1
+  shift
+  if "$@" >/tmp.log 2>&1; then
+    passed=$((passed + 1))
+    grep '^exercise' /tmp.log
+    echo "ok $name"
+  else
+    failed=$((failed + 1))
+    echo "FAILED $name: $*"
+    sed 's/^/# /' /tmp.log | tail -n 20
+  fi
+}
+
+refused() { ! "$@"; }
+
+disk() {
+  letters=abcdefghijklmnopqrstuvwxyz
+  number=$(grep -nx "$1" /disks | cut -d: -f1)
+  [ -n "$number" ] && echo "/dev/vd$(echo $letters | cut -c"$number")"
+}
+
+# The kernel shows an image as FUSE did.
+same() {
+  vexfs-guest manifest /mnt >/seen || return 1
+  cmp /seen "/expected/$1" && return
+  diff /seen "/expected/$1" | head -n 12
+  return 1
+}
+
+tell() { vexfs-guest manifest /mnt >"/results/$1"; }
+
+on() {
+  options=$1
+  image=$2
+  shift 2
+  mount -i -t vexfs -o "$options" "$(disk "$image")" /mnt || return 1
+  "$@"
+  status=$?
+  umount /mnt || return 1
+  return $status
+}
+
+for module in virtio_blk vexfs; do
+  check "load $module" insmod "/modules/$module.ko"
+done
+
+for image in golden-v1-4k golden-v1-journal-4k made-by-fuse; do
+  check "read $image as FUSE does" on ro "$image" same "$image"
+  check "read $image again, read-write" on rw "$image" same "$image"
+done
+check "refuse blocks of 8 KiB" refused on ro golden-v1-8k true
+check "refuse a disk that is not ours" refused on ro not-ours true
+check "refuse an unknown option" refused on bogus=1 made-by-fuse true
+listed() { ls -a /mnt | grep -qx .vexfs; }
+check "list the control directory with ctldir" on ro,ctldir made-by-fuse listed
+check "hide it without" on ro made-by-fuse refused listed
+statfs() { [ "$(stat -f -c '%t %s' /mnt)" = "56454354 4096" ]; }
+check "statfs" on ro made-by-fuse statfs
+written() { echo x >/mnt/new; }
+check "refuse writing on a read-only mount" on ro made-by-fuse refused written
+
+check "populate" on noatime made-by-kernel vexfs-guest populate /mnt
+check "exercise" on rw made-by-kernel vexfs-guest exercise /mnt
+check "exercise what FUSE made" on rw made-by-fuse vexfs-guest exercise /mnt
+check "tell what the kernel made" on ro made-by-kernel tell made-by-kernel
+check "tell what both made" on ro made-by-fuse tell made-by-fuse
+
+full() {
+  dd if=/dev/zero of=/mnt/big bs=1M 2>/dev/null && return 1
+  size=$(stat -c %s /mnt/big)
+  sync
+  [ "$size" -gt 8000000 ] && [ "$(wc -c </mnt/big)" = "$size" ] || return 1
+  rm /mnt/big && sync
+  dd if=/dev/zero of=/mnt/again bs=1M count=8 2>/dev/null && sync
+}
+check "fill the volume, and free it" on rw small full
+remounted() {
+  mount -i -o remount,ro /mnt || return 1
+  if echo x 2>/dev/null >/mnt/refused; then return 1; fi
+  mount -i -o remount,rw /mnt && echo x >/mnt/taken
+}
+check "remount" on rw small remounted
+busy() { exec 9</mnt/taken; ! umount /mnt; status=$?; exec 9<&-; return $status; }
+check "an open file keeps the mount" on rw small busy
+check "tell the small one" on ro small tell small
+
+check "unload" rmmod vexfs
+check "load it again" insmod /modules/vexfs.ko
+check "mount after that" on ro made-by-fuse true
+check "unload again" rmmod vexfs
+
+tar -C /results -cf "$(disk results)" .
+sync
+dmesg | grep -E 'vexfs|BUG|WARN' | tail -n 40 | sed 's/^/# /'
+echo "guest: $passed passed, $failed failed"
+poweroff -f

@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# guest.sh TREE: boots the stock kernel of TREE in QEMU with vexfs.ko, runs the tests of kernel/guest/tests.sh there,
+# then checks the images that the guest wrote with the programs of this machine.
+#
+# Both ways: images that FUSE and mkfs made are told by the kernel as FUSE tells them, and an image that the kernel filled
+# is told by FUSE as the kernel told it; fsck.vexfs finds nothing in any of them. QEMU emulates (-accel tcg) and runs
+# inside a timeout: /dev/kvm is on some machines and hangs a stock guest there.
+set -euo pipefail
+# shellcheck source=scripts/kernel/common.sh
+source "$(dirname "$0")/common.sh"
+
+tree=${1:?the chroot that tree.sh prints}
+release=$(basename "$tree")
+bin=$root/target/bin
+seconds_max=${KERNEL_SECONDS_MAX:-1200}
+work=$(mktemp -d "${TMPDIR:-/tmp}/vexfs-kernel.XXXXXX")
+mounted=()
+
+finish() {
+  local point
+  for point in "${mounted[@]}"; do
+    if mountpoint -q "$point"; then "$bin/umount.vexfs" "$point" || umount -l "$point"; fi
+  done
+  rm -rf "$work" "$tree/vexfs/run"
+}
+trap finish EXIT
+
+# on_fuse IMAGE OPTIONS COMMAND...: runs the command with the image mounted through FUSE at $point.
+on_fuse() {
+  local image=$1 options=$2 point=$work/mount status=0
+  shift 2
+  mkdir -p "$point"
+  mounted=("$point")
+  "$bin/mount.vexfs" "$image" "$point" -o "$options,log=$work/fuse.log"
+  "$@" "$point" || status=$?
+  "$bin/umount.vexfs" "$point"
+  mounted=()
+  return $status
+}
+
+build_programs() {
+  local name
+  for name in mkfs.vexfs fsck.vexfs mount.vexfs umount.vexfs; do
+    [ -x "$bin/$name" ] || fail "$bin/$name is missing: run 'make build'"
+  done
+  # Static, for a guest that has no libraries.
+  (cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" logged "$cache/guest.log" "the tester does not build" \
+    nice cargo build --release --target x86_64-unknown-linux-gnu -p vexfs_guest)
+  guest=${CARGO_TARGET_DIR:-$root/target}/x86_64-unknown-linux-gnu/release/vexfs-guest
+}
+
+# Disks in the order of their names: /dev/vda is the first of them in the guest.
+make_disks() {
+  local image
+  disks=$tree/vexfs/run
+  rm -rf "$disks"
+  mkdir -p "$disks" "$work/expected"
+  for image in v1-4k v1-journal-4k v1-8k; do
+    gunzip -c "$root/tests/golden/$image.img.gz" >"$disks/golden-$image"
+  done
+  "$bin/mkfs.vexfs" -q "$disks/made-by-fuse" 256M
+  on_fuse "$disks/made-by-fuse" noatime "$guest" populate
+  "$bin/mkfs.vexfs" -q "$disks/made-by-kernel" 512M
+  "$bin/mkfs.vexfs" -q "$disks/small" 24M
+  truncate -s 16M "$disks/not-ours"
+  truncate -s 64M "$disks/results"
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse; do
+    on_fuse "$disks/$image" ro "$guest" manifest >"$work/expected/$image"
+  done
+}
+
+make_initramfs() {
+  local at=$work/initramfs name
+  mkdir -p "$at"/{bin,dev,proc,sys,mnt,modules,expected}
+  cp "$tree/usr/bin/busybox" "$guest" "$at/bin/"
+  cp "$root/kernel/guest/tests.sh" "$at/init"
+  cp "$work"/expected/* "$at/expected/"
+  ls "$disks" >"$at/disks"
+  xz -dc "$tree/usr/lib/modules/$release/kernel/drivers/block/virtio_blk.ko.xz" >"$at/modules/virtio_blk.ko"
+  cp "$tree/vexfs/module/vexfs.ko" "$at/modules/"
+  strip -g "$at/modules/vexfs.ko"
+  for name in "$@"; do cp "$name" "$at/bin/"; done
+  chmod 755 "$at/init"
+  (cd "$at" && find . | in_chroot_cpio) >"$disks.initramfs"
+  mv "$disks.initramfs" "$disks/.initramfs"
+}
+
+in_chroot_cpio() {
+  if command -v cpio >/dev/null; then
+    cpio -o -H newc --quiet | gzip -1
+  else
+    # The file names go to the chroot's cpio, which sees the files by a bind mount.
+    cat >"$tree/vexfs/run/.names"
+    mkdir -p "$tree/vexfs/initramfs"
+    unshare --mount --propagation private bash -c '
+      mount --bind "$1" "$2/vexfs/initramfs"
+      chroot "$2" sh -c "cd /vexfs/initramfs && cpio -o -H newc --quiet </vexfs/run/.names | gzip -1"' bind "$work/initramfs" "$tree"
+    rm "$tree/vexfs/run/.names"
+  fi
+}
+
+boot() {
+  local name drives=() status=0
+  for name in $(ls "$disks"); do
+    drives+=(-drive "file=/vexfs/run/$name,if=virtio,format=raw,cache=unsafe")
+  done
+  say "booting $release in QEMU"
+  # lockdep and friends are not in the stock kernel; what it can find is made loud.
+  timeout "$seconds_max" "$(dirname "$0")/qemu.sh" "$tree" -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -no-reboot -display none \
+    -serial stdio -kernel "/usr/lib/modules/$release/vmlinuz" -initrd /vexfs/run/.initramfs \
+    -append "console=ttyS0 quiet loglevel=5 oops=panic panic=-1 panic_on_warn=0 hung_task_panic=1" "${drives[@]}" \
+    </dev/null >"$cache/boot.log" 2>&1 || status=$?
+  tr -d '\r' <"$cache/boot.log" >"$work/boot.log"
+  grep -E '^(ok|FAILED|exercise|guest:|#)' "$work/boot.log" || true
+  [ $status != 124 ] || fail "the guest did not end within $seconds_max s ($cache/boot.log)"
+  # "Tainted" alone is what every module from outside says.
+  if grep -nE 'BUG:|WARNING:|Oops|Kernel panic|Call Trace|possible circular locking|possible recursive locking|INFO: task .* blocked|rcu: INFO|refcount_t:|VFS: Busy inodes|general protection' "$work/boot.log"; then
+    fail "the kernel complained ($cache/boot.log)"
+  fi
+  grep -q '^guest: .* 0 failed$' "$work/boot.log" || { tail -n 20 "$work/boot.log" >&2; fail "tests failed in the guest ($cache/boot.log)"; }
+}
+
+check_images() {
+  local image
+  mkdir -p "$work/results"
+  tar -C "$work/results" -xf "$disks/results"
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small; do
+    "$bin/fsck.vexfs" -n -f "$disks/$image" >"$work/fsck.log" 2>&1 || { cat "$work/fsck.log" >&2; fail "fsck.vexfs finds damage in $image"; }
+    say "ok: fsck.vexfs -n $image"
+    checked=$((checked + 1))
+  done
+  for image in made-by-kernel made-by-fuse small; do
+    on_fuse "$disks/$image" ro "$guest" manifest >"$work/seen"
+    diff "$work/results/$image" "$work/seen" >"$work/differences" ||
+      { head -n 20 "$work/differences" >&2; fail "FUSE shows $image otherwise than the kernel did"; }
+    say "ok: FUSE shows $image as the kernel did, $(wc -l <"$work/seen") paths"
+    checked=$((checked + 1))
+  done
+}
+
+need_root
+checked=0
+build_programs
+make_disks
+make_initramfs
+boot
+check_images
+tests=$(sed -n 's/^guest: \([0-9]*\) passed.*/\1/p' "$work/boot.log")
+paths=$(cat "$work"/expected/* | wc -l)
+say "passed: $tests tests in the guest ($release), $paths paths as FUSE shows them, $checked checks of its images afterwards"
