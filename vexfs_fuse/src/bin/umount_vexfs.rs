@@ -67,7 +67,13 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
         return Ok(());
     }
     // The daemon holds the lock until its last commit is on disk.
-    LockedImage::open(&mount.source, Access::Read, WAIT).map(drop).map_err(|error| error.to_string())
+    LockedImage::open(&mount.source, Access::Read, WAIT).map(drop).map_err(|error| {
+        let place = place.display();
+        format!(
+            "{error}; it is unmounted here, but another mount namespace, such as a container's, may still have it \
+             (`grep -l {place} /proc/[0-9]*/mountinfo` shows whose)"
+        )
+    })
 }
 
 // Why the mount could make nothing durable any more, as it tells itself.
