@@ -17,8 +17,11 @@ pub struct Generator {
     pub removing: bool,
     /// Use attributes and vectors.
     pub attributes: bool,
+    first: bool,
 }
 
+/// How many of them the first runs used.
+const FIRST_COLLECTIONS: usize = 6;
 /// Collections that the runs use: name, element, codec if it is made by hand, dimensions.
 const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
     ("minilm", Element::F32, Codec::None, 96),
@@ -34,7 +37,24 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, first: false }
+    }
+
+    /// The same without what came later: codecs and compaction. The bytes that these operations leave are the ground
+    /// of other tests.
+    pub fn first(seed: u64, file_size: u64) -> Self {
+        Self { first: true, ..Self::new(seed, file_size) }
+    }
+
+    // A collection to work with.
+    fn pick_collection(&mut self) -> (&'static str, Element, Codec, u32) {
+        match self.first {
+            false => self.random.pick(&COLLECTIONS),
+            true => {
+                let (name, element, _, dimensions) = self.random.pick(&COLLECTIONS[..FIRST_COLLECTIONS]);
+                (name, element, Codec::None, dimensions)
+            }
+        }
     }
 
     /// What to do next with a filesystem like this.
@@ -190,7 +210,7 @@ impl Generator {
         if model.node(inode).links == 0 {
             return None;
         }
-        let (name, element, _, dimensions) = self.random.pick(&COLLECTIONS);
+        let (name, element, _, dimensions) = self.pick_collection();
         let known = model.collections.get(name);
         let short = known.is_some() && self.random.one_in(3);
         let n = if self.random.one_in(2) { 0 } else { self.random.below(5) as u32 };
@@ -215,9 +235,9 @@ impl Generator {
     }
 
     fn collection(&mut self, model: &Model) -> Option<Op> {
-        let (name, element, codec, dimensions) = self.random.pick(&COLLECTIONS);
+        let (name, element, codec, dimensions) = self.pick_collection();
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
-        if model.collections.contains_key(name) && self.random.one_in(3) {
+        if !self.first && model.collections.contains_key(name) && self.random.one_in(3) {
             return Some(Op::Compact { name: name.into() });
         }
         Some(if model.collections.contains_key(name) && !open && self.random.one_in(2) {

@@ -12,25 +12,39 @@ use crate::model::{Generator, Op, Pair};
 use crate::sim::SimDevice;
 
 /// Names of the recipes.
-pub const BASES: [&str; 6] = ["golden-4k", "golden-16k", "random-4k", "random-8k", "large-4k", "journal-4k"];
+pub const BASES: [&str; 8] = [
+    "golden-4k",
+    "golden-16k",
+    "random-4k",
+    "random-8k",
+    "large-4k",
+    "journal-4k",
+    "codecs-4k",
+    "compacted-4k",
+];
+
+/// Bytes that a file of the random ones has at most.
+const FILE_SIZE: u64 = 20_000;
 
 /// The image of this name.
 pub fn image(name: &str) -> Result<Image, String> {
     match name {
-        "golden-4k" => golden_image(4096),
-        "golden-16k" => golden_image(16384),
-        "random-4k" => random_image(2 << 20, 4096, 11),
-        "random-8k" => random_image(4 << 20, 8192, 12),
+        "golden-4k" => golden_image(4096, false),
+        "golden-16k" => golden_image(16384, false),
+        "random-4k" => random_image(2 << 20, 4096, Generator::first(11, FILE_SIZE)),
+        "random-8k" => random_image(4 << 20, 8192, Generator::first(12, FILE_SIZE)),
         // Two bitmap blocks, two index entries.
-        "large-4k" => random_image(192 << 20, 4096, 13),
+        "large-4k" => random_image(192 << 20, 4096, Generator::first(13, FILE_SIZE)),
         "journal-4k" => journal_image(3 << 20, 14),
+        "codecs-4k" => golden_image(4096, true),
+        "compacted-4k" => random_image(3 << 20, 4096, Generator::new(15, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }
 
 // One of everything that the format can hold.
-fn golden_image(block_size: u32) -> Result<Image, String> {
-    let (bytes, _) = golden::maker::image(block_size, false, true).map_err(|error| error.to_string())?;
+fn golden_image(block_size: u32, codecs: bool) -> Result<Image, String> {
+    let (bytes, _) = golden::maker::image(block_size, false, codecs).map_err(|error| error.to_string())?;
     let mut image = Image::new(bytes.len() as u64);
     image.write(0, &bytes);
     Ok(image)
@@ -38,7 +52,7 @@ fn golden_image(block_size: u32) -> Result<Image, String> {
 
 // The same, and records in the journal of what was done after the last commit.
 fn journal_image(size: u64, seed: u64) -> Result<Image, String> {
-    let device = SimDevice::from_image(random_image(size, 4096, seed)?);
+    let device = SimDevice::from_image(random_image(size, 4096, Generator::first(seed, FILE_SIZE))?);
     let options = Pair::<SimDevice>::OPTIONS;
     let mut volume = Volume::mount(Direct(device.clone()), options).map_err(|error| error.to_string())?;
     journal(&mut volume).map_err(|error| error.to_string())?;
@@ -95,10 +109,9 @@ fn list() -> Vec<u8> {
 }
 
 // What random operations leave, with files that are open, rows that wait, and a truncate that waits.
-fn random_image(size: u64, block_size: u32, seed: u64) -> Result<Image, String> {
+fn random_image(size: u64, block_size: u32, mut generator: Generator) -> Result<Image, String> {
     let say = |error: vexfs_core::Error| error.to_string();
     let mut pair = Pair::format(SimDevice::new(size), block_size).map_err(say)?;
-    let mut generator = Generator::new(seed, 20_000);
     for _ in 0..400 {
         let op = generator.next(&pair.model, &pair.open);
         pair.run_patiently(&op)?;

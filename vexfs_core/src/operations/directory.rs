@@ -306,7 +306,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 remove_entry(tx, directory, &found)?;
                 count_entry(&mut parent, -1, 0, tx.now);
                 inode::store(tx, directory, &parent)?;
-                if let Some(successor) = successor {
+                if let Some(successor) = successor.filter(|_| limit > 0) {
                     super::inherit::inherit(tx, found.inode, successor)?;
                 }
                 drop_link(tx, found.inode, is_open, limit)
@@ -314,7 +314,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         };
         match remove(Budget::freeing(12 + vectors * vector::RECORDS + orphan::STEP), orphan::STEP) {
             // A full volume: as little as will do, and the rest in steps.
-            Err(Error::NoSpace { .. }) if vectors == 0 => remove(Budget::least(), 0),
+            Err(Error::NoSpace { .. }) if vectors == 0 || !is_open(found.inode) => {
+                remove(Budget::least().with_vectors(vectors), 0)
+            }
             other => other,
         }
     }
