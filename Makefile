@@ -20,6 +20,7 @@ BIN := target/bin
 
 VENV := $(or $(VEXFS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/venv)
 PYTHON := $(VENV)/bin/python
+CODECS_VENV := $(or $(VEXFS_CODECS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/codecs-venv)
 PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
 
 # The slow mount tests have targets of their own; `make test` runs them too.
@@ -29,12 +30,13 @@ SLOW := scale or linux
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-build setup-demo setup-test setup-soak
+.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs
 SETUP_build := build
 SETUP_demo := $(SETUP_build) demo
 SETUP_test := $(SETUP_demo) test
 SETUP_soak := $(SETUP_test) soak
-setup-build setup-demo setup-test setup-soak: setup-%:
+SETUP_codecs := $(SETUP_build) codecs
+setup-build setup-demo setup-test setup-soak setup-codecs: setup-%:
 	@scripts/setup.sh $(SETUP_$*)
 
 .PHONY: build
@@ -142,8 +144,12 @@ bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: bench bench-fsync
-bench: bench-alloc bench-fsync ## all benchmarks
+.PHONY: bench bench-fsync bench-codecs
+bench: bench-alloc bench-fsync bench-codecs ## all benchmarks
+
+bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
+	cargo build --release --package vexfs_search --bin bench-codecs
+	$(CODECS_VENV)/bin/python -B scripts/bench_codecs.py
 
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py

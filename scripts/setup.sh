@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs]
 #
 # build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
 # source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
+# codecs: a second venv, with faiss.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VEXFS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/venv}
-requirements=scripts/requirements.txt
+codecs_venv=${VEXFS_CODECS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/codecs-venv}
 
 say() { echo "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -23,7 +24,8 @@ packages_of() {
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
                 git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
-    *) die "unknown group '$1': build, demo, test or soak" ;;
+    codecs) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
+    *) die "unknown group '$1': build, demo, test, soak or codecs" ;;
     esac
 }
 
@@ -55,7 +57,7 @@ check_cargo() {
 }
 
 make_venv() {
-    local stamp wanted
+    local venv=$1 requirements=$2 stamp wanted
     stamp=$venv/requirements.sha256
     wanted=$(sha256sum <"$requirements")
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
@@ -82,10 +84,11 @@ install_packages "$@"
 for group in "$@"; do
     case $group in
     build) check_cargo ;;
-    demo) make_venv ;;
+    demo) make_venv "$venv" scripts/requirements.txt ;;
     test)
-        make_venv
+        make_venv "$venv" scripts/requirements.txt
         install_suites
         ;;
+    codecs) make_venv "$codecs_venv" scripts/codecs-requirements.txt ;;
     esac
 done
