@@ -24,6 +24,7 @@ finish() {
   done
   rm -rf "$work" "$tree/vexfs/run"
 }
+alone
 trap finish EXIT
 
 # on_fuse IMAGE OPTIONS COMMAND...: runs the command with the image mounted through FUSE at $point.
