@@ -99,6 +99,15 @@ remounted() {
   mount -i -o remount,rw /mnt && echo x >/mnt/taken
 }
 check "remount" on rw small remounted
+# While it is frozen a writer waits, and then goes on.
+frozen() {
+  fsfreeze --freeze /mnt || return 1
+  (echo thawed >/mnt/frozen) &
+  sleep 1
+  if [ -e /mnt/frozen ]; then early=1; else early=0; fi
+  fsfreeze --unfreeze /mnt && wait $! && [ $early = 0 ] && [ "$(cat /mnt/frozen)" = thawed ]
+}
+check "freeze and thaw" on rw small frozen
 busy() { exec 9</mnt/taken; ! umount /mnt; status=$?; exec 9<&-; return $status; }
 check "an open file keeps the mount" on rw small busy
 check "tell the small one" on ro small tell small
