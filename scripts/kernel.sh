@@ -5,6 +5,10 @@
 # it. All is kept under ${VEXFS_KERNEL_CACHE:-~/.cache/vexfs-kernel}, and nothing in the work tree is written.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)/kernel
+# shellcheck source=scripts/kernel/common.sh
+source "$here/common.sh"
+need_root
+alone
 tree=$("$here/tree.sh" | tail -n 1)
 "$here/module.sh" "$tree"
 "$here/guest.sh" "$tree"

@@ -30,6 +30,15 @@ logged() {
   fi
 }
 
+# Waits for other runs that build or boot in the cache's trees; the lock is kept until this run ends.
+alone() {
+  [ -z "${VEXFS_KERNEL_ALONE:-}" ] || return 0
+  mkdir -p "$cache"
+  exec 8>"$cache/run.lock"
+  flock --nonblock 8 || { say "waiting for another run in $cache" >&2 && flock 8; }
+  export VEXFS_KERNEL_ALONE=1
+}
+
 need_root() {
   [ "$(id -u)" = 0 ] || fail "the kernel is built in a chroot: run this as root"
   [ "$(uname -m)" = x86_64 ] || fail "the module is built on x86_64 only"

@@ -12,7 +12,8 @@ source "$(dirname "$0")/common.sh"
 tree=${1:?the chroot that tree.sh prints}
 release=$(basename "$tree")
 bin=$root/target/bin
-seconds_max=${KERNEL_SECONDS_MAX:-1200}
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/tools/bin
+seconds_max=${KERNEL_SECONDS_MAX:-2400}
 work=$(mktemp -d "${TMPDIR:-/tmp}/vexfs-kernel.XXXXXX")
 mounted=()
 
@@ -23,6 +24,7 @@ finish() {
   done
   rm -rf "$work" "$tree/vexfs/run"
 }
+alone
 trap finish EXIT
 
 # on_fuse IMAGE OPTIONS COMMAND...: runs the command with the image mounted through FUSE at $point.
@@ -62,6 +64,7 @@ make_disks() {
   on_fuse "$disks/made-by-fuse" noatime "$guest" populate
   "$bin/mkfs.vexfs" -q "$disks/made-by-kernel" 512M
   "$bin/mkfs.vexfs" -q "$disks/small" 24M
+  "$bin/mkfs.vexfs" -q "$disks/suites" 512M
   truncate -s 16M "$disks/not-ours"
   truncate -s 64M "$disks/results"
   for image in golden-v1-4k golden-v1-journal-4k made-by-fuse; do
@@ -79,10 +82,28 @@ make_initramfs() {
   xz -dc "$tree/usr/lib/modules/$release/kernel/drivers/block/virtio_blk.ko.xz" >"$at/modules/virtio_blk.ko"
   cp "$tree/vexfs/module/vexfs.ko" "$at/modules/"
   strip -g "$at/modules/vexfs.ko"
-  for name in "$@"; do cp "$name" "$at/bin/"; done
+  add_suites "$at"
   chmod 755 "$at/init"
   (cd "$at" && find . | in_chroot_cpio) >"$disks.initramfs"
   mv "$disks.initramfs" "$disks/.initramfs"
+}
+
+# The conformance suites, with the libraries that they name, and the users that they become.
+add_suites() {
+  local at=$1 name library
+  mkdir -p "$at/other" "$at/etc" "$at/tmp"
+  for name in pjdfstest fsx; do
+    [ -x "$tools/$name" ] || fail "$tools/$name is missing: run 'scripts/setup.sh test'"
+    cp "$tools/$name" "$at/bin/"
+    for library in $(ldd "$tools/$name" | grep -o '/[^ ]*'); do
+      mkdir -p "$at$(dirname "$library")"
+      cp -L "$library" "$at$library"
+    done
+  done
+  cp "$root/scripts/posix/pjdfstest.toml" "$root/scripts/posix/fsx.toml" "$at/"
+  sed 's/^allow_remount = .*/allow_remount = true/' "$root/scripts/posix/pjdfstest.toml" >"$at/pjdfstest-remount.toml"
+  printf '%s\n' root:x:0:0::/:/bin/sh daemon:x:1:1::/:/bin/sh nobody:x:65534:65534::/:/bin/sh >"$at/etc/passwd"
+  printf '%s\n' root:x:0: daemon:x:1: nogroup:x:65534: >"$at/etc/group"
 }
 
 in_chroot_cpio() {
@@ -101,7 +122,7 @@ in_chroot_cpio() {
 
 boot() {
   local name drives=() status=0
-  for name in $(ls "$disks"); do
+  for name in $(cd "$disks" && ls); do
     drives+=(-drive "file=/vexfs/run/$name,if=virtio,format=raw,cache=unsafe")
   done
   say "booting $release in QEMU"
@@ -111,7 +132,7 @@ boot() {
     -append "console=ttyS0 quiet loglevel=5 oops=panic panic=-1 panic_on_warn=0 hung_task_panic=1" "${drives[@]}" \
     </dev/null >"$cache/boot.log" 2>&1 || status=$?
   tr -d '\r' <"$cache/boot.log" >"$work/boot.log"
-  grep -E '^(ok|FAILED|exercise|guest:|#)' "$work/boot.log" || true
+  grep -E '^(ok|FAILED|exercise|suite|guest:|#)' "$work/boot.log" || true
   [ $status != 124 ] || fail "the guest did not end within $seconds_max s ($cache/boot.log)"
   # "Tainted" alone is what every module from outside says.
   if grep -nE 'BUG:|WARNING:|Oops|Kernel panic|Call Trace|possible circular locking|possible recursive locking|INFO: task .* blocked|rcu: INFO|refcount_t:|VFS: Busy inodes|general protection' "$work/boot.log"; then
@@ -124,12 +145,12 @@ check_images() {
   local image
   mkdir -p "$work/results"
   tar -C "$work/results" -xf "$disks/results"
-  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small; do
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites; do
     "$bin/fsck.vexfs" -n -f "$disks/$image" >"$work/fsck.log" 2>&1 || { cat "$work/fsck.log" >&2; fail "fsck.vexfs finds damage in $image"; }
     say "ok: fsck.vexfs -n $image"
     checked=$((checked + 1))
   done
-  for image in made-by-kernel made-by-fuse small; do
+  for image in made-by-kernel made-by-fuse small suites; do
     on_fuse "$disks/$image" ro "$guest" manifest >"$work/seen"
     diff "$work/results/$image" "$work/seen" >"$work/differences" ||
       { head -n 20 "$work/differences" >&2; fail "FUSE shows $image otherwise than the kernel did"; }

@@ -48,6 +48,7 @@ copy() {
 }
 
 need_root
+alone
 command -v rsync >/dev/null || logged "$cache/apt.log" "cannot install rsync" apt-get install -y -qq --no-install-recommends rsync
 mkdir -p "$place"
 vendor
