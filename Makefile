@@ -22,6 +22,11 @@ VENV := $(or $(VEXFS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/venv)
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
 
+BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs
+BENCH_PYTHON := $(BENCH_CACHE)/bench-venv/bin/python
+BENCH_DATA := $(BENCH_CACHE)/bench-data
+METHODS ?= exact
+
 # The slow mount tests have targets of their own; `make test` runs them too.
 SLOW := scale or linux
 
@@ -142,8 +147,15 @@ bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
+.PHONY: bench-search
+bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS=exact]
+	scripts/bench-data
+	cargo build --release --package vexfs_search --example bench_search --example bench_scan
+	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
+		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS)
+
 .PHONY: bench bench-fsync
-bench: bench-alloc bench-fsync ## all benchmarks
+bench: bench-alloc bench-fsync bench-search ## all benchmarks
 
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py

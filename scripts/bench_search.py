@@ -26,6 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 K = 10
+QUERIES = 300
 ROUNDS = 3
 SECONDS = 1.0
 
@@ -143,7 +144,7 @@ PEERS = [Numpy, FaissFlat, FaissHnsw, Hnswlib, Usearch]
 
 def serve(engine, directory, work, pipe):
     """One peer: builds, then measures a setting whenever it is asked to."""
-    vectors, queries = (np.load(directory / f"{name}.npy") for name in ("vectors", "queries"))
+    vectors, queries = np.load(directory / "vectors.npy"), np.load(directory / "queries.npy")[:QUERIES]
     before = anonymous_bytes()
     start = time.perf_counter()
     built = engine(vectors, work)
@@ -215,7 +216,7 @@ def collection(directory, vectors):
 
 def measure(directory, program, methods, rounds):
     """All points: {(engine, setting): {...}}, numpy's speed, and each engine's facts."""
-    vectors, queries = (np.load(directory / f"{name}.npy") for name in ("vectors", "queries"))
+    vectors, queries = np.load(directory / "vectors.npy"), np.load(directory / "queries.npy")[:QUERIES]
     truth = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :K]
     work = Path(tempfile.mkdtemp(prefix="vexfs-bench-"))
     points, facts, engines = {}, {}, []
