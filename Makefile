@@ -25,7 +25,7 @@ PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
 BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs
 BENCH_PYTHON := $(BENCH_CACHE)/bench-venv/bin/python
 BENCH_DATA := $(BENCH_CACHE)/bench-data
-METHODS ?= exact
+METHODS ?= exact clustered
 
 # The slow mount tests have targets of their own; `make test` runs them too.
 SLOW := scale or linux
@@ -148,7 +148,7 @@ kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its 
 	scripts/kernel-core.sh
 
 .PHONY: bench-search
-bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS=exact]
+bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS="exact clustered"]
 	scripts/bench-data
 	cargo build --release --package vexfs_search --example bench_search --example bench_scan
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
