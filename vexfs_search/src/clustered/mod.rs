@@ -88,7 +88,9 @@ impl ClusteredIndex {
             return Err(Error::Query(format!("vector {row} has {len} dimensions, not {dimensions}")));
         }
         let rows = vectors.len();
-        let storage = VectorStorage::InMemory(vectors.into_iter().flatten().collect());
+        let mut values = Vec::with_capacity(rows * dimensions);
+        vectors.iter().for_each(|vector| values.extend(vector));
+        let storage = VectorStorage::InMemory(values);
         Self::over(storage, rows, dimensions, branching_factor, max_leaf_size, metric, max_iterations)
     }
 
