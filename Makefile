@@ -23,6 +23,11 @@ PYTHON := $(VENV)/bin/python
 CODECS_VENV := $(or $(VEXFS_CODECS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/codecs-venv)
 PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
 
+BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs
+BENCH_PYTHON := $(BENCH_CACHE)/bench-venv/bin/python
+BENCH_DATA := $(BENCH_CACHE)/bench-data
+METHODS ?= exact clustered
+
 # The slow mount tests have targets of their own; `make test` runs them too.
 SLOW := scale or linux
 
@@ -144,12 +149,18 @@ bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: bench bench-fsync bench-codecs
-bench: bench-alloc bench-fsync bench-codecs ## all benchmarks
+.PHONY: bench bench-fsync bench-codecs bench-search
+bench: bench-alloc bench-fsync bench-codecs bench-search ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
 	cargo build --release --package vexfs_search --bin bench-codecs
 	$(CODECS_VENV)/bin/python -B scripts/bench_codecs.py
+
+bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS="exact clustered"]
+	scripts/bench-data
+	cargo build --release --package vexfs_search --example bench_search --example bench_scan
+	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
+		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS)
 
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py

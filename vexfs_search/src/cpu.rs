@@ -41,6 +41,11 @@ pub(crate) trait Cpu: Copy + Send + Sync {
     /// How many bits differ.
     fn bits_different(self, row: &[u8], query: &[u8]) -> u64;
 
+    /// Adds up table entries for 64 codes: byte `j` of the codes is at `64 * j ..`, one a code, and its halves choose
+    /// among the 16 entries at `tables[32 * j ..]` (the lower half) and those behind. Entries are at most 127, and
+    /// the sums must fit 16 bits. The lengths are `64 * n` and `32 * n`.
+    fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64];
+
     /// Asks for the cache line `offset` bytes behind the start of `bytes`, which may lie past its end.
     fn prefetch(self, bytes: &[u8], offset: usize);
 }
@@ -140,6 +145,11 @@ impl Cpu for Portable {
     #[inline(always)]
     fn bits_different(self, row: &[u8], query: &[u8]) -> u64 {
         portable::ones(row, query, |a, b| a ^ b)
+    }
+
+    #[inline(always)]
+    fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64] {
+        portable::lookup(codes, tables)
     }
 
     #[inline(always)]
@@ -264,6 +274,12 @@ mod x86 {
                 fn bits_different(self, row: &[u8], query: &[u8]) -> u64 {
                     // SAFETY: as in `product`.
                     unsafe { $bits::bits_different(row, query) }
+                }
+
+                #[inline(always)]
+                fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64] {
+                    // SAFETY: as in `product`.
+                    unsafe { $floats::lookup(codes, tables) }
                 }
 
                 #[inline(always)]

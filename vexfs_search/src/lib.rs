@@ -12,6 +12,8 @@
 //! decoded      a collection's vectors, whatever codec stores them
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
+//! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
+//! store        whole vectors of an index, in memory or mapped
 //! metric       element types and metrics
 //! npy half     numpy's file format; 16-bit floats
 //! ```
@@ -20,6 +22,7 @@
 
 pub mod analysis;
 mod batch;
+mod clustered;
 pub mod codec;
 pub mod collection;
 mod cpu;
@@ -32,8 +35,10 @@ mod nearest;
 pub mod npy;
 mod query;
 mod scan;
+mod store;
 
 pub use batch::Pair;
+pub use clustered::ClusteredIndex;
 pub use collection::{Collection, Schema};
 pub use cpu::name as instructions;
 pub use decoded::Decoded;
@@ -42,3 +47,4 @@ pub use metric::{Element, Metric};
 pub use nearest::{Hit, RowSet};
 pub use query::Query;
 pub use scan::Options;
+pub use store::{MmapVectorStore, VectorStorage};

@@ -242,3 +242,35 @@ fn ones(
     }
     total64(sums) as u64 + portable::ones(&row[whole..len], &query[whole..len], of_words)
 }
+
+/// Adds up table entries for 64 codes, 32 at a time.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
+    let (low, byte) = (_mm256_set1_epi8(15), _mm256_set1_epi16(255));
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for (codes, table) in codes.chunks_exact(64).zip(tables.chunks_exact(32)) {
+        // SAFETY: the chunk has 32 bytes.
+        let (lower, upper) = unsafe {
+            (
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())),
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().add(16).cast())),
+            )
+        };
+        for half in 0..2 {
+            // SAFETY: the chunk has 64 bytes.
+            let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().add(32 * half).cast()) };
+            let lower = _mm256_shuffle_epi8(lower, _mm256_and_si256(codes, low));
+            let upper = _mm256_shuffle_epi8(upper, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low));
+            let both = _mm256_add_epi8(lower, upper);
+            sums[2 * half] = _mm256_add_epi16(sums[2 * half], _mm256_and_si256(both, byte));
+            sums[2 * half + 1] = _mm256_add_epi16(sums[2 * half + 1], _mm256_srli_epi16::<8>(both));
+        }
+    }
+    let mut parts = [[0_u16; 16]; 4];
+    for (part, sums) in parts.iter_mut().zip(sums) {
+        // SAFETY: the array has 32 bytes.
+        unsafe { _mm256_storeu_si256(part.as_mut_ptr().cast(), sums) };
+    }
+    std::array::from_fn(|index| parts[index / 32 * 2 + index % 2][index % 32 / 2])
+}

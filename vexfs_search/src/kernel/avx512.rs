@@ -273,3 +273,37 @@ fn ones_of(bits: __m512i) -> __m512i {
     let upper = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16::<4>(bits), low));
     _mm512_sad_epu8(_mm512_add_epi8(lower, upper), _mm512_setzero_si512())
 }
+
+/// Adds up table entries for 64 codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
+    let (low, byte) = (_mm512_set1_epi8(15), _mm512_set1_epi16(255));
+    let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for (codes, table) in codes.chunks_exact(64).zip(tables.chunks_exact(32)) {
+        // SAFETY: the chunks have 64 and 32 bytes.
+        let (codes, lower, upper) = unsafe {
+            (
+                _mm512_loadu_si512(codes.as_ptr().cast()),
+                _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())),
+                _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().add(16).cast())),
+            )
+        };
+        let lower = _mm512_shuffle_epi8(lower, _mm512_and_si512(codes, low));
+        let upper = _mm512_shuffle_epi8(upper, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low));
+        let both = _mm512_add_epi8(lower, upper);
+        even = _mm512_add_epi16(even, _mm512_and_si512(both, byte));
+        odd = _mm512_add_epi16(odd, _mm512_srli_epi16::<8>(both));
+    }
+    // Even and odd in turn, and the quarters that this leaves behind each other in their order.
+    let (lower, upper) = (_mm512_unpacklo_epi16(even, odd), _mm512_unpackhi_epi16(even, odd));
+    let first = _mm512_permutex2var_epi64(lower, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), upper);
+    let second = _mm512_permutex2var_epi64(lower, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), upper);
+    let mut sums = [0_u16; 64];
+    // SAFETY: the array has 128 bytes.
+    unsafe {
+        _mm512_storeu_si512(sums.as_mut_ptr().cast(), first);
+        _mm512_storeu_si512(sums.as_mut_ptr().add(32).cast(), second);
+    }
+    sums
+}

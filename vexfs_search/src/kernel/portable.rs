@@ -103,3 +103,16 @@ pub(crate) fn ones(row: &[u8], query: &[u8], of: impl Fn(u64, u64) -> u64) -> u6
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
+
+/// Adds up table entries for 64 codes.
+#[inline(always)]
+pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
+    let mut sums = [0_u16; 64];
+    for (codes, table) in codes.chunks_exact(64).zip(tables.chunks_exact(32)) {
+        for (sum, code) in sums.iter_mut().zip(codes) {
+            let (lower, upper) = (usize::from(code & 15), usize::from(code >> 4));
+            *sum = sum.wrapping_add(u16::from(table[lower]) + u16::from(table[16 + upper]));
+        }
+    }
+    sums
+}

@@ -186,3 +186,33 @@ impl Job for Extremes {
         assert_eq!(got, of(self.row_short.into(), self.query_short.into()), "{}", cpu.name());
     }
 }
+
+#[derive(Clone, Copy)]
+struct Lookup<'a>(&'a [u8], &'a [u8]);
+
+impl Job for Lookup<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<C: Cpu>(self, cpu: C) {
+        for bytes in [0, 1, 2, 7, 48] {
+            let got = cpu.lookup(&self.0[..64 * bytes], &self.1[..32 * bytes]);
+            for (code, got) in got.into_iter().enumerate() {
+                let entry = |byte: usize| {
+                    let halves = self.0[64 * byte + code];
+                    let (lower, upper) = (usize::from(halves & 15), usize::from(halves >> 4));
+                    u16::from(self.1[32 * byte + lower]) + u16::from(self.1[32 * byte + 16 + upper])
+                };
+                assert_eq!(got, (0..bytes).map(entry).sum::<u16>(), "{} {bytes} {code}", cpu.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_are_looked_up() {
+    let mut random = Random(77);
+    let codes: Vec<u8> = (0..64 * 48).map(|_| random.next() as u8).collect();
+    let tables: Vec<u8> = (0..32 * 48).map(|_| random.next() as u8 & 127).collect();
+    on_all(Lookup(&codes, &tables));
+}

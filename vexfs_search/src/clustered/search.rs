@@ -1,0 +1,192 @@
+//! A query against the index: leaves by their centres, candidates by their codes, answers by their whole vectors.
+
+use crate::clustered::codes::Tables;
+use crate::clustered::{ClusteredIndex, Leaf};
+use crate::cpu::{self, Cpu, Job};
+use crate::error::{Error, Result};
+use crate::metric::{Metric, cosine};
+use crate::nearest::{Best, Hit};
+
+/// Whole vectors that are asked for ahead of the one at work.
+const AHEAD: usize = 4;
+
+impl ClusteredIndex {
+    /// The `k` nearest rows among the best `k * rerank_factor` candidates of the `probes` leaves nearest to the query;
+    /// best first. Scores are exact, as of [`Collection::search`](crate::Collection::search). If the leaves hold fewer
+    /// than `k` rows, more are probed: there are always `min(k, rows)` answers.
+    ///
+    /// # Errors
+    /// Another number of dimensions, a value that is not finite, or 0 for one of the numbers.
+    pub fn search(&self, query: &[f32], k: usize, probes: usize, rerank_factor: usize) -> Result<Vec<Hit>> {
+        if k == 0 || probes == 0 || rerank_factor == 0 {
+            return Err(Error::Query("k, probes and the rerank factor are 1 or more".into()));
+        }
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check(query)?;
+        let turned = self.turned(query).map_err(|_| Error::Query("the query is not finite".into()))?;
+        let tables = Tables::new(&turned);
+        let candidates = k.saturating_mul(rerank_factor);
+        Ok(cpu::best(Probe { index: self, query, turned: &turned, tables: &tables, k, probes, candidates }))
+    }
+}
+
+struct Probe<'a> {
+    index: &'a ClusteredIndex,
+    query: &'a [f32],
+    /// The query in the index's space.
+    turned: &'a [f32],
+    tables: &'a Tables,
+    k: usize,
+    probes: usize,
+    candidates: usize,
+}
+
+/// A leaf with the query's product with its centre.
+#[derive(Clone, Copy)]
+struct Near {
+    rank: f32,
+    product: f32,
+    leaf: usize,
+}
+
+impl Job for Probe<'_> {
+    type Output = Vec<Hit>;
+
+    #[inline(always)]
+    fn run<C: Cpu>(self, cpu: C) -> Vec<Hit> {
+        let mut leaves = self.rank(cpu);
+        let probes = self.probes.min(leaves.len());
+        let nearest_first = |a: &Near, b: &Near| b.rank.total_cmp(&a.rank);
+        if probes < leaves.len() {
+            leaves.select_nth_unstable_by(probes - 1, nearest_first);
+        }
+        // The nearest first: what cannot be a candidate any more is then known early.
+        leaves[..probes].sort_unstable_by(nearest_first);
+        let mut candidates = Candidates::new(self.candidates);
+        let (mut seen, wanted) = (0, self.k.min(self.index.len()));
+        for number in 0..leaves.len() {
+            if number >= probes {
+                if seen >= wanted {
+                    break;
+                }
+                // The first held too little: the nearest of the others.
+                leaves[number..].select_nth_unstable_by(0, nearest_first);
+            }
+            let near = leaves[number];
+            let leaf = &self.index.leaves[near.leaf];
+            seen += match self.index.removed.is_empty() {
+                true => leaf.rows.len(),
+                false => leaf.rows.iter().filter(|row| !self.index.removed.contains(**row as usize)).count(),
+            };
+            self.scan(cpu, leaf, near.product, &mut candidates);
+        }
+        self.rerank(cpu, &candidates.into_best())
+    }
+}
+
+/// The best so many by their estimated scores; which of equal ones is open.
+struct Candidates {
+    hits: Vec<Hit>,
+    count: usize,
+    least: f32,
+}
+
+impl Candidates {
+    fn new(count: usize) -> Self {
+        Self { hits: Vec::new(), count, least: f32::NEG_INFINITY }
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, hit: Hit) {
+        if hit.score >= self.least {
+            self.hits.push(hit);
+            if self.hits.len() >= self.count.saturating_mul(2).max(64) {
+                self.prune();
+            }
+        }
+    }
+
+    // Twice as many as are kept: so a prune costs a constant a candidate.
+    #[inline(never)]
+    fn prune(&mut self) {
+        if self.hits.len() > self.count {
+            let (_, worst, _) = self.hits.select_nth_unstable(self.count - 1);
+            self.least = worst.score;
+            self.hits.truncate(self.count);
+        }
+    }
+
+    fn into_best(mut self) -> Vec<Hit> {
+        self.prune();
+        self.hits
+    }
+}
+
+impl Probe<'_> {
+    // How near each leaf is.
+    #[inline(always)]
+    fn rank<C: Cpu>(&self, cpu: C) -> Vec<Near> {
+        let centres = self.index.centres.chunks_exact(self.index.dimensions.max(1)).zip(&self.index.squares);
+        let near = |(leaf, (centre, square)): (usize, (&[f32], &f32))| {
+            let product = cpu.product(centre, self.turned);
+            let rank =
+                if self.index.metric == Metric::InnerProduct { product } else { 2.0 * product - square };
+            Near { rank, product, leaf }
+        };
+        centres.enumerate().map(near).collect()
+    }
+
+    // Offers the leaf's rows with their estimated scores.
+    #[inline(always)]
+    fn scan<C: Cpu>(&self, cpu: C, leaf: &Leaf, product: f32, candidates: &mut Candidates) {
+        let (unit, base) = (self.tables.unit, self.tables.base);
+        for (number, (block, factors)) in leaf.codes.blocks().enumerate() {
+            let sums = cpu.lookup(block, &self.tables.entries);
+            let first = number * crate::clustered::codes::BLOCK;
+            let mut scores = [0.0_f32; crate::clustered::codes::BLOCK];
+            for ((score, sum), factor) in scores.iter_mut().zip(sums).zip(factors) {
+                *score = product + factor * (f32::from(sum) * unit + base);
+            }
+            if self.index.metric == Metric::L2 {
+                for (score, square) in scores.iter_mut().zip(&leaf.squares[first..]) {
+                    *score = 2.0 * *score - square;
+                }
+            }
+            for (score, row) in scores.iter().zip(&leaf.rows[first..]).take(factors.len()) {
+                if *score >= candidates.least && !self.index.removed.contains(*row as usize) {
+                    candidates.offer(Hit { row: u64::from(*row), score: *score });
+                }
+            }
+        }
+    }
+
+    // The candidates' own scores.
+    #[inline(always)]
+    fn rerank<C: Cpu>(&self, cpu: C, candidates: &[Hit]) -> Vec<Hit> {
+        let index = self.index;
+        let vector = |hit: &Hit| index.storage.get(hit.row as usize, index.dimensions);
+        let square = cpu.product(self.query, self.query);
+        let mut best = Best::new(self.k, f32::NEG_INFINITY);
+        for (number, hit) in candidates.iter().enumerate() {
+            if let Some(next) = candidates.get(number + AHEAD).and_then(vector) {
+                let bytes = zerocopy::IntoBytes::as_bytes(next);
+                for line in (0..bytes.len()).step_by(64) {
+                    cpu.prefetch(bytes, line);
+                }
+            }
+            let Some(row) = vector(hit) else { continue };
+            let score = match index.metric {
+                Metric::InnerProduct => cpu.product(row, self.query),
+                Metric::Cosine => {
+                    let [product, own] = cpu.product_square(row, self.query);
+                    cosine(product, own, square)
+                }
+                Metric::L2 | Metric::Hamming => 0.0 - cpu.difference(row, self.query),
+            };
+            best.offer(Hit { row: hit.row, score });
+        }
+        best.into_sorted()
+    }
+}
