@@ -112,6 +112,19 @@ busy() { exec 9</mnt/taken; ! umount /mnt; status=$?; exec 9<&-; return $status;
 check "an open file keeps the mount" on rw small busy
 check "tell the small one" on ro small tell small
 
+# Four at a time, with vectors for the same collections, and commits meanwhile.
+parallel() {
+  processes=
+  for number in 1 2 3 4; do
+    mkdir "/mnt/$number"
+    vexfs-guest populate "/mnt/$number" &
+    processes="$processes $!"
+  done
+  for process in $processes; do wait "$process" || return 1; done
+}
+check "populate four trees at a time" on rw,commit=1 parallel parallel
+check "tell them" on ro parallel tell parallel
+
 # pjdfstest_run CONFIGURATION PATTERN SKIPS: the suite; what it skips must match SKIPS.
 pjdfstest_run() {
   mount -t tmpfs tmpfs /other

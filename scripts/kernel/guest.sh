@@ -65,6 +65,7 @@ make_disks() {
   "$bin/mkfs.vexfs" -q "$disks/made-by-kernel" 512M
   "$bin/mkfs.vexfs" -q "$disks/small" 24M
   "$bin/mkfs.vexfs" -q "$disks/suites" 512M
+  "$bin/mkfs.vexfs" -q "$disks/parallel" 512M
   truncate -s 16M "$disks/not-ours"
   truncate -s 64M "$disks/results"
   for image in golden-v1-4k golden-v1-journal-4k made-by-fuse; do
@@ -145,12 +146,12 @@ check_images() {
   local image
   mkdir -p "$work/results"
   tar -C "$work/results" -xf "$disks/results"
-  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites; do
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites parallel; do
     "$bin/fsck.vexfs" -n -f "$disks/$image" >"$work/fsck.log" 2>&1 || { cat "$work/fsck.log" >&2; fail "fsck.vexfs finds damage in $image"; }
     say "ok: fsck.vexfs -n $image"
     checked=$((checked + 1))
   done
-  for image in made-by-kernel made-by-fuse small suites; do
+  for image in made-by-kernel made-by-fuse small suites parallel; do
     on_fuse "$disks/$image" ro "$guest" manifest >"$work/seen"
     diff "$work/results/$image" "$work/seen" >"$work/differences" ||
       { head -n 20 "$work/differences" >&2; fail "FUSE shows $image otherwise than the kernel did"; }
