@@ -36,10 +36,14 @@ pub(crate) fn render(
     for figures in figures {
         let (x, y) = (axes.x(figures.stride_bytes), axes.y(figures.recall));
         let chosen = recommended == Some(figures.codec);
-        let (weight, mark) = if chosen { ("bold", " (recommended)") } else { ("normal", "") };
-        let label = format!("{}{mark}", figures.codec.name());
+        let weight = if chosen { "bold" } else { "normal" };
         let (anchor, x) = if x > right - 120.0 { ("end", x - 8.0) } else { ("start", x + 8.0) };
-        text(&mut svg, (x, y + 16.0), &format!("text-anchor=\"{anchor}\" font-weight=\"{weight}\""), &label);
+        let style = format!("text-anchor=\"{anchor}\" font-weight=\"{weight}\"");
+        text(&mut svg, (x, y + 16.0), &style, figures.codec.name());
+        if chosen {
+            // Below: beside it the next codec's name may stand.
+            text(&mut svg, (x, y + 32.0), &style, "recommended");
+        }
     }
     legend(&mut svg);
     svg.push_str("</svg>\n");
@@ -184,6 +188,6 @@ mod tests {
         assert!(svg.contains("<title>a &lt; b &amp; &quot;c&quot;</title>") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
         let svg = render("x", &[figures(Codec::Sq8, 64, 0.99)], 10, 0.95, Some(Codec::Sq8));
-        assert!(svg.contains("sq8 (recommended)") && svg.contains("recall@10"));
+        assert!(svg.contains(">sq8<") && svg.contains(">recommended<") && svg.contains("recall@10"));
     }
 }
