@@ -1,5 +1,6 @@
 """Freshness: which vectors are of the content that is there, and what editors do to them."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from volume import BIN, fails_with, run
+from volume import BIN, fails_with, run, wait_for
 
 VECTOR = np.arange(1, 97, dtype="<f4").tobytes()
 
@@ -153,6 +154,48 @@ def test_git_checkout(volume4):
     assert (work / "file").read_bytes() == b"one\n"
     assert not [name for name in os.listxattr(work / "file") if name.startswith("user.vector")]
     assert not volume4.collection("minilm").valid.any()
+
+
+def test_attributes_before_data_as_tar_sets_them(volume4, file):
+    archive = volume4.path.parent / "archive.tar"
+    run("tar", "--xattrs", "-C", volume4.path, "-cf", archive, "docs")
+    restored = volume4.path / "restored"
+    restored.mkdir()
+    run("tar", "--xattrs", "-C", restored, "-xf", archive)
+    wait_for(lambda: is_fresh(restored / "docs/file.txt"), "the last close")
+    assert os.getxattr(restored / "docs/file.txt", "user.vector.minilm.7") == VECTOR
+    volume4.again()
+    assert is_fresh(restored / "docs/file.txt")
+    write_one_byte(restored / "docs/file.txt")
+    assert not is_fresh(restored / "docs/file.txt")
+
+
+def test_a_vector_of_an_empty_file_is_of_what_comes(volume4):
+    path = volume4.path / "file"
+    path.touch()
+    os.setxattr(path, "user.vector.minilm", VECTOR)
+    assert is_fresh(path)
+    path.read_bytes()
+    path.write_bytes(b"content")
+    wait_for(lambda: is_fresh(path), "the last close: the vector counts as made of what comes first")
+    path.write_bytes(b"other content")
+    assert not is_fresh(path)
+
+
+def test_a_crash_before_the_close_leaves_it_stale(volume4):
+    path = volume4.path / "file"
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    os.setxattr(path, "user.vector.minilm", VECTOR)
+    os.write(descriptor, b"content")
+    os.fsync(descriptor)
+    volume4.kill()
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    volume4.mount()
+    assert path.read_bytes() == b"content" and not is_fresh(path)
+    with open(path, "ab") as opened:
+        opened.write(b"more")
+    assert not is_fresh(path)
 
 
 def test_own_vectors_come_first(volume4, file):

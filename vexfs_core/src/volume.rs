@@ -145,6 +145,8 @@ pub struct Volume<H> {
     pub(crate) waiting_loaded: bool,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
+    /// New and empty files with vectors of the content that comes.
+    pub(crate) awaiting: Vec<Ino>,
     /// Files with vectors that were renamed lately, and who took their names.
     pub(crate) renamed: Vec<Renamed>,
     /// Collections that are being compacted; the last one now.
@@ -227,6 +229,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             blanks: Vec::new(),
             compacting: Vec::new(),
             renamed: Vec::new(),
+            awaiting: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

@@ -22,7 +22,11 @@ pub fn set(
     mode: SetMode,
 ) -> (Result<()>, Untold) {
     change(service, request, inode, name, |volume, caller| {
-        volume.set_attribute(inode, name.as_bytes(), value, mode, caller, now())
+        volume.set_attribute(inode, name.as_bytes(), value, mode, caller, now())?;
+        if name.as_bytes().starts_with(b"user.vector.") {
+            volume.await_content(inode)?;
+        }
+        Ok(())
     })
 }
 

@@ -132,6 +132,13 @@ impl OpenFiles {
 
     fn closed(&self, inode: Ino) -> Untold {
         self.service.opens().remove(inode);
+        if !self.service.opens().contains(inode) && self.service.volume().awaits_content(inode) {
+            let (bound, events) = self.service.change(|volume| volume.bind_content(inode, now()));
+            self.service.tell(&events);
+            if let Err(error) = bound {
+                log::warn!("inode {inode}: its vectors count as stale: {error}");
+            }
+        }
         let gone = !is_control(inode) && {
             let volume = self.service.volume();
             !volume.is_read_only() && volume.attributes(inode).is_ok_and(|found| found.links == 0)

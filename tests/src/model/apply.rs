@@ -27,6 +27,8 @@ pub struct Learned {
     pub version: u64,
 }
 
+/// The content version of a file that nothing was written to yet.
+const FIRST_VERSION: u64 = 1;
 /// Renamed files that are kept in mind.
 const RENAMED_MAX: usize = 64;
 
@@ -103,7 +105,15 @@ impl Model {
             Op::Rename { from, to, flags } => self.rename((from.0, &from.1.0), (to.0, &to.1.0), *flags, open),
             Op::Open { .. } | Op::Tidy | Op::Commit | Op::Sync | Op::Recover | Op::Remount => Ok(Vec::new()),
             Op::Close { inode } => {
-                if self.node(*inode).links == 0 {
+                let node = self.change(*inode);
+                if node.awaits && node.version != FIRST_VERSION {
+                    node.awaits = false;
+                    let version = node.version;
+                    for vector in node.vectors.values_mut().filter(|vector| vector.version == FIRST_VERSION) {
+                        (vector.version, vector.fresh) = (version, Some(true));
+                    }
+                }
+                if node.links == 0 {
                     self.nodes.remove(inode);
                 }
                 Ok(Vec::new())
@@ -155,7 +165,14 @@ impl Model {
                 self.change(*inode).attributes.remove(&name.0).ok_or(Error::NoAttribute)?;
                 Ok(vec![*inode])
             }
-            Op::SetVector { .. } | Op::RemoveVector { .. } => self.vector(op, learned),
+            Op::SetVector { inode, .. } => {
+                let touched = self.vector(op, learned)?;
+                let node = self.change(*inode);
+                let new = node.bytes.size() == 0 && node.version == FIRST_VERSION;
+                node.awaits |= new && node.kind == FileKind::Regular;
+                Ok(touched)
+            }
+            Op::RemoveVector { .. } => self.vector(op, learned),
             Op::CreateCollection { name, element, codec, dimensions } => {
                 if self.collections.contains_key(name) {
                     return Err(Error::Exists);

@@ -68,6 +68,8 @@ pub struct Node {
     pub modified: Time,
     /// Last change of the inode.
     pub changed: Time,
+    /// Vectors that were set while it was new and empty are of the content that it is first closed with.
+    pub awaits: bool,
     /// Content version.
     pub version: u64,
     /// Bytes of a regular file.
@@ -140,6 +142,9 @@ impl Model {
     pub fn forget_orphans(&mut self) {
         self.nodes.retain(|_, node| node.links > 0);
         self.renamed.clear();
+        for node in self.nodes.values_mut().filter(|node| node.awaits) {
+            Arc::make_mut(node).awaits = false;
+        }
     }
 
     /// The name and state of the collection with this number.
@@ -164,6 +169,7 @@ impl Node {
             gid: 0,
             links: if kind == FileKind::Directory { 2 } else { 0 },
             unnamed: false,
+            awaits: false,
             device: 0,
             modified: now,
             changed: now,

@@ -217,7 +217,10 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 release(volume, removed, &is_open, now)?;
             }
             Op::Open { .. } => {}
-            Op::Close { inode } => volume.release(Ino(*inode), now)?,
+            Op::Close { inode } => {
+                volume.bind_content(Ino(*inode), now)?;
+                volume.release(Ino(*inode), now)?;
+            }
             Op::Write { inode, offset, fill } => {
                 volume.write(Ino(*inode), *offset, &fill.bytes(), now)?;
             }
@@ -249,6 +252,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
             Op::SetVector { inode, vector, fill, mode } => {
                 let bytes = fill.bytes(vector.element);
                 volume.set_attribute(Ino(*inode), &vector.attribute(), &bytes, *mode, &caller, now)?;
+                volume.await_content(Ino(*inode))?;
                 let id = volume.collection_by_name(vector.collection.as_bytes())?.id;
                 volume.vectors_of(Ino(*inode), &mut |found| {
                     if found.collection == id && found.n == vector.n {

@@ -22,6 +22,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("all-codecs", all_codecs),
         Workload::new("compaction", compaction),
         Workload::new("saved-over", saved_over),
+        Workload::new("attributes-before-data", attributes_before_data),
         Workload::new("collections-come-and-go", collections_come_and_go),
         Workload::new("remove-a-used-collection", remove_a_used_collection),
         Workload::new("chunks-of-a-document", chunks_of_a_document).with(4 << 20, 4096),
@@ -216,6 +217,26 @@ fn all_codecs(story: &mut Story) -> Step {
     for codec in Codec::ALL {
         story.vector("file", codec.name(), 1, 100)?;
         story.remove_vector("file", codec.name(), 0)?;
+        story.commit()?;
+    }
+    Ok(())
+}
+
+// As tar does it: the new file's vectors, then its bytes; they are bound when it is closed.
+fn attributes_before_data(story: &mut Story) -> Step {
+    for (name, synced) in [("whole", false), ("synced", true)] {
+        story.create(name)?;
+        let inode = story.open(name)?;
+        story.vector(name, "minilm", 0, 96)?;
+        story.vector(name, "minilm", 1, 96)?;
+        story.write(name, 0, 9000)?;
+        if synced {
+            story.commit()?;
+            story.write(name, 9000, 500)?;
+        }
+        story.close(inode)?;
+        story.commit()?;
+        story.write(name, 100, 50)?;
         story.commit()?;
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! Freshness: a vector is stale when its file's content is not that which it was made from; and what is saved over a
 //! file inherits its vectors, stale, where every other filesystem would lose them.
 //!
+//! A vector that is set on a new file while that is empty is of the content that comes: tar(1) sets attributes before
+//! data. It is bound when the file is first closed with content; a crash before leaves it stale.
+//!
 //! Some editors rename the old file, make the name anew, and remove the old file. So who takes the name of a file with
 //! vectors is kept in mind, in memory alone, until that file is removed.
 
@@ -15,11 +18,12 @@ use super::{inode, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CollectionFlags, FileKind, InodeRecord, Key, Kind, VERSION_GONE, VectorRecord, collection_directory,
+    CollectionFlags, FileKind, InodeRecord, Key, Kind, RowRecord, VERSION_GONE, VectorRecord,
+    collection_directory,
 };
 use crate::memory;
-use crate::numbers::{CollectionId, Ino};
-use crate::transaction::Transaction;
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::transaction::{Budget, Transaction};
 use crate::tree;
 use crate::volume::{Nodes, Renamed, Volume};
 
@@ -31,6 +35,63 @@ pub(crate) fn freshness<N: Nodes>(nodes: &N, file: Ino, record: &InodeRecord) ->
         Ok(())
     })?;
     Ok(fresh)
+}
+
+/// The content version of a file that nothing was written to yet.
+const FIRST_VERSION: u64 = 1;
+/// Files whose content is waited for.
+const AWAITING_MAX: usize = 4096;
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// The vectors that were just set on a file are of the content that it is first closed with, if it is new and empty.
+    pub fn await_content(&mut self, inode: Ino) -> Result<()> {
+        let record = inode::load(self, inode)?;
+        let new = record.size.get() == 0 && record.version.get() == FIRST_VERSION;
+        if new && record.kind(inode)? == FileKind::Regular && !self.awaits_content(inode) {
+            if self.awaiting.len() >= AWAITING_MAX {
+                self.awaiting.remove(0);
+            }
+            memory::push(&mut self.awaiting, inode)?;
+        }
+        Ok(())
+    }
+
+    /// True if [`Volume::bind_content`] has something to do.
+    pub fn awaits_content(&self, inode: Ino) -> bool {
+        self.awaiting.contains(&inode)
+    }
+
+    /// A file was closed: binds the vectors that waited for its content.
+    pub fn bind_content(&mut self, inode: Ino, now: Time) -> Result<()> {
+        let Some(index) = self.awaiting.iter().position(|awaiting| *awaiting == inode) else { return Ok(()) };
+        let version = inode::load(self, inode).map_or(0, |record| record.version.get());
+        if version == FIRST_VERSION {
+            return Ok(());
+        }
+        self.awaiting.remove(index);
+        let count = self.vector_count(inode)?;
+        if count == 0 {
+            return Ok(());
+        }
+        self.transact(Budget::records(2 * count + 2), now, |tx| {
+            let mut record = inode::load(tx, inode)?;
+            let mut vectors = Vec::new();
+            scan(tx, inode, &mut |id, n, vector| memory::push(&mut vectors, (id, n, *vector)))?;
+            for (id, n, vector) in vectors.iter().filter(|(.., vector)| vector.version.get() == FIRST_VERSION)
+            {
+                let row = vector.row.get();
+                let row_record = RowRecord { version: record.version, ..row_record(tx, *id, row)? };
+                let key = Key::new(collection_directory(*id), Kind::Row, row);
+                tree::put(tx, key, row_record.as_bytes())?;
+                let vector = VectorRecord { version: record.version, ..*vector };
+                tree::put(tx, vector_key(inode, *id, *n), vector.as_bytes())?;
+            }
+            record.bound_version = record.version;
+            inode::store(tx, inode, &record)
+        })?;
+        self.journal.settled.remove(inode.0);
+        Ok(())
+    }
 }
 
 /// Files that are kept in mind.
