@@ -106,6 +106,14 @@ pub struct Recovered {
     pub written: Time,
 }
 
+/// Rows whose bytes were copied into free ones.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) id: CollectionId,
+    /// From, to, and the vector's number.
+    pub(crate) moves: Vec<(u64, u64, u64)>,
+}
+
 /// A file with vectors that was renamed; editors do that before they save it anew under its name.
 #[derive(Debug)]
 pub(crate) struct Renamed {
@@ -145,6 +153,8 @@ pub struct Volume<H> {
     pub(crate) waiting_loaded: bool,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
+    /// Rows that were copied and are to be moved.
+    pub(crate) copied: Option<Copied>,
     /// New and empty files with vectors of the content that comes.
     pub(crate) awaiting: Vec<Ino>,
     /// Files with vectors that were renamed lately, and who took their names.
@@ -230,6 +240,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             compacting: Vec::new(),
             renamed: Vec::new(),
             awaiting: Vec::new(),
+            copied: None,
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

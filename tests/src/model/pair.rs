@@ -277,6 +277,8 @@ impl<D: BlockDevice + Clone> Pair<D> {
             }
             Op::Compact { name } => {
                 let id = volume.collection_by_name(name.as_bytes())?.id;
+                // A copy, and the move of what was copied.
+                volume.compact_step(id, now)?;
                 volume.compact_step(id, now)?;
             }
             Op::Tidy => {

@@ -1,9 +1,14 @@
 //! Compaction: live rows move from the end of a matrix into its gaps, until every row below the frontier is live.
 //!
-//! A step is one transaction that moves a few rows. The vector keeps its number, its header and the version it was made
-//! from; its old row is freed as if it were set anew, and blanked after the commit. So readers of a mapping see whole
-//! rows or tombstones, a crash leaves a part of the work done, and the space comes back as with any freed row. The
-//! matrix never gets shorter.
+//! A few rows at a time are moved in two steps. The first copies bytes into free rows, which nobody looks at; the host
+//! tells the kernel of them before it calls for the second, which makes those rows the vectors', in one transaction.
+//! Else a reader of a mapping could see that a row is in use while the page that he has is still that of the free one.
+//!
+//! The vector keeps its number, its header and the version it was made from; its old row is freed as if it were set anew,
+//! and blanked after the commit. So a crash leaves a part of the work done, and the space comes back as with any
+//! freed row. The matrix never gets shorter.
+
+use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
@@ -12,12 +17,14 @@ use super::collection::{Loaded, load};
 use super::vector::{row_record, stored_row, vector_key};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{BlankRecord, Key, Kind, RowRecord, VectorRecord, collection_directory};
+use crate::format::{
+    BlankRecord, Key, Kind, RowRecord, VectorRecord, collection_directory, collection_matrix,
+};
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
-use crate::volume::{Nodes, Volume};
+use crate::volume::{Copied, Event, Nodes, Volume};
 
 /// Rows that one transaction moves.
 const STEP: u64 = 16;
@@ -50,57 +57,114 @@ impl<H: BlockDevice + Data> Volume<H> {
         !self.compacting.is_empty() && !self.read_only
     }
 
-    /// Moves up to 16 rows; gives whether it moved any, and whether there may be more to move, now or after a commit.
+    /// Copies up to 16 rows, or moves those that it copied; gives whether it did any, and whether there may be more to
+    /// do, now or after a commit. What it did is to be told ([`Volume::events`]) before the next call.
     pub fn compact_step(&mut self, id: CollectionId, now: Time) -> Result<(bool, bool)> {
         let loaded = match load(self, id) {
             Err(Error::NotFound) => return Ok((false, false)),
             other => other?,
         };
-        let (rows, live) = (loaded.record.rows.get(), loaded.record.live.get());
-        let mut moved = 0;
-        if rows > live {
-            let bytes = STEP * u64::from(loaded.record.stride.get()) + 2 * super::rows::CHUNK;
-            let blocks = bytes.div_ceil(u64::from(self.layout.block_size));
-            moved = self.transact(Budget::records(STEP * RECORDS).with_blocks(blocks), now, |tx| {
+        if let Some(copied) = self.copied.take().filter(|copied| copied.id == id) {
+            self.transact(Budget::records(STEP * RECORDS), now, |tx| {
                 let mut loaded = load(tx, id)?;
-                let mut moved = 0;
-                while moved < STEP && move_last(tx, &mut loaded)? {
-                    moved += 1;
+                for (from, to, vector_id) in copied.moves {
+                    // Meanwhile a vector may have been removed, or set in that row.
+                    if next_move(tx, id, u64::MAX, 0)? != Some((from, to, vector_id)) {
+                        break;
+                    }
+                    finish_move(tx, &mut loaded, from, to)?;
                 }
-                loaded.store(tx)?;
-                Ok(moved)
+                loaded.store(tx)
             })?;
             self.note_blanks(id)?;
+            return Ok((true, true));
         }
-        let waits = blanks(self, id)?;
-        Ok((moved > 0, moved > 0 || waits))
+        let bytes = STEP * u64::from(loaded.record.stride.get()) + 2 * super::rows::CHUNK;
+        let blocks = bytes.div_ceil(u64::from(self.layout.block_size));
+        let moves = match loaded.record.rows.get() > loaded.record.live.get() {
+            true => self
+                .transact(Budget::records(STEP * RECORDS).with_blocks(blocks), now, |tx| copy_rows(tx, id))?,
+            false => Vec::new(),
+        };
+        if moves.is_empty() {
+            return Ok((false, blanks(self, id)?));
+        }
+        self.copied = Some(Copied { id, moves });
+        Ok((true, true))
     }
 }
 
-// Moves the last live row into the lowest free one; false if that is not below it.
-fn move_last<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &mut Loaded) -> Result<bool> {
-    let directory = collection_directory(loaded.id);
-    let all = |kind| (Key::new(directory, kind, 0), Key::last(directory, kind));
-    let (from, to) = all(Kind::FreeRows);
-    let Some((free, _)) = tree::first(tx, from, to)? else { return Ok(false) };
-    let (from, to) = all(Kind::Row);
-    let Some((last, _)) = tree::last(tx, from, to)? else { return Ok(false) };
-    if free.offset >= last.offset {
-        return Ok(false);
+// Copies rows from the end into the free ones at the beginning, whatever order that is; nothing refers to them yet.
+fn copy_rows<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    id: CollectionId,
+) -> Result<Vec<(u64, u64, u64)>> {
+    let mut loaded = load(tx, id)?;
+    let mut moves: Vec<(u64, u64, u64)> = Vec::new();
+    while (moves.len() as u64) < STEP {
+        let (below, behind) = moves.last().map_or((u64::MAX, 0), |(from, to, _)| (*from, to + 1));
+        let Some(next) = next_move(tx, id, below, behind)? else { break };
+        // As it is, damaged or not: its checksum goes with it.
+        let stored = stored_row(tx, tx.volume, &loaded, next.0)?;
+        loaded.write_row(tx, next.1, &stored)?;
+        let stride = u64::from(loaded.record.stride.get());
+        tx.event(Event { inode: collection_matrix(id), offset: loaded.row_offset(next.1), len: stride })?;
+        memory::push(&mut moves, next)?;
     }
-    let record = row_record(tx, loaded.id, last.offset)?;
-    // As it is, damaged or not: its checksum goes with it.
-    let stored = stored_row(tx, tx.volume, loaded, last.offset)?;
-    let row = loaded.take_row(tx)?;
-    loaded.write_row(tx, row, &stored)?;
-    relink(tx, loaded.id, &record, last.offset, row)?;
-    tree::put(tx, Key::new(directory, Kind::Row, row), record.as_bytes())?;
-    loaded.row_taken(tx, row)?;
-    tree::remove(tx, last)?;
+    Ok(moves)
+}
+
+// The last live row below `below`, the first free one from `behind` on, and the vector's number; if that is an
+// improvement.
+fn next_move<N: Nodes>(
+    nodes: &N,
+    id: CollectionId,
+    below: u64,
+    behind: u64,
+) -> Result<Option<(u64, u64, u64)>> {
+    let directory = collection_directory(id);
+    let key = |kind, row| Key::new(directory, kind, row);
+    let Some((last, _)) = tree::last(nodes, key(Kind::Row, 0), key(Kind::Row, below))? else {
+        return Ok(None);
+    };
+    // The run that `behind` lies in, or the next.
+    let run = tree::last(nodes, key(Kind::FreeRows, 0), key(Kind::FreeRows, behind.saturating_add(1)))?;
+    let mut free = None;
+    if let Some((run, value)) = run {
+        let end = run.offset + super::rows::free_count(id, run.offset, &value)?;
+        free = (behind < end).then_some(behind);
+    }
+    if free.is_none() {
+        let (from, to) = (key(Kind::FreeRows, behind), Key::last(directory, Kind::FreeRows));
+        free = tree::first(nodes, from, to)?.map(|(run, _)| run.offset);
+    }
+    match free {
+        Some(free) if free < last.offset => {
+            let vector_id = row_record(nodes, id, last.offset)?.header.vector_id.get();
+            Ok(Some((last.offset, free, vector_id)))
+        }
+        _ => Ok(None),
+    }
+}
+
+// Makes the row `to`, which is the lowest free one and holds a copy of `from`, that vector's row.
+fn finish_move<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    from: u64,
+    to: u64,
+) -> Result<()> {
+    let directory = collection_directory(loaded.id);
+    let record = row_record(tx, loaded.id, from)?;
+    let taken = loaded.take_row(tx)?;
+    debug_assert_eq!(taken, to);
+    relink(tx, loaded.id, &record, from, to)?;
+    tree::put(tx, Key::new(directory, Kind::Row, to), record.as_bytes())?;
+    loaded.row_taken(tx, to)?;
+    tree::remove(tx, Key::new(directory, Kind::Row, from))?;
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
-    tree::put(tx, Key::new(directory, Kind::Blank, last.offset), blank.as_bytes())?;
-    loaded.row_freed(tx, last.offset)?;
-    Ok(true)
+    tree::put(tx, Key::new(directory, Kind::Blank, from), blank.as_bytes())?;
+    loaded.row_freed(tx, from)
 }
 
 // Tells the file where its vector is now.

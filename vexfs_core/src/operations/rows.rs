@@ -227,6 +227,8 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     if rows.is_empty() {
         return Ok((false, rest));
     }
+    // Chunks may be given back below, rows that were copied into with them.
+    volume.copied = None;
     let blanked = blank_bytes(volume, &loaded, &rows)?;
     volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
         let mut loaded = load(tx, id)?;
