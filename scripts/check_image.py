@@ -1,5 +1,6 @@
 """The command `check` of read_image.py: follows every reference both ways, and recounts everything."""
 
+import json
 import struct
 import zlib
 
@@ -91,6 +92,9 @@ def check(image):
             place = (header.file_inode, (collection.inode - COLLECTIONS) // 64, header.n)
             rows.append((*place, row, header.vector_id, header.content_version))
             states.append((row, row + 1))
+        for row, text in image.metadata(collection).items():
+            fine = (row, row + 1) in states and isinstance(json.loads(text), dict)
+            need(fine, f"row {row} of {where}", "has metadata, but no vector; or it is no JSON object")
         last = max(states, default=(0, 0))[1]
         need((record.live, record.rows) == (len(states), last), where, "counts rows wrongly")
         states += [(row, row + 1) for row in get(collection.inode, BLANK)]

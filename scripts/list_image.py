@@ -3,24 +3,41 @@
 import hashlib
 import json
 
-from read_image import ELEMENTS, ORPHAN, ORPHAN_RECORD, TYPES, printable
+from read_image import ELEMENTS, ORPHAN, ORPHAN_RECORD, TYPES, Record, need, printable
 from row_codecs import CODECS
 
 METRICS = ["cosine", "l2", "ip", "hamming"]
+COLUMN, COLUMN_RECORD = 15, Record("kind:H width:H name_len:H reserved:H")
+COLUMN_TYPES = [None, "bool", "int", "float", "string", "timestamp"]
+
+
+def columns(image, collection):
+    """[name, type, bytes of an entry] of the columns."""
+    found = []
+    for number, value in image.records(collection.inode, COLUMN):
+        column, name = COLUMN_RECORD.parse(value, f"column {number}", tail=True)
+        fine = number < 16 and len(name) == column.name_len and 0 < column.kind < 6
+        need(fine, f"column {number} of collection {printable(collection.name)}", "is of no known type")
+        found.append([printable(name), COLUMN_TYPES[column.kind], column.width])
+    return found
 
 
 def listing(image):
     s, vectors, collections = image.super, {}, []
     digest = lambda data: hashlib.sha256(data).hexdigest()
+    shown = lambda data: {"size": len(data), **({"hex": data.hex()} if len(data) <= 64 else {"sha256": digest(data)})}
     for collection in sorted(image.collections()):
         record, inode = collection.record, image.inode(collection.inode)
         collections.append({
             "name": printable(collection.name), "element": ELEMENTS[record.element][0],
             **({"codec": CODECS[record.codec]} if record.codec else {}), "dimensions": record.dimensions,
             "metric": METRICS[record.metric], "model": printable(collection.model), "rows": record.rows,
-            "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid})
+            "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid,
+            **({"columns": shapes} if (shapes := columns(image, collection)) else {})})
+        texts = image.metadata(collection)
         for row, header, name, data in image.rows(collection):
             entry = {"name": printable(name), "row": row, "sha256": digest(data)}
+            entry |= {"metadata": shown(texts[row])} if row in texts else {}
             vectors.setdefault(header.file_inode, []).append((collection.name, header.n, header, entry))
     files = []
     for path, number, inode in image.walk():
@@ -35,8 +52,7 @@ def listing(image):
         elif kind == "file":
             file["sha256"] = image.sha256(number, inode)
         for name, data in sorted((name, data) for _, name, data in image.xattrs(number)):
-            value = {"hex": data.hex()} if len(data) <= 64 else {"sha256": digest(data)}
-            file.setdefault("xattrs", {})[printable(name)] = {"size": len(data), **value}
+            file.setdefault("xattrs", {})[printable(name)] = shown(data)
         for _, _, header, entry in sorted(vectors.get(number, ()), key=lambda vector: vector[:2]):
             file.setdefault("vectors", []).append({**entry, "stale": header.content_version != inode.version})
         files.append(file)

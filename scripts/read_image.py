@@ -24,7 +24,7 @@ from collections import namedtuple
 import row_codecs
 
 SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 12, 4096, 1 << 48, (1 << 64) - 1
-INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 9, 10, 11, 14
+INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, METADATA, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 8, 9, 10, 11, 14
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 ELEMENTS = [("f32", "<f4", 4), ("f16", "<f2", 2), ("i8", "|i1", 1), ("i16", "<i2", 2), ("bit", "|u1", 1 / 8)]
 
@@ -89,7 +89,7 @@ class Image:
         self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible < 4, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 8, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -329,6 +329,17 @@ class Image:
             yield row, header, first + (b".%d" % header.n if header.n else b""), value
 
 
+    def metadata(self, collection):
+        """The metadata of rows that have some, by row, checked."""
+        texts, length = {}, (self.block_size - 32) // 4 - 24
+        for at, piece in self.records(collection.inode, METADATA):
+            text = texts.get(at >> 8, b"")
+            fine = piece and len(text) == (at & 255) * length and len(text + piece) <= 4096
+            need(fine, f"row {at >> 8} of collection {printable(collection.name)}", "lacks a piece of its metadata")
+            texts[at >> 8] = text + piece
+        return texts
+
+
 def extract(image, target):
     """Puts everything under `target`, which must not exist; what the caller may not make is reported and left out."""
     os.makedirs(os.path.join(target, "vectors"))
@@ -371,9 +382,11 @@ def extract(image, target):
             shape = (collection.record.live, collection.length // max(1, int(width)))
             header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
             matrix.write(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode())
+            texts = image.metadata(collection)
             for row, vector, _, data in image.rows(collection):
                 matrix.write(data)
-                print(json.dumps({"row": row, "path": paths.get(vector.file_inode), "n": vector.n}), file=lines)
+                entry = {"row": row, "path": paths.get(vector.file_inode), "n": vector.n}
+                print(json.dumps({**entry, **({"metadata": json.loads(texts[row])} if row in texts else {})}), file=lines)
 
 
 def main(path="", command="", target=""):

@@ -224,6 +224,17 @@ impl Story {
         self.op(Op::RemoveVector { inode, vector: VectorName { n, element, ..VectorName::new(collection) } })
     }
 
+    fn metadata(&mut self, path: &str, collection: &str, n: u32, len: usize) -> Step {
+        let (inode, fill) = (self.inode(path)?, self.fill(len));
+        let vector = VectorName { n, ..VectorName::new(collection) };
+        self.op(Op::SetMetadata { inode, vector, fill, mode: SetMode::Any })
+    }
+
+    fn remove_metadata(&mut self, path: &str, collection: &str, n: u32) -> Step {
+        let vector = VectorName { n, ..VectorName::new(collection) };
+        self.op(Op::RemoveMetadata { inode: self.inode(path)?, vector })
+    }
+
     fn tidy(&mut self) -> Step {
         self.op(Op::Tidy)
     }

@@ -8,11 +8,12 @@ use std::path::Path;
 use vexfs_core::control;
 use vexfs_core::format::{
     AclEntry, AclHeader, BlankRecord, COLLECTION_INODES, COLLECTION_MODEL_MAX, COLLECTION_PARTS, COLLECTIONS,
-    CONTROL, CollectionRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord, FIRST_INODE, FileKind,
-    FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout, LinkRecord, LogEntry,
-    LogHeader, MATRIX_DATA, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord, PointerRecord, ROOT,
-    RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout, Superblock, TimeRecord,
-    VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
+    CONTROL, CollectionRecord, ColumnRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord,
+    FIRST_INODE, FileKind, FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout,
+    LinkRecord, LogEntry, LogHeader, MATRIX_DATA, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord,
+    PointerRecord, ROOT, RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout,
+    Superblock, TimeRecord, VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord,
+    slot_offsets, value_max,
 };
 
 /// Offset, size and name of each field, and the size of the whole.
@@ -76,6 +77,7 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
             dimensions, stride, element, codec, metric, model_len, rows, live, changes, frontier, modified,
             flags,
         }
+        ColumnRecord { kind, width, name_len, reserved }
         BlankRecord { generation }
         FreeRowsRecord { count }
         SpaceEntry { generation, checksum, slot }

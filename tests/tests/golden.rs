@@ -15,7 +15,7 @@ use vexfs_core::numbers::Time;
 use vexfs_core::operations::NewInode;
 use vexfs_core::{MountOptions, Volume};
 use vexfs_tests::golden::listing::Listing;
-use vexfs_tests::golden::{IMAGES, Ram, directory, has_codecs, has_journal, maker, sha256, unpack};
+use vexfs_tests::golden::{Features, IMAGES, Ram, directory, maker, sha256, unpack};
 
 const NOW: Time = Time { seconds: 1_800_000_000, nanoseconds: 0 };
 
@@ -82,7 +82,7 @@ fn assert_clean(name: &str, ram: &Ram) {
 fn read(name: &str, ram: &Ram) -> Listing {
     let options = MountOptions { read_only: true, ..MountOptions::default() };
     let volume = Volume::mount(Direct(ram), options).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert_eq!(volume.recovered().records > 0, has_journal(name), "{name}: records of the journal");
+    assert_eq!(volume.recovered().records > 0, Features::of(name).journal, "{name}: records of the journal");
     Listing::read(&volume).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -137,7 +137,7 @@ fn the_reader_written_from_the_document_agrees() {
         assert_same(name, &String::from_utf8_lossy(&json.stdout), &expected(name));
         let checked = read_image(&[&image, &"check"]);
         let (out, err) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
-        if has_journal(name) {
+        if Features::of(name).journal {
             assert!(
                 !checked.status.success() && err.contains("journal is to be replayed"),
                 "{name}: {out}{err}"
@@ -223,9 +223,8 @@ fn the_reader_says_what_is_wrong() {
 #[test]
 fn the_same_options_make_the_same_bytes() {
     for (name, block_size) in IMAGES {
-        let (first, listing) =
-            maker::image(block_size, has_journal(name), has_codecs(name)).expect("an image");
-        let (second, _) = maker::image(block_size, has_journal(name), has_codecs(name)).expect("an image");
+        let (first, listing) = maker::image(block_size, Features::of(name)).expect("an image");
+        let (second, _) = maker::image(block_size, Features::of(name)).expect("an image");
         assert_eq!(sha256(&first), sha256(&second), "{name}");
         // What the maker makes today, the core reads as the maker says.
         let ram = Ram::new(first);

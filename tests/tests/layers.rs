@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Modules beside the layers, which may use only the lowest of them and `format`.
-const BESIDE: [&str; 2] = ["codec", "distance"];
+const BESIDE: [&str; 2] = ["codec", "json"];
 
 /// Lines a file may have.
 const LINES_MAX: usize = 500;

@@ -51,6 +51,8 @@ pub enum Error {
     NoAttribute,
     /// An attribute value over 65,536 bytes.
     ValueTooBig,
+    /// A vector's metadata is longer than 4,096 bytes.
+    MetadataTooBig,
     /// The names of this file's attributes would pass 65,536 bytes, more than any tool can list.
     TooManyAttributes,
     /// The caller's buffer is too small; `needed` bytes would do.
@@ -172,7 +174,7 @@ impl Error {
             Self::NotEmpty => 39,                                   // ENOTEMPTY
             Self::NoAttribute => 61,                                // ENODATA
             Self::Corrupt(Corrupt { checksum: true, .. }) => 74,    // EBADMSG
-            Self::ValueTooBig => 7,                                 // E2BIG
+            Self::ValueTooBig | Self::MetadataTooBig => 7,          // E2BIG
             Self::Unsupported(_) => 95,                             // EOPNOTSUPP
             Self::Corrupt(_) | Self::Truncated { .. } | Self::SuperblocksDamaged => 117, // EUCLEAN
         }
@@ -205,6 +207,7 @@ impl fmt::Display for Error {
             Self::FileTooLarge => f.write_str("file too large"),
             Self::NoAttribute => f.write_str("no such attribute"),
             Self::ValueTooBig => f.write_str("attribute value over 65536 bytes"),
+            Self::MetadataTooBig => f.write_str("metadata of a vector over 4096 bytes"),
             Self::TooManyAttributes => f.write_str(
                 "the names of this file's attributes would pass 65536 bytes, more than any tool can list",
             ),

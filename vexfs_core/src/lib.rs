@@ -14,7 +14,7 @@
 //! error checksum memory numbers
 //! ```
 //!
-//! Beside them `codec`, how a vector is stored in its row, sees the two lowest alone.
+//! Beside them `codec`, how a vector is stored in its row, and `json`, which reads metadata, see the two lowest alone.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -35,6 +35,7 @@ pub mod device;
 pub mod error;
 pub mod format;
 pub mod journal;
+mod json;
 pub mod make;
 pub mod memory;
 pub mod numbers;

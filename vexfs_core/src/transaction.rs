@@ -46,10 +46,11 @@ impl Budget {
         Self { puts: 1, touches: 2, removes: 2, blocks: 0, frees: true }
     }
 
-    /// As much more as the vectors of what loses its name need: each has its row freed, to be blanked, and is counted.
-    pub const fn with_vectors(self, count: u64) -> Self {
+    /// As much more as the vectors of what loses its name need: each has its row freed, to be blanked, and is counted;
+    /// their metadata goes.
+    pub const fn with_vectors(self, count: u64, metadata: u64) -> Self {
         let Self { puts, touches, removes, .. } = self;
-        Self { puts: puts + count, touches: touches + count, removes: removes + 2 * count, ..self }
+        Self { puts: puts + count, touches: touches + count, removes: removes + 2 * count + metadata, ..self }
     }
 
     /// With `blocks` blocks of data.

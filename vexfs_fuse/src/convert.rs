@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
-use vexfs_core::control::{Pseudo, is_control, pseudo};
+use vexfs_core::control::{COLUMNS, Pseudo, is_control, pseudo};
 use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
@@ -28,11 +28,10 @@ pub fn attribute_ttl(attributes: &Attributes) -> Duration {
 
 /// How long the kernel may keep an entry; those of the control directory can come and go by themselves.
 pub fn entry_ttl(attributes: &Attributes) -> Duration {
-    if is_control(attributes.inode) && pseudo(attributes.inode) != Some(Pseudo::Column) {
-        Duration::ZERO
-    } else {
-        LONG
-    }
+    // Columns that are made from metadata come and go.
+    let lasts = pseudo(attributes.inode) == Some(Pseudo::Column)
+        && collection_part(attributes.inode).is_some_and(|(_, part)| part < COLUMNS);
+    if is_control(attributes.inode) && !lasts { Duration::ZERO } else { LONG }
 }
 
 /// An answer that says "there is none", to be remembered.

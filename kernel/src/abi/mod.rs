@@ -202,7 +202,7 @@ pub extern "C" fn vexfs_render(mount: &Mount, inode: u64, out: &mut *mut u8) -> 
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_request(mount: &Mount, inode: u64, text: Bytes<'_>) -> c_int {
     status(|| {
-        let taken = mount.change(|volume| volume.request(Ino(inode), text.get()));
+        let taken = mount.change(|volume| volume.request(Ino(inode), text.get(), now()));
         taken.inspect_err(|error| {
             mount.say(Level::Warning, format_args!("refused: a request to inode {inode}: {error}"));
         })

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
-use vexfs_tests::golden::{IMAGES, directory, has_codecs, has_journal, maker};
+use vexfs_tests::golden::{Features, IMAGES, directory, maker};
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn make(name: &str, block_size: u32) -> Result<u64, Box<dyn std::error::Error>> {
-    let made = maker::image(block_size, has_journal(name), has_codecs(name));
+    let made = maker::image(block_size, Features::of(name));
     let (bytes, listing) = made.map_err(|error| error.to_string())?;
     let directory = directory();
     std::fs::create_dir_all(&directory)?;

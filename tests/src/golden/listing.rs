@@ -63,6 +63,8 @@ pub struct CollectionEntry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Name, type and bytes of an entry of its columns, in the order of their numbers.
+    pub columns: Vec<(String, &'static str, u16)>,
 }
 
 /// Something with a name.
@@ -105,6 +107,8 @@ pub struct VectorEntry {
     pub bytes: Vec<u8>,
     /// The content is newer.
     pub stale: bool,
+    /// Its metadata.
+    pub metadata: Option<Vec<u8>>,
 }
 
 impl Listing {
@@ -160,7 +164,12 @@ fn collection<H: BlockDevice + Data>(volume: &Volume<H>, name: &[u8], inode: Ino
         return Err(Error::Invalid("a collection's name leads to another inode than its entry"));
     }
     let attributes = volume.attributes(inode)?;
+    let columns = volume
+        .columns(found.id)?
+        .into_iter()
+        .map(|column| (String::from_utf8_lossy(&column.name).into_owned(), column.kind.name(), column.width));
     Ok(CollectionEntry {
+        columns: columns.collect(),
         element: found.element.name(),
         codec: found.codec.name(),
         dimensions: found.dimensions,
@@ -200,7 +209,11 @@ fn file<H: BlockDevice + Data>(volume: &Volume<H>, inode: Ino) -> Result<FileEnt
         let bytes = volume.attribute(inode, &name)?;
         let stale = vector.version != attributes.version;
         let place = (volume.collection_name(vector.collection)?, vector.n);
-        entry.vectors.insert(place, VectorEntry { name, row: vector.row, bytes, stale });
+        let metadata = match volume.attribute(inode, &[&name[..], b".meta"].concat()) {
+            Err(Error::NoAttribute) => None,
+            other => Some(other?),
+        };
+        entry.vectors.insert(place, VectorEntry { name, row: vector.row, bytes, stale, metadata });
     }
     Ok(entry)
 }
@@ -264,9 +277,19 @@ impl CollectionEntry {
             "none" => String::new(),
             codec => format!(r#""codec":"{codec}","#),
         };
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(name, kind, width)| format!(r#"["{name}","{kind}",{width}]"#))
+            .collect();
+        let columns = match columns.is_empty() {
+            true => String::new(),
+            false => format!(r#","columns":[{}]"#, columns.join(",")),
+        };
         format!(r#"{{"name":"{name}","element":"{element}",{codec}"dimensions":{dimensions},"#)
             + &format!(r#""metric":"{metric}","model":"{model}","#)
-            + &format!(r#""rows":{rows},"live":{live},"mode":"{permissions:04o}","uid":{uid},"gid":{gid}}}"#)
+            + &format!(r#""rows":{rows},"live":{live},"mode":"{permissions:04o}","uid":{uid},"gid":{gid}"#)
+            + &format!("{columns}}}")
     }
 }
 
@@ -307,18 +330,24 @@ impl FileEntry {
 }
 
 fn attribute_json((name, value): (&Vec<u8>, &Vec<u8>)) -> String {
-    let (name, size) = (printable(name), value.len());
+    format!(r#""{}":{}"#, printable(name), value_json(value))
+}
+
+fn value_json(value: &[u8]) -> String {
+    let size = value.len();
     if size <= 64 {
-        return format!(r#""{name}":{{"size":{size},"hex":"{}"}}"#, hex(value));
+        return format!(r#"{{"size":{size},"hex":"{}"}}"#, hex(value));
     }
-    format!(r#""{name}":{{"size":{size},"sha256":"{}"}}"#, sha256(value))
+    format!(r#"{{"size":{size},"sha256":"{}"}}"#, sha256(value))
 }
 
 impl VectorEntry {
     fn json(&self) -> String {
-        let Self { name, row, bytes, stale } = self;
+        let Self { name, row, bytes, stale, metadata } = self;
         let (name, sum) = (printable(name), sha256(bytes));
-        format!(r#"{{"name":"{name}","row":{row},"sha256":"{sum}","stale":{stale}}}"#)
+        let metadata = metadata.as_ref().map(|text| format!(r#","metadata":{}"#, value_json(text)));
+        let metadata = metadata.unwrap_or_default();
+        format!(r#"{{"name":"{name}","row":{row},"sha256":"{sum}"{metadata},"stale":{stale}}}"#)
     }
 }
 

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use vexfs_core::device::Direct;
-use vexfs_core::format::{COLLECTIONS, FileKind, ROOT};
+use vexfs_core::format::{COLLECTIONS, ColumnType, FileKind, ROOT};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, SetMode};
 use vexfs_core::{Error, MountOptions, Result, Volume};
 
 use super::listing::{CollectionEntry, FileEntry, Listing, VectorEntry, VolumeEntry};
-use super::{Ram, plan};
+use super::{Features, Ram, plan};
 
 /// When everything happens that is not said to happen at another time.
 pub(super) const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 123_456_789 };
@@ -20,9 +20,8 @@ const SIZE: usize = 6 << 20;
 const UUID: [u8; 16] = *b"vexfs golden v1!";
 const LABEL: &[u8] = b"golden";
 
-/// An image of this block size, and the listing of what is on it; with `journal` its last changes are records of the
-/// journal, with `codecs` it has collections of all of them.
-pub fn image(block_size: u32, journal: bool, codecs: bool) -> Result<(Vec<u8>, Listing)> {
+/// An image of this block size, and the listing of what is on it.
+pub fn image(block_size: u32, features: Features) -> Result<(Vec<u8>, Listing)> {
     let ram = Ram::new(vec![0; SIZE]);
     let options = MakeOptions {
         block_size,
@@ -41,10 +40,10 @@ pub fn image(block_size: u32, journal: bool, codecs: bool) -> Result<(Vec<u8>, L
         files: BTreeMap::new(),
         orphans: BTreeMap::new(),
         collections: BTreeMap::new(),
-        journal,
+        journal: features.journal,
     };
     maker.note(b"/", ROOT)?;
-    plan::fill(&mut maker, codecs)?;
+    plan::fill(&mut maker, features)?;
     let listing = maker.finish(block_size)?;
     Ok((ram.into_bytes(), listing))
 }
@@ -191,8 +190,45 @@ impl Maker<'_> {
     pub(super) fn vector(&mut self, path: &[u8], name: &str, bytes: &[u8]) -> Result<()> {
         let inode = self.inode(path)?;
         self.volume.set_attribute(inode, name.as_bytes(), bytes, SetMode::Any, &root(), NOW)?;
-        let vector = VectorEntry { name: name.into(), row: 0, bytes: bytes.to_vec(), stale: false };
-        self.entry(path)?.vectors.insert(vector_place(name)?, vector);
+        let vectors = &mut self.entry(path)?.vectors;
+        // It stays with the vector that takes its place.
+        let metadata = vectors.get(&vector_place(name)?).and_then(|old| old.metadata.clone());
+        let vector = VectorEntry { name: name.into(), row: 0, bytes: bytes.to_vec(), stale: false, metadata };
+        vectors.insert(vector_place(name)?, vector);
+        Ok(())
+    }
+
+    /// Sets the metadata of a vector, whose attribute is `name`.
+    pub(super) fn metadata(&mut self, path: &[u8], name: &str, text: &str) -> Result<()> {
+        let inode = self.inode(path)?;
+        let attribute = format!("{name}.meta");
+        self.volume.set_attribute(
+            inode,
+            attribute.as_bytes(),
+            text.as_bytes(),
+            SetMode::Any,
+            &root(),
+            NOW,
+        )?;
+        let vector = self.entry(path)?.vectors.get_mut(&vector_place(name)?).ok_or(Error::NotFound)?;
+        vector.metadata = Some(text.into());
+        Ok(())
+    }
+
+    /// Shows a member of a collection's metadata as a column.
+    pub(super) fn column(
+        &mut self,
+        collection: &str,
+        name: &str,
+        kind: ColumnType,
+        width: u16,
+    ) -> Result<()> {
+        let id = self.volume.collection_by_name(collection.as_bytes())?.id;
+        self.volume.add_column(id, name.as_bytes(), kind, width, NOW)?;
+        let entry = self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?;
+        let shown = if kind == ColumnType::String { width } else { 8 };
+        let shown = if kind == ColumnType::Bool { 1 } else { shown };
+        entry.columns.push((name.into(), kind.name(), shown));
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use vexfs_core::{Error, Result};
 pub use sha256::sha256;
 
 /// Names and block sizes of the images.
-pub const IMAGES: [(&str, u32); 7] = [
+pub const IMAGES: [(&str, u32); 8] = [
     ("v1-4k", 4096),
     ("v1-8k", 8192),
     ("v1-16k", 16384),
@@ -31,16 +31,29 @@ pub const IMAGES: [(&str, u32); 7] = [
     ("v1-journal-8k", 8192),
     ("v1-journal-16k", 16384),
     ("v1-codecs-4k", 4096),
+    ("v1-metadata-4k", 4096),
 ];
 
-/// True if the image of this name was left with a journal to replay; the first three are older than journals.
-pub fn has_journal(name: &str) -> bool {
-    name.contains("journal")
+/// What an image has; the oldest have none of these.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// It was left with a journal to replay.
+    pub journal: bool,
+    /// Collections of all codecs.
+    pub codecs: bool,
+    /// Vectors with metadata, and columns.
+    pub metadata: bool,
 }
 
-/// True if the image of this name has collections of all codecs; the others are older than codecs.
-pub fn has_codecs(name: &str) -> bool {
-    name.contains("codecs")
+impl Features {
+    /// Those of the image of this name.
+    pub fn of(name: &str) -> Self {
+        Self {
+            journal: name.contains("journal"),
+            codecs: name.contains("codecs"),
+            metadata: name.contains("metadata"),
+        }
+    }
 }
 
 /// Where they lie.

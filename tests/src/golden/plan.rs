@@ -1,23 +1,27 @@
 //! What goes onto a golden image: one of everything that the format can hold.
 
 use vexfs_core::Result;
-use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric};
+use vexfs_core::format::{COLLECTIONS, Codec, ColumnType, Element, FileKind, Metric};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, Changes, NewCollection, NewInode, RenameFlags};
 
+use super::Features;
 use super::listing::CollectionEntry;
 use super::maker::{Maker, NOW};
 
-/// Puts everything there, on newer images with codecs.
-pub(super) fn fill(maker: &mut Maker<'_>, with_codecs: bool) -> Result<()> {
+/// Puts everything there, on newer images what the format then grew.
+pub(super) fn fill(maker: &mut Maker<'_>, features: Features) -> Result<()> {
     contents(maker)?;
     kinds(maker)?;
     names(maker)?;
     attributes(maker)?;
     vectors(maker)?;
     freed_rows(maker)?;
-    if with_codecs {
+    if features.codecs {
         codecs(maker)?;
+    }
+    if features.metadata {
+        metadata(maker)?;
     }
     orphans(maker)
 }
@@ -134,6 +138,50 @@ fn attributes(maker: &mut Maker<'_>) -> Result<()> {
     maker.attribute(b"/names", b"user.long", &[b'L'; 65536])?;
     maker.attribute(b"/kinds", b"user.directory", b"yes")?;
     maker.attribute(b"/kinds/short", b"trusted.link", b"yes")
+}
+
+// Metadata in one piece and in several, of vectors that were set again; all types of columns.
+fn metadata(maker: &mut Maker<'_>) -> Result<()> {
+    let new = NewCollection {
+        dimensions: 16,
+        element: Element::I8,
+        codec: Codec::None,
+        metric: Metric::Cosine,
+        model: b"",
+        uid: 0,
+        gid: 0,
+        permissions: 0o755,
+    };
+    maker.volume.create_collection(b"described", &new, NOW)?;
+    maker.expect_collection("described", collection("i8", 16, "cosine", &new));
+    maker.file(b"/described", b"a file whose vectors have metadata\n")?;
+    for n in 0..6_u8 {
+        let name = match n {
+            0 => "user.vector.described:i8".to_owned(),
+            n => format!("user.vector.described:i8.{n}"),
+        };
+        maker.vector(b"/described", &name, &[n; 16])?;
+        let about = format!(r#"{{"start": {n}, "length": 10, "page": {{"title": "page\u0020{n}"}},"#);
+        let rest = match n {
+            0 => r#" "confidence": 0.25, "checked": true, "at": "2026-11-21T14:30:00.5Z"}"#.to_owned(),
+            1 => format!(r#" "text": "{}"}}"#, "long ".repeat(700)),
+            2 => r#" "confidence": -1e-3, "checked": false, "at": 1700000000}"#.to_owned(),
+            _ => r#" "confidence": null}"#.to_owned(),
+        };
+        if n != 4 {
+            maker.metadata(b"/described", &name, &format!("{about}{rest}"))?;
+        }
+        if n % 2 == 1 {
+            maker.vector(b"/described", &name, &[n + 100; 16])?;
+            maker.durable()?;
+        }
+    }
+    maker.metadata(b"/described", "user.vector.described:i8.5", "\n{ \"replaced\" : [1, {}] }\n")?;
+    maker.column("described", "start", ColumnType::Int, 0)?;
+    maker.column("described", "confidence", ColumnType::Float, 0)?;
+    maker.column("described", "page.title", ColumnType::String, 12)?;
+    maker.column("described", "checked", ColumnType::Bool, 0)?;
+    maker.column("described", "at", ColumnType::Timestamp, 0)
 }
 
 // Collections of all elements, made by hand and by the first vector; several vectors a file; stale ones.
@@ -278,7 +326,19 @@ fn collection(
     let NewCollection { uid, gid, permissions, .. } = *new;
     let model = new.model.to_vec();
     let codec = new.codec.name();
-    CollectionEntry { element, codec, dimensions, metric, model, rows: 0, live: 0, permissions, uid, gid }
+    CollectionEntry {
+        element,
+        codec,
+        dimensions,
+        metric,
+        model,
+        rows: 0,
+        live: 0,
+        permissions,
+        uid,
+        gid,
+        columns: Vec::new(),
+    }
 }
 
 // Bytes of which each 512 tell their place, and that compress well.

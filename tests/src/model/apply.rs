@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vexfs_core::error::Error;
-use vexfs_core::format::{
-    Codec, Element, FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
-};
+use vexfs_core::format::{FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
@@ -172,7 +170,9 @@ impl Model {
                 node.awaits |= new && node.kind == FileKind::Regular;
                 Ok(touched)
             }
-            Op::RemoveVector { .. } => self.vector(op, learned),
+            Op::RemoveVector { .. } | Op::SetMetadata { .. } | Op::RemoveMetadata { .. } => {
+                self.vector(op, learned)
+            }
             Op::CreateCollection { name, element, codec, dimensions } => {
                 if self.collections.contains_key(name) {
                     return Err(Error::Exists);
@@ -360,60 +360,6 @@ impl Model {
         Ok(vec![inode])
     }
 
-    fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
-        match op {
-            Op::SetVector { inode, vector, fill, mode } => {
-                let known = self.collections.get(&vector.collection).copied();
-                let mut state = known.unwrap_or(CollectionState {
-                    id: learned.collection,
-                    element: vector.element,
-                    codec: Codec::None,
-                    dimensions: 0,
-                });
-                if state.element != vector.element {
-                    return Err(Error::WrongElement { holds: "", asked: "" });
-                }
-                if state.dimensions != 0 && state.dimensions != fill.dimensions {
-                    return Err(Error::Invalid("length"));
-                }
-                if fill.poison && matches!(state.element, Element::F32 | Element::F16) {
-                    return Err(Error::NotFinite { index: 0 });
-                }
-                let key = (state.id, vector.n);
-                mode_allows(*mode, known.is_some() && self.node(*inode).vectors.contains_key(&key))?;
-                state.dimensions = fill.dimensions;
-                self.collections.insert(vector.collection.clone(), state);
-                let Learned { row, vector_id, version, .. } = *learned;
-                let node = self.change(*inode);
-                let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
-                node.vectors.insert(key, VectorState { fill: *fill, row, vector_id, version, fresh });
-                Ok(vec![*inode])
-            }
-            Op::RemoveVector { inode, vector } => {
-                let state = self.collections.get(&vector.collection).copied().ok_or(Error::NoAttribute)?;
-                if state.element != vector.element {
-                    return Err(Error::WrongElement { holds: "", asked: "" });
-                }
-                let key = (state.id, vector.n);
-                self.change(*inode).vectors.remove(&key).ok_or(Error::NoAttribute)?;
-                Ok(vec![*inode])
-            }
-            _ => unreachable!("only vectors come here"),
-        }
-    }
-
-    /// Bytes that `listxattr` gives for this file.
-    fn list_len(&self, inode: u64) -> usize {
-        let node = self.node(inode);
-        let vectors = node.vectors.keys().map(|(id, n)| {
-            let (name, state) = self.collection(*id).expect("a vector's collection exists");
-            let vector =
-                super::VectorName { collection: name.into(), element: state.element, n: *n, short: false };
-            vector.listed().len() + 1
-        });
-        node.attributes.keys().map(|name| name.len() + 1).chain(vectors).sum()
-    }
-
     fn drop_link(&mut self, inode: u64, open: &BTreeSet<u64>) {
         let node = self.change(inode);
         node.links -= 1;
@@ -478,7 +424,7 @@ impl Node {
     }
 }
 
-fn mode_allows(mode: SetMode, exists: bool) -> Result<(), Error> {
+pub(super) fn mode_allows(mode: SetMode, exists: bool) -> Result<(), Error> {
     match mode {
         SetMode::Create if exists => Err(Error::Exists),
         SetMode::Replace if !exists => Err(Error::NoAttribute),

@@ -10,7 +10,7 @@ use vexfs_core::operations::{Attributes, Seek};
 use vexfs_core::volume::Volume;
 
 use super::matrix::{Rows, compare_collections};
-use super::{Model, Node, VectorName};
+use super::{Fill, Model, Node, VectorName};
 
 /// How strictly to compare.
 #[derive(Clone, Debug, Default)]
@@ -306,6 +306,8 @@ impl<D: BlockDevice> Walk<'_, D> {
         let mut expected: Vec<Vec<u8>> = node.attributes.keys().cloned().collect();
         if node.links > 0 {
             expected.extend(node.vectors.keys().map(|key| self.vector_name(*key).listed()));
+            let with_metadata = node.vectors.iter().filter(|(_, state)| state.metadata.is_some());
+            expected.extend(with_metadata.map(|(key, _)| self.vector_name(*key).listed_metadata()));
             expected.sort();
             if sorted != expected {
                 let show = |names: &[Vec<u8>]| -> Vec<String> {
@@ -344,6 +346,14 @@ impl<D: BlockDevice> Walk<'_, D> {
             let codec = self.model.collection(key.0).expect("a vector's collection exists").1.codec;
             if value != vector.fill.seen(name.element, codec) {
                 return Err(format!("{path}: {name:?}: value differs"));
+            }
+            let found = match self.volume.attribute(Ino(inode), &name.metadata()) {
+                Ok(text) => Some(text),
+                Err(vexfs_core::error::Error::NoAttribute) => None,
+                Err(error) => return Err(format!("{path}: metadata of {name:?}: {error}")),
+            };
+            if found != vector.metadata.map(Fill::metadata) {
+                return Err(format!("{path}: {name:?}: metadata differs"));
             }
         }
         if node.links == 0 {

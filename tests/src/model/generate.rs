@@ -17,7 +17,15 @@ pub struct Generator {
     pub removing: bool,
     /// Use attributes and vectors.
     pub attributes: bool,
-    first: bool,
+    age: Age,
+}
+
+/// What there was when a stream of operations was first used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Age {
+    First,
+    Second,
+    Third,
 }
 
 /// How many of them the first runs used.
@@ -37,20 +45,25 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true, first: false }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Third }
     }
 
-    /// The same without what came later: codecs and compaction. The bytes that these operations leave are the ground
-    /// of other tests.
+    /// The same without what came later: codecs, compaction and metadata. The bytes that these operations leave are the
+    /// ground of other tests.
     pub fn first(seed: u64, file_size: u64) -> Self {
-        Self { first: true, ..Self::new(seed, file_size) }
+        Self { age: Age::First, ..Self::new(seed, file_size) }
+    }
+
+    /// The same with codecs and compaction, without metadata.
+    pub fn second(seed: u64, file_size: u64) -> Self {
+        Self { age: Age::Second, ..Self::new(seed, file_size) }
     }
 
     // A collection to work with.
     fn pick_collection(&mut self) -> (&'static str, Element, Codec, u32) {
-        match self.first {
-            false => self.random.pick(&COLLECTIONS),
-            true => {
+        match self.age > Age::First {
+            true => self.random.pick(&COLLECTIONS),
+            false => {
                 let (name, element, _, dimensions) = self.random.pick(&COLLECTIONS[..FIRST_COLLECTIONS]);
                 (name, element, Codec::None, dimensions)
             }
@@ -218,6 +231,9 @@ impl Generator {
         if self.random.one_in(if self.removing { 2 } else { 5 }) {
             return Some(Op::RemoveVector { inode, vector });
         }
+        if self.age >= Age::Third && self.random.one_in(3) {
+            return Some(self.metadata(inode, vector));
+        }
         let mut fill = VectorFill { seed: self.random.bits(), dimensions, poison: false };
         let mut mode = self.mode();
         if known.is_some_and(|state| state.dimensions > 0) && self.random.one_in(12) {
@@ -234,10 +250,23 @@ impl Generator {
         Some(Op::SetVector { inode, vector, fill, mode })
     }
 
+    fn metadata(&mut self, inode: u64, vector: VectorName) -> Op {
+        if self.random.one_in(5) {
+            return Op::RemoveMetadata { inode, vector };
+        }
+        let len = match self.random.below(12) {
+            0 => 4097,
+            1 => 1,
+            2 | 3 => 4096 - self.random.index(3000),
+            _ => 2 + self.random.index(200),
+        };
+        Op::SetMetadata { inode, vector, fill: Fill { seed: self.random.bits(), len }, mode: self.mode() }
+    }
+
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, codec, dimensions) = self.pick_collection();
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
-        if !self.first && model.collections.contains_key(name) && self.random.one_in(3) {
+        if self.age > Age::First && model.collections.contains_key(name) && self.random.one_in(3) {
             return Some(Op::Compact { name: name.into() });
         }
         Some(if model.collections.contains_key(name) && !open && self.random.one_in(2) {

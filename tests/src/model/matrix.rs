@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vexfs_core::checksum::crc32;
 use vexfs_core::codec;
+use vexfs_core::control;
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::format::{
     COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory, collection_matrix,
@@ -12,6 +13,8 @@ use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::Collection;
 use vexfs_core::volume::Volume;
 use zerocopy::IntoBytes;
+
+use crate::mutate::Nothing;
 
 use super::{CollectionState, Model, VectorState};
 
@@ -124,6 +127,7 @@ fn columns<D: BlockDevice>(
             return Err(format!("vectors.npy row {row} differs"));
         }
     }
+    metadata(volume, real, expected)?;
     let directory = collection_directory(real.id);
     let shape = format!("({},)", real.rows);
     let inode = |name: &str| {
@@ -158,6 +162,24 @@ fn columns<D: BlockDevice>(
         }
     }
     Ok(())
+}
+
+/// `metadata.jsonl` has a line for each row with metadata, in their order.
+fn metadata<D: BlockDevice>(
+    volume: &Volume<Direct<D>>,
+    real: &Collection,
+    expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
+) -> Result<(), String> {
+    let inode = Ino(collection_directory(real.id).0 + control::METADATA);
+    let shown = volume.render(inode, &Nothing).map_err(|error| format!("metadata.jsonl: {error}"))?;
+    let mut lines = Vec::new();
+    for (row, (inode, n, _, state)) in expected {
+        let Some(fill) = state.metadata else { continue };
+        lines.extend(format!("{{\"row\":{row},\"inode\":{inode},\"n\":{n},\"metadata\":").bytes());
+        lines.extend(fill.metadata().trim_ascii());
+        lines.extend(b"}\n");
+    }
+    if shown == lines { Ok(()) } else { Err("metadata.jsonl differs".into()) }
 }
 
 fn column<D: BlockDevice>(volume: &Volume<Direct<D>>, inode: Ino, name: &str) -> Result<Vec<u8>, String> {

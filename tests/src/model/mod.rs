@@ -11,6 +11,7 @@ mod generate;
 mod matrix;
 mod op;
 mod pair;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,6 +113,8 @@ pub struct VectorState {
     pub version: u64,
     /// True if the content did not change since; `None` where an empty file makes that a matter of opinion.
     pub fresh: Option<bool>,
+    /// Its metadata.
+    pub metadata: Option<Fill>,
 }
 
 impl Model {

@@ -42,6 +42,18 @@ impl Fill {
     pub fn bytes(self) -> Vec<u8> {
         Random::new(self.seed).bytes(self.len)
     }
+
+    /// A JSON object of this length, from 2 bytes on; below, none.
+    pub fn metadata(self) -> Vec<u8> {
+        let around = br#"{"text":"","confidence":0.5}"#;
+        let Some(len) = self.len.checked_sub(around.len()) else {
+            return format!("{{}}{}", " ".repeat(self.len.saturating_sub(2))).into_bytes()[..self.len.max(1)]
+                .to_vec();
+        };
+        let (head, tail) = around.split_at(9);
+        let letters = self.bytes().into_iter().take(len).map(|byte| b'a' + byte % 26).collect::<Vec<u8>>();
+        [head, &letters, tail].concat()
+    }
 }
 
 /// Which vector of a file.
@@ -66,6 +78,16 @@ impl VectorName {
     /// The name of the attribute as `listxattr` gives it.
     pub fn listed(&self) -> Vec<u8> {
         Self { short: false, ..self.clone() }.attribute()
+    }
+
+    /// The name of its metadata as `listxattr` gives it.
+    pub fn listed_metadata(&self) -> Vec<u8> {
+        [&self.listed()[..], b".meta"].concat()
+    }
+
+    /// The name of its metadata as it is asked for.
+    pub fn metadata(&self) -> Vec<u8> {
+        [&self.attribute()[..], b".meta"].concat()
     }
 
     /// The name of the attribute as it is asked for.
@@ -283,6 +305,24 @@ pub enum Op {
         /// The file.
         inode: u64,
         /// Which.
+        vector: VectorName,
+    },
+    /// setxattr(2) of a vector's metadata.
+    SetMetadata {
+        /// The file.
+        inode: u64,
+        /// Which.
+        vector: VectorName,
+        /// Its text.
+        fill: Fill,
+        /// Create, replace or either.
+        mode: SetMode,
+    },
+    /// removexattr(2) of a vector's metadata.
+    RemoveMetadata {
+        /// The file.
+        inode: u64,
+        /// Of which.
         vector: VectorName,
     },
     /// mkdir in the control directory, with settings.

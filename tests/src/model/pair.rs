@@ -265,6 +265,13 @@ impl<D: BlockDevice + Clone> Pair<D> {
             Op::RemoveVector { inode, vector } => {
                 volume.remove_attribute(Ino(*inode), &vector.attribute(), &caller, now)?;
             }
+            Op::SetMetadata { inode, vector, fill, mode } => {
+                let text = fill.metadata();
+                volume.set_attribute(Ino(*inode), &vector.metadata(), &text, *mode, &caller, now)?;
+            }
+            Op::RemoveMetadata { inode, vector } => {
+                volume.remove_attribute(Ino(*inode), &vector.metadata(), &caller, now)?;
+            }
             Op::CreateCollection { name, element, codec, dimensions } => {
                 learned.collection = create_collection(volume, name, (*element, *codec), *dimensions, now)?;
             }
@@ -393,8 +400,10 @@ impl<D: BlockDevice + Clone> Pair<D> {
         if real.changed != changed && real.changed != now {
             return Err(format!("ctime of {inode} became {:?}, now {now:?}", real.changed));
         }
-        if matches!(op, Op::SetVector { .. } | Op::RemoveVector { .. } | Op::SetAttribute { .. })
-            && real.version != version
+        if matches!(
+            op,
+            Op::SetVector { .. } | Op::RemoveVector { .. } | Op::SetMetadata { .. } | Op::SetAttribute { .. }
+        ) && real.version != version
         {
             return Err(format!("setting an attribute changed the content version of {inode}"));
         }

@@ -12,7 +12,7 @@ use crate::model::{Generator, Op, Pair};
 use crate::sim::SimDevice;
 
 /// Names of the recipes.
-pub const BASES: [&str; 8] = [
+pub const BASES: [&str; 10] = [
     "golden-4k",
     "golden-16k",
     "random-4k",
@@ -21,6 +21,8 @@ pub const BASES: [&str; 8] = [
     "journal-4k",
     "codecs-4k",
     "compacted-4k",
+    "metadata-4k",
+    "described-4k",
 ];
 
 /// Bytes that a file of the random ones has at most.
@@ -29,22 +31,25 @@ const FILE_SIZE: u64 = 20_000;
 /// The image of this name.
 pub fn image(name: &str) -> Result<Image, String> {
     match name {
-        "golden-4k" => golden_image(4096, false),
-        "golden-16k" => golden_image(16384, false),
+        "golden-4k" => golden_image(4096, ""),
+        "golden-16k" => golden_image(16384, ""),
         "random-4k" => random_image(2 << 20, 4096, Generator::first(11, FILE_SIZE)),
         "random-8k" => random_image(4 << 20, 8192, Generator::first(12, FILE_SIZE)),
         // Two bitmap blocks, two index entries.
         "large-4k" => random_image(192 << 20, 4096, Generator::first(13, FILE_SIZE)),
         "journal-4k" => journal_image(3 << 20, 14),
-        "codecs-4k" => golden_image(4096, true),
-        "compacted-4k" => random_image(3 << 20, 4096, Generator::new(15, FILE_SIZE)),
+        "codecs-4k" => golden_image(4096, "codecs"),
+        "compacted-4k" => random_image(3 << 20, 4096, Generator::second(15, FILE_SIZE)),
+        "metadata-4k" => golden_image(4096, "metadata"),
+        "described-4k" => random_image(3 << 20, 4096, Generator::new(16, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }
 
 // One of everything that the format can hold.
-fn golden_image(block_size: u32, codecs: bool) -> Result<Image, String> {
-    let (bytes, _) = golden::maker::image(block_size, false, codecs).map_err(|error| error.to_string())?;
+fn golden_image(block_size: u32, features: &str) -> Result<Image, String> {
+    let made = golden::maker::image(block_size, golden::Features::of(features));
+    let (bytes, _) = made.map_err(|error| error.to_string())?;
     let mut image = Image::new(bytes.len() as u64);
     image.write(0, &bytes);
     Ok(image)

@@ -3,9 +3,9 @@
 use std::mem::{offset_of, size_of};
 
 use vexfs_core::format::{
-    BlankRecord, CollectionRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord, Kind, LinkRecord,
-    LogEntry, LogHeader, NodeHeader, OrphanRecord, PointerRecord, RowRecord, Slot, SpaceEntry, Superblock,
-    VectorHeader, VectorRecord, XattrRecord,
+    BlankRecord, CollectionRecord, ColumnRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord,
+    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PointerRecord, RowRecord, Slot,
+    SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
 };
 
 /// A field: byte offset and width, 1 to 8.
@@ -43,6 +43,7 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
         Some(Kind::Blank) => fields!(BlankRecord: generation),
         Some(Kind::FreeRows) => fields!(FreeRowsRecord: count),
         Some(Kind::Orphan) => fields!(OrphanRecord: kind, reserved),
+        Some(Kind::Column) => fields!(ColumnRecord: kind, width, name_len, reserved),
         Some(Kind::Inline | Kind::XattrValue | Kind::VectorMeta) | None => Vec::new(),
     }
 }

@@ -16,3 +16,5 @@ mod operations;
 mod stories;
 pub mod subject;
 mod walk;
+
+pub(crate) use walk::Nothing;

@@ -18,7 +18,7 @@ const ENTRIES_MAX: usize = 2000;
 const PIECES_MAX: usize = 40;
 
 /// A host that has nothing to add.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Report for Nothing {
     fn metrics(&self, _: &mut dyn std::fmt::Write) -> std::fmt::Result {

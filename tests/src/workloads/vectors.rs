@@ -21,6 +21,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("all-elements", all_elements),
         Workload::new("all-codecs", all_codecs),
         Workload::new("compaction", compaction),
+        Workload::new("metadata", metadata),
         Workload::new("saved-over", saved_over),
         Workload::new("attributes-before-data", attributes_before_data),
         Workload::new("collections-come-and-go", collections_come_and_go),
@@ -220,6 +221,33 @@ fn all_codecs(story: &mut Story) -> Step {
         story.commit()?;
     }
     Ok(())
+}
+
+// Metadata goes where its vector goes: to a new row, to a file that is saved over, to its end.
+fn metadata(story: &mut Story) -> Step {
+    for (path, len) in [("a", 60), ("b", 4096), ("c", 1500)] {
+        story.file(path, 300)?;
+        story.vector(path, "minilm", 0, 96)?;
+        story.vector(path, "minilm", 1, 96)?;
+        story.metadata(path, "minilm", 0, len)?;
+        story.commit()?;
+    }
+    story.metadata("a", "minilm", 0, 2000)?;
+    story.vector("b", "minilm", 0, 96)?;
+    story.commit()?;
+    story.metadata("b", "minilm", 0, 40)?;
+    story.remove_metadata("c", "minilm", 0)?;
+    story.commit()?;
+    story.file("new", 500)?;
+    story.rename("new", "a")?;
+    story.commit()?;
+    story.unlink("b")?;
+    story.tidy()?;
+    story.commit()?;
+    story.op(Op::Compact { name: "minilm".into() })?;
+    story.commit()?;
+    story.tidy()?;
+    story.commit()
 }
 
 // As tar does it: the new file's vectors, then its bytes; they are bound when it is closed.

@@ -29,6 +29,8 @@ pub(super) struct Rows {
     blank_end: u64,
     free: u64,
     free_end: u64,
+    /// The piece of metadata that was seen last, and the bytes of its row's up to its end.
+    piece: Option<(u64, usize)>,
     /// The record cannot be loaded.
     broken: bool,
     /// Bytes behind the record.
@@ -60,6 +62,18 @@ impl Rows {
                 // Without one it gets one, as any directory.
                 state.absorb(volume.collection_name(id))?;
             }
+            Kind::Column => {
+                let column = records::column(id, key.offset, value)?;
+                let mut same = 0;
+                for other in volume.columns(id)? {
+                    same += u64::from(other.name == column.name && other.number < column.number);
+                }
+                if same > 0 {
+                    let finding = record(directory, "two columns of one name", key.offset);
+                    return state.contradiction(finding, Cure::Drop(key));
+                }
+            }
+            Kind::VectorMeta => self.metadata(volume, state, id, key, value)?,
             Kind::Row => {
                 self.row(volume, state, id, key, parse_exact(value, "row of collection", directory.0)?)?
             }
@@ -161,6 +175,31 @@ impl Rows {
         }
         let key = Key::new(directory, Kind::Collection, 0);
         state.cure(Cure::Put(key, memory::copy(right.as_bytes())?))
+    }
+
+    // A piece of metadata: the next of a live row's, which together are a JSON object.
+    fn metadata<H: BlockDevice + Data>(
+        &mut self,
+        volume: &Volume<H>,
+        state: &mut State<'_>,
+        id: CollectionId,
+        key: Key,
+        value: &[u8],
+    ) -> Result<()> {
+        let directory = Ino(key.inode);
+        let row = key.offset >> 8;
+        let before = self.piece.filter(|(piece, _)| *piece + 1 == key.offset && key.offset & 0xff != 0);
+        let before = before.map_or(0, |(_, bytes)| bytes);
+        let placed = records::check_metadata_piece(volume, id, key.offset, before, value).is_ok()
+            && exists(volume, Key::new(directory, Kind::Row, row))?;
+        let whole =
+            placed && (before > 0 || state.absorb(records::is_metadata(volume, id, row))? == Some(true));
+        if !whole {
+            let finding = record(directory, "metadata without a vector, or that is no JSON object", row);
+            return state.contradiction(finding, Cure::Drop(key));
+        }
+        self.piece = Some((key.offset, before + value.len()));
+        Ok(())
     }
 
     fn row<H: BlockDevice + Data>(

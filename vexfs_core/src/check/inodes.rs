@@ -106,14 +106,14 @@ impl Group {
                 }
                 self.attributes += 1;
             }
-            Kind::XattrValue | Kind::VectorMeta => {}
+            Kind::XattrValue => {}
             Kind::Vector => {
                 self.vector(volume, state, key, parse_exact(value, "vector of inode", inode.0)?)?;
             }
             Kind::Dirent => self.dirent(volume, state, key, value)?,
             Kind::Extent => self.extent(volume, state, key, value)?,
             Kind::Orphan => orphan(volume, state, key)?,
-            Kind::Collection | Kind::Row | Kind::Blank | Kind::FreeRows => {
+            Kind::Collection | Kind::VectorMeta | Kind::Row | Kind::Blank | Kind::FreeRows | Kind::Column => {
                 self.rows.visit(volume, state, kind, key, value)?;
             }
         }

@@ -1,21 +1,25 @@
-//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`.
+//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`, and members of the
+//! metadata.
 //!
 //! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row. The matrix's bytes are on the
-//! device; the other columns are rendered from the rows' records.
+//! device; the other columns are rendered from the rows' records and metadata.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{HEADERS, MATRIX, SCALE, VALID};
+use super::{COLUMNS, HEADERS, MATRIX, SCALE, VALID};
 use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
-    Key, Kind, MATRIX_DATA, RowRecord, collection_directory, collection_matrix, collection_part, parse_exact,
+    COLUMN_WIDTH_MAX, ColumnType, Key, Kind, MATRIX_DATA, RowRecord, collection_directory, collection_matrix,
+    collection_part, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::Ino;
-use crate::operations::{LoadedCollection as Loaded, ReadPlan, each_extent, load_collection};
+use crate::operations::{
+    Column, LoadedCollection as Loaded, ReadPlan, column, each_extent, each_metadata, load_collection,
+};
 use crate::tree;
 use crate::volume::{Nodes, Volume};
 use zerocopy::IntoBytes;
@@ -41,7 +45,7 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
     let buffer = &mut buffer[..len];
     let mut head = 0;
     if offset < MATRIX_DATA && len > 0 {
-        let header = npy_header(&loaded, part)?;
+        let header = npy_header(volume, &loaded, part)?;
         let from = offset as usize;
         head = len.min(HEADER - from);
         buffer[..head].copy_from_slice(&header[from..from + head]);
@@ -64,6 +68,11 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
             rows(volume, &loaded, 4, at, rest, &mut |record, to| {
                 to.copy_from_slice(record.scale.as_bytes())
             })?;
+            Vec::new()
+        }
+        COLUMNS.. => {
+            let column = column(volume, id, part - COLUMNS)?;
+            members(volume, &loaded, &column, at, rest)?;
             Vec::new()
         }
         _ => return Err(Error::Invalid("not a column")),
@@ -152,16 +161,52 @@ fn rows<N: Nodes>(
         let record: &RowRecord = parse_exact(value, "row of collection", directory.0)?;
         let entry = &mut entry[..width as usize];
         render(record, entry);
-        let at = key.offset * width;
-        let (from, to) = (at.max(start), (at + width).min(end));
-        buffer[(from - start) as usize..(to - start) as usize]
-            .copy_from_slice(&entry[(from - at) as usize..(to - at) as usize]);
+        put_entry(entry, key.offset * width, start, buffer);
         Ok(true)
     })
 }
 
+// Copies the part of an entry at byte `at` of the data that falls into `buffer`, which begins at byte `start`.
+fn put_entry(entry: &[u8], at: u64, start: u64, buffer: &mut [u8]) {
+    let (from, to) = (at.max(start), (at + entry.len() as u64).min(start + buffer.len() as u64));
+    if from < to {
+        buffer[(from - start) as usize..(to - start) as usize]
+            .copy_from_slice(&entry[(from - at) as usize..(to - at) as usize]);
+    }
+}
+
+// Renders the entries of a column that is made from metadata.
+fn members<N: Nodes>(
+    nodes: &N,
+    loaded: &Loaded,
+    column: &Column,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    if buffer.is_empty() {
+        return Ok(());
+    }
+    let width = u64::from(column.width);
+    let start = offset - MATRIX_DATA;
+    let (first, end) = (start / width, (start + buffer.len() as u64).div_ceil(width));
+    let mut entry = [0u8; COLUMN_WIDTH_MAX as usize];
+    let entry = &mut entry[..width as usize];
+    column.null(entry);
+    for row in first..end {
+        put_entry(entry, row * width, start, buffer);
+    }
+    each_metadata(nodes, loaded.id, first, end, &mut |row, text| {
+        // What does not fit was never set by a sound program.
+        if column.entry(text, entry).is_err() {
+            column.null(entry);
+        }
+        put_entry(entry, row * width, start, buffer);
+        Ok(())
+    })
+}
+
 // numpy's header, format 1.0: magic, version, length, a Python dictionary padded with spaces, a newline.
-fn npy_header(loaded: &Loaded, part: u64) -> Result<Vec<u8>> {
+fn npy_header<N: Nodes>(nodes: &N, loaded: &Loaded, part: u64) -> Result<Vec<u8>> {
     let mut text = Text::new();
     text.raw(b"\x93NUMPY\x01\x00")?;
     text.raw(&((HEADER - 10) as u16).to_le_bytes())?;
@@ -176,6 +221,18 @@ fn npy_header(loaded: &Loaded, part: u64) -> Result<Vec<u8>> {
         ),
         HEADERS => {
             write!(text, "{{'descr': {HEADER_DTYPE}, 'fortran_order': False, 'shape': ({rows},), }}")
+        }
+        COLUMNS.. => {
+            let column = column(nodes, loaded.id, part - COLUMNS)?;
+            text.raw(b"{'descr': '")?;
+            match column.kind {
+                ColumnType::Bool => text.raw(b"|i1")?,
+                ColumnType::Int => text.raw(b"<i8")?,
+                ColumnType::Float => text.raw(b"<f8")?,
+                ColumnType::Timestamp => text.raw(b"<M8[ns]")?,
+                ColumnType::String => write!(text, "|S{}", column.width).map_err(|_| Error::NoMemory)?,
+            }
+            write!(text, "', 'fortran_order': False, 'shape': ({rows},), }}")
         }
         SCALE => write!(text, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows},), }}"),
         _ => write!(text, "{{'descr': '|b1', 'fortran_order': False, 'shape': ({rows},), }}"),

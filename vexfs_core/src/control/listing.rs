@@ -1,4 +1,5 @@
-//! `stale` and a collection's `paths.jsonl`: rows with the paths of their files, a JSON object a line.
+//! `stale`, and a collection's `paths.jsonl` and `metadata.jsonl`: rows with the paths of their files or what is said of
+//! them, a JSON object a line.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::{COLLECTIONS, Key, Kind, RowRecord, collection_directory, collection_part, parse_exact};
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::load_inode;
+use crate::operations::{load_inode, metadata_of_row};
 use crate::tree;
 use crate::volume::Volume;
 
@@ -50,6 +51,25 @@ impl<H: BlockDevice + Data> Volume<H> {
             self.path_member(text, file)?;
             writeln!(text, ",\"row\":{row},\"n\":{},\"inode\":{file}}}", record.n)
                 .map_err(|_| Error::NoMemory)
+        })
+    }
+
+    /// The metadata of every live row that has some.
+    pub(super) fn metadata(&self, text: &mut Text, id: CollectionId) -> Result<()> {
+        self.each_row(id, &mut |row, record| {
+            let Some(mut about) = metadata_of_row(self, id, row)? else { return Ok(()) };
+            // Line ends stand between values alone: in a string they are escaped.
+            for byte in about.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+                *byte = b' ';
+            }
+            write!(
+                text,
+                "{{\"row\":{row},\"inode\":{},\"n\":{},\"metadata\":",
+                record.header.file_inode, record.n
+            )
+            .map_err(|_| Error::NoMemory)?;
+            text.raw(about.trim_ascii())?;
+            text.raw(b"}\n")
         })
     }
 

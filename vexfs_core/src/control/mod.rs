@@ -10,6 +10,8 @@ mod request;
 
 pub(crate) use column::read_column;
 
+use alloc::vec::Vec;
+
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -17,9 +19,11 @@ use crate::format::{
     COLLECTION_INODES, COLLECTIONS, CONTROL, FileKind, InodeRecord, MATRIX_DATA, ROOT, collection_directory,
     collection_part,
 };
+use crate::memory;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::{
-    Attributes, Changes, Entry, LoadedCollection, attributes_of, load_collection, load_inode,
+    Attributes, Changes, Column, Entry, LoadedCollection, attributes_of, column, columns, load_collection,
+    load_inode,
 };
 use crate::volume::{Event, Nodes, Volume};
 
@@ -48,6 +52,10 @@ pub const SCALE: u64 = 5;
 
 /// `paths.jsonl`.
 pub const PATHS: u64 = 7;
+/// `metadata.jsonl`.
+pub const METADATA: u64 = 12;
+/// Part of the first of the columns that are made from metadata.
+pub const COLUMNS: u64 = 48;
 /// `control`, which takes requests.
 pub const REQUESTS: u64 = 6;
 
@@ -58,7 +66,7 @@ const FILES: [(&[u8], Ino, u32); 5] = [
     (b"log", LOG, 0o600),
     (b"stale", STALE, 0o400),
 ];
-const PARTS: [(&[u8], u64); 7] = [
+const PARTS: [(&[u8], u64); 8] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
@@ -66,6 +74,7 @@ const PARTS: [(&[u8], u64); 7] = [
     (b"scale.npy", SCALE),
     (b"control", REQUESTS),
     (b"paths.jsonl", PATHS),
+    (b"metadata.jsonl", METADATA),
 ];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
@@ -97,9 +106,9 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
         README | STATUS | METRICS | LOG | STALE => Some(Pseudo::Computed),
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
-            SCHEMA | PATHS => Some(Pseudo::Computed),
+            SCHEMA | PATHS | METADATA => Some(Pseudo::Computed),
             REQUESTS => Some(Pseudo::Request),
-            MATRIX | HEADERS | VALID | SCALE => Some(Pseudo::Column),
+            MATRIX | HEADERS | VALID | SCALE | COLUMNS.. => Some(Pseudo::Column),
             _ => None,
         },
     }
@@ -187,8 +196,10 @@ pub(crate) fn lookup<H: BlockDevice + Data>(
         files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
     } else if let Some((id, 0)) = collection_part(directory) {
         let loaded = load_collection(volume, id)?;
-        let found = PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1));
-        found.map(|part| Ino(directory.0 + part.1))
+        match PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1)) {
+            Some(part) => Some(Ino(directory.0 + part.1)),
+            None => column_named(volume, id, name)?,
+        }
     } else {
         return Ok(None);
     };
@@ -224,10 +235,30 @@ pub(crate) fn read_directory<H: BlockDevice + Data>(
             return Err(Error::NotDirectory);
         }
         let mut parts = PARTS.iter().filter(|(_, part)| has_part(&loaded, *part));
-        let _ = parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
+        if parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular)) {
+            for column in columns(volume, id)? {
+                let name = file_name(&column)?;
+                if !give(&name, column.inode(id), FileKind::Regular) {
+                    break;
+                }
+            }
+        }
         return Ok(false);
     }
     Ok(true)
+}
+
+// The name of a column's file.
+fn file_name(column: &Column) -> Result<Vec<u8>> {
+    let mut name = memory::copy(&column.name)?;
+    memory::extend(&mut name, b".npy")?;
+    Ok(name)
+}
+
+fn column_named<N: Nodes>(nodes: &N, id: CollectionId, name: &[u8]) -> Result<Option<Ino>> {
+    let Some(name) = name.strip_suffix(b".npy") else { return Ok(None) };
+    let found = columns(nodes, id)?.into_iter().find(|column| column.name == name);
+    Ok(found.map(|column| column.inode(id)))
 }
 
 // True if a collection has this file.
@@ -279,6 +310,9 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),
         (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
         (Pseudo::Column, SCALE) => MATRIX_DATA + capacity * 4,
+        (Pseudo::Column, COLUMNS..) => {
+            MATRIX_DATA + capacity * u64::from(column(volume, id, part - COLUMNS)?.width)
+        }
         (Pseudo::Column, _) => MATRIX_DATA + capacity,
         _ => 0,
     };

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::{LOG, METRICS, PATHS, README, REQUESTS, SCHEMA, STALE, STATUS};
+use super::{LOG, METADATA, METRICS, PATHS, README, REQUESTS, SCHEMA, STALE, STATUS};
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -26,6 +26,9 @@ takes files and vectors and nothing else.
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
+    metadata.jsonl      row, inode, number and metadata of every vector that has some, a JSON object a line
+    <field>.npy         a member of the metadata, after `echo column add FIELD TYPE > control`; types are bool, int, float,
+                        timestamp, and string BYTES; where a row has none: -1, -2^63, NaN, NaT, b\"\\xff\"
     paths.jsonl         row, path, inode and number of every vector, a JSON object a line (root)
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
@@ -34,6 +37,10 @@ A vector is an attribute of its file:
 
   setfattr -n user.vector.NAME -v 0s$(base64 -w0 vector.f32) FILE
   python3 -c 'import os,numpy; os.setxattr(\"FILE\", \"user.vector.NAME\", numpy.zeros(384,\"<f4\").tobytes())'
+
+with a JSON object about it, if you like: source, model, confidence, start, length, or anything
+
+  setfattr -n user.vector.NAME.meta -v '{\"source\":\"page 3\",\"confidence\":0.9}' FILE
 
 and every collection is a matrix that numpy maps:
 
@@ -69,6 +76,10 @@ impl<H: BlockDevice + Data> Volume<H> {
                 }
                 Some((id, PATHS)) => {
                     self.paths(&mut text, id)?;
+                    Ok(())
+                }
+                Some((id, METADATA)) => {
+                    self.metadata(&mut text, id)?;
                     Ok(())
                 }
                 Some((id, REQUESTS)) => {
@@ -136,6 +147,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     fn schema(&self, text: &mut Text, id: CollectionId) -> Result<()> {
         let collection = self.collection(id)?;
         let name = self.collection_name(id)?;
+        let columns = self.columns(id)?;
         let mut write = || -> fmt::Result {
             text.write_str("{\"name\":")?;
             json_string(text, &name)?;
@@ -148,10 +160,10 @@ impl<H: BlockDevice + Data> Volume<H> {
                 collection.metric.name(),
             )?;
             json_string(text, &collection.model)?;
-            writeln!(
+            write!(
                 text,
                 ",\"inherit\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
-                 \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{}}}",
+                 \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{},\"columns\":[",
                 collection.inherit,
                 collection.rows,
                 collection.live,
@@ -161,7 +173,13 @@ impl<H: BlockDevice + Data> Volume<H> {
                 collection.stride,
                 MATRIX_DATA,
                 collection.vector_len(),
-            )
+            )?;
+            for (index, column) in columns.iter().enumerate() {
+                text.write_str(if index == 0 { "{\"name\":" } else { ",{\"name\":" })?;
+                json_string(text, &column.name)?;
+                write!(text, ",\"type\":\"{}\",\"width\":{}}}", column.kind.name(), column.width)?;
+            }
+            text.write_str("]}\n")
         };
         write().map_err(|_| Error::NoMemory)
     }

@@ -5,25 +5,57 @@ use core::fmt::Write;
 use super::{Pseudo, REQUESTS, pseudo};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::collection_part;
+use crate::format::{ColumnType, collection_part};
 use crate::memory::Text;
-use crate::numbers::{CollectionId, Ino};
+use crate::numbers::{CollectionId, Ino, Time};
 use crate::operations::load_collection;
 use crate::volume::Volume;
+
+/// Bytes of a string column that does not say how wide it is.
+const STRING_WIDTH: u16 = 64;
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// Takes a request that was written to a [`Pseudo::Request`] file; the work is done by [`Volume::tidy`].
     ///
     /// # Errors
     /// `Invalid` for what is no request; those of the request.
-    pub fn request(&mut self, inode: Ino, text: &[u8]) -> Result<()> {
-        match (pseudo(inode), collection_part(inode)) {
-            (Some(Pseudo::Request), Some((id, REQUESTS))) => match text.trim_ascii() {
-                b"compact" => self.compact(id),
-                _ => Err(Error::Invalid("no such request: a collection's control file takes `compact`")),
-            },
-            _ => Err(Error::NotPermitted("not a file that takes requests")),
+    pub fn request(&mut self, inode: Ino, text: &[u8], now: Time) -> Result<()> {
+        let (Some(Pseudo::Request), Some((id, REQUESTS))) = (pseudo(inode), collection_part(inode)) else {
+            return Err(Error::NotPermitted("not a file that takes requests"));
+        };
+        let mut words = [&b""[..]; 6];
+        let mut count = 0;
+        for word in text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).take(words.len()) {
+            words[count] = word;
+            count += 1;
         }
+        match &words[..count] {
+            [b"compact"] => self.compact(id),
+            [b"column", b"add", name, kind] => self.request_column(id, name, kind, None, now),
+            [b"column", b"add", name, kind, width] => self.request_column(id, name, kind, Some(width), now),
+            [b"column", b"drop", name] => self.drop_column(id, name, now),
+            _ => Err(Error::Invalid(
+                "no such request: a collection's control file takes `compact`, `column add NAME TYPE` and `column drop NAME`",
+            )),
+        }
+    }
+
+    fn request_column(
+        &mut self,
+        id: CollectionId,
+        name: &[u8],
+        kind: &[u8],
+        width: Option<&[u8]>,
+        now: Time,
+    ) -> Result<()> {
+        let kind = ColumnType::from_name(kind)
+            .ok_or(Error::Invalid("a column's type is bool, int, float, string or timestamp"))?;
+        let number = |text| core::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        let width = match width {
+            Some(width) => number(width).ok_or(Error::Invalid("a string column is 1 to 256 bytes wide"))?,
+            None => STRING_WIDTH,
+        };
+        self.add_column(id, name, kind, width, now)
     }
 
     /// What a collection's `control` shows: a JSON object.

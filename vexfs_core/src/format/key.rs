@@ -20,7 +20,7 @@ pub enum Kind {
     XattrValue = 6,
     /// `VectorRecord`; offset = collection << 32 | n.
     Vector = 7,
-    /// Metadata of a vector (reserved); offset as [`Kind::Vector`].
+    /// Metadata of a vector, cut into pieces of `value_max`, at the collection's directory; offset = row << 8 | piece.
     VectorMeta = 8,
     /// `DirentRecord`, at the directory; offset = keyed hash << 16 | sequence, the readdir cookie.
     Dirent = 9,
@@ -34,6 +34,8 @@ pub enum Kind {
     FreeRows = 13,
     /// `OrphanRecord`, at the inode `ORPHANS`; offset = inode.
     Orphan = 14,
+    /// `ColumnRecord`, at the collection's directory; offset = its number.
+    Column = 15,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
             12 => Self::Blank,
             13 => Self::FreeRows,
             14 => Self::Orphan,
+            15 => Self::Column,
             _ => return None,
         })
     }

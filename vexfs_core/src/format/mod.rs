@@ -5,6 +5,7 @@
 
 mod acl;
 mod collection;
+mod column;
 mod directory;
 mod extent;
 mod inode;
@@ -18,6 +19,7 @@ mod xattr;
 
 pub use acl::{ACL_ACCESS, ACL_DEFAULT, ACL_MAX, ACL_VERSION, AclEntry, AclHeader, acl_tag};
 pub use collection::{COLLECTION_MODEL_MAX, CollectionFlags, CollectionRecord};
+pub use column::{COLUMN_NAME_MAX, COLUMN_WIDTH_MAX, COLUMNS_MAX, ColumnRecord, ColumnType};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
 pub use inode::{InodeFlags, InodeRecord, TimeRecord};
@@ -61,6 +63,14 @@ pub const COLLECTION_INODES: u64 = 1 << 48;
 pub const COLLECTION_PARTS: u64 = 64;
 /// Inline bytes of a file or a symbolic link, in one record, at most; also bounded by [`value_max`].
 pub const INLINE_MAX: usize = 768;
+
+/// Bytes of a vector's metadata at most.
+pub const METADATA_MAX: usize = 4096;
+
+/// The offset of a piece of a row's metadata in its key.
+pub const fn metadata_offset(row: u64, index: u64) -> u64 {
+    row << 8 | index
+}
 
 /// The directory inode of a collection.
 pub const fn collection_directory(id: CollectionId) -> Ino {

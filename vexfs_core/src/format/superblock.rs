@@ -46,6 +46,8 @@ bitflags! {
         const JOURNAL = 1;
         /// Collections may have another codec than `none`.
         const CODECS = 2;
+        /// Vectors may have metadata.
+        const METADATA = 4;
     }
 }
 

@@ -14,6 +14,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
 use super::collection::{Loaded, load};
+use super::metadata;
 use super::vector::{row_record, stored_row, vector_key};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -28,7 +29,8 @@ use crate::volume::{Copied, Event, Nodes, Volume};
 
 /// Rows that one transaction moves.
 const STEP: u64 = 16;
-/// Records that moving one row changes at most: two of each file and row, a blank, a run of free rows, extents.
+/// Records that moving one row without metadata changes at most: two of each file and row, a blank, a run of free rows,
+/// extents.
 const RECORDS: u64 = 16;
 
 impl<H: BlockDevice + Data> Volume<H> {
@@ -65,7 +67,11 @@ impl<H: BlockDevice + Data> Volume<H> {
             other => other?,
         };
         if let Some(copied) = self.copied.take().filter(|copied| copied.id == id) {
-            self.transact(Budget::records(STEP * RECORDS), now, |tx| {
+            let mut pieces = 0;
+            for (from, ..) in &copied.moves {
+                pieces += metadata::records(self, id, *from)?;
+            }
+            self.transact(Budget::records(STEP * RECORDS + 2 * pieces), now, |tx| {
                 let mut loaded = load(tx, id)?;
                 for (from, to, vector_id) in copied.moves {
                     // Meanwhile a vector may have been removed, or set in that row.
@@ -161,6 +167,7 @@ fn finish_move<H: BlockDevice + Data>(
     relink(tx, loaded.id, &record, from, to)?;
     tree::put(tx, Key::new(directory, Kind::Row, to), record.as_bytes())?;
     loaded.row_taken(tx, to)?;
+    metadata::move_row(tx, loaded.id, from, to)?;
     tree::remove(tx, Key::new(directory, Kind::Row, from))?;
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
     tree::put(tx, Key::new(directory, Kind::Blank, from), blank.as_bytes())?;

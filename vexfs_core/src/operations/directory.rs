@@ -298,7 +298,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::IsDirectory);
         }
         self.load_waiting()?;
-        let vectors = self.vector_count(found.inode)?;
+        let linked = self.linked(found.inode, true)?;
         let successor = self.successor(found.inode);
         let mut remove = |budget, limit| {
             self.transact(budget, now, |tx| {
@@ -312,10 +312,10 @@ impl<H: BlockDevice + Data> Volume<H> {
                 drop_link(tx, found.inode, is_open, limit)
             })
         };
-        match remove(Budget::freeing(12 + vectors * vector::RECORDS + orphan::STEP), orphan::STEP) {
+        match remove(Budget::freeing(12 + linked.records() + orphan::STEP), orphan::STEP) {
             // A full volume: as little as will do, and the rest in steps.
-            Err(Error::NoSpace { .. }) if vectors == 0 || !is_open(found.inode) => {
-                remove(Budget::least().with_vectors(vectors), 0)
+            Err(Error::NoSpace { .. }) if linked.vectors == 0 || !is_open(found.inode) => {
+                remove(Budget::least().with_vectors(linked.vectors, linked.metadata), 0)
             }
             other => other,
         }
@@ -331,7 +331,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let found = entry(self, directory, name)?.ok_or(Error::NotFound)?;
         self.load_waiting()?;
-        let vectors = self.vector_count(found.inode)?;
+        let linked = self.linked(found.inode, true)?;
         let mut remove = |budget, limit| {
             self.transact(budget, now, |tx| {
                 let mut parent = inode::load(tx, directory)?;
@@ -341,8 +341,8 @@ impl<H: BlockDevice + Data> Volume<H> {
                 drop_directory(tx, found.inode, limit)
             })
         };
-        match remove(Budget::freeing(12 + vectors * vector::RECORDS + orphan::STEP), orphan::STEP) {
-            Err(Error::NoSpace { .. }) if vectors == 0 => remove(Budget::least(), 0),
+        match remove(Budget::freeing(12 + linked.records() + orphan::STEP), orphan::STEP) {
+            Err(Error::NoSpace { .. }) if linked.vectors == 0 => remove(Budget::least(), 0),
             other => other,
         }
     }
@@ -381,17 +381,6 @@ impl<H: BlockDevice + Data> Volume<H> {
             memory::extend(&mut path, part)?;
         }
         Ok(Some(path))
-    }
-
-    /// How many vectors a file has.
-    pub(crate) fn vector_count(&self, inode: Ino) -> Result<u64> {
-        let mut vectors = 0;
-        let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
-        tree::scan(self, from, to, &mut |_, _| {
-            vectors += 1;
-            Ok(true)
-        })?;
-        Ok(vectors)
     }
 }
 

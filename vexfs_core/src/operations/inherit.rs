@@ -154,7 +154,7 @@ pub(super) fn inherit<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, from: 
             continue;
         }
         for (_, n, vector) in of_this {
-            let len = name_len(tx, &loaded, *n)?;
+            let len = name_len(tx, &loaded, *n, vector.row.get())?;
             match xattr::check_list(tx, to, &new, len) {
                 Err(Error::TooManyAttributes) => break,
                 other => other?,

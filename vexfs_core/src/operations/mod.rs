@@ -6,12 +6,14 @@
 mod acl;
 mod allocate;
 mod collection;
+mod columns;
 mod compact;
 mod directory;
 mod extents;
 mod file;
 mod inherit;
 mod inode;
+mod metadata;
 mod names;
 mod orphan;
 pub(crate) mod records;
@@ -26,9 +28,12 @@ mod vector_name;
 mod write;
 mod xattr;
 
+pub use columns::Column;
 pub use sync::Sync;
 pub use types::*;
 
 pub(crate) use collection::{Loaded as LoadedCollection, load as load_collection};
+pub(crate) use columns::{column, columns};
 pub(crate) use extents::each as each_extent;
 pub(crate) use inode::{attributes_of, load as load_inode};
+pub(crate) use metadata::{each as each_metadata, of_row as metadata_of_row};

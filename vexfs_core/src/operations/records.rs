@@ -6,8 +6,9 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
 use super::acl::{self, List};
+use super::columns::{self, Column};
 use super::names::{self, NameHash};
-use super::{collection, directory, extents, inode, orphan, rows, vector, xattr};
+use super::{collection, directory, extents, inode, metadata, orphan, rows, vector, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::Result;
 use crate::format::{
@@ -100,6 +101,27 @@ pub(crate) fn orphan_kind<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<Orph
 /// The record of a live row.
 pub(crate) fn row<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
     vector::row_record(nodes, id, row)
+}
+
+/// Fails unless `chunk` can be this piece of a row's metadata, of which `before` bytes came before.
+pub(crate) fn check_metadata_piece<N: Nodes>(
+    nodes: &N,
+    id: CollectionId,
+    offset: u64,
+    before: usize,
+    chunk: &[u8],
+) -> Result<()> {
+    metadata::check_chunk(nodes, id, offset, before, chunk)
+}
+
+/// A column from its record.
+pub(crate) fn column(id: CollectionId, number: u64, value: &[u8]) -> Result<Column> {
+    columns::decode(id, number, value)
+}
+
+/// True if the metadata of a row is what can be set.
+pub(crate) fn is_metadata<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<bool> {
+    Ok(metadata::of_row(nodes, id, row)?.is_some_and(|text| metadata::check(&text).is_ok()))
 }
 
 /// Reads a row and checks it against its CRC-32.

@@ -47,7 +47,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.load_waiting()?;
         let records = match &target {
             Some(target) if !flags.contains(RenameFlags::EXCHANGE) => {
-                self.vector_count(target.inode)? * super::vector::RECORDS + super::orphan::STEP
+                self.linked(target.inode, true)?.records() + super::orphan::STEP
             }
             _ => 0,
         };

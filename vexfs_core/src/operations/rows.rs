@@ -9,7 +9,7 @@ use zerocopy::little_endian::U64;
 
 use super::collection::{Loaded, load};
 use super::extents::{self, Extent};
-use super::{inode, orphan, write};
+use super::{columns, inode, orphan, write};
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
@@ -132,6 +132,13 @@ impl Loaded {
             if part != control::MATRIX || matrix {
                 tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
             }
+            if resized {
+                tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
+            }
+        }
+        for column in columns::columns(tx, self.id)? {
+            let (inode, width) = (column.inode(self.id), u64::from(column.width));
+            tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
             if resized {
                 tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
             }

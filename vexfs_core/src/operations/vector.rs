@@ -11,8 +11,8 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::collection::{self, Loaded};
 use super::types::{Caller, FileVector, SetMode};
-use super::vector_name::{self, VectorName};
-use super::{file, inode, rows, xattr};
+use super::vector_name::VectorName;
+use super::{file, inode, metadata, rows, xattr};
 use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
@@ -28,8 +28,23 @@ use crate::transaction::{Budget, Transaction};
 use crate::tree;
 use crate::volume::{Nodes, Volume};
 
-/// Records that unlinking one vector changes at most.
-pub(crate) const RECORDS: u64 = 6;
+/// Records that unlinking one vector changes at most, without its metadata.
+const RECORDS: u64 = 6;
+
+/// The vectors of a file.
+pub(crate) struct Linked {
+    /// How many there are.
+    pub(crate) vectors: u64,
+    /// Records of their metadata.
+    pub(crate) metadata: u64,
+}
+
+impl Linked {
+    /// Records that unlinking all of them changes at most.
+    pub(crate) const fn records(&self) -> u64 {
+        self.vectors * RECORDS + self.metadata
+    }
+}
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// Sets a vector; creates the collection if it may.
@@ -51,7 +66,12 @@ impl<H: BlockDevice + Data> Volume<H> {
         // The largest chunk that the matrix can grow by.
         let growth = rows::GROWTH_MAX / u64::from(self.layout.block_size);
         let room = self.space.ready() / 4;
-        let budget = Budget::records(40).with_blocks(blocks + growth.min(room));
+        // Its metadata goes along to another row.
+        let pieces = match row_of(self, inode, name) {
+            Ok((loaded, row)) => metadata::records(self, loaded.id, row)?,
+            Err(_) => 0,
+        };
+        let budget = Budget::records(40 + 2 * pieces).with_blocks(blocks + growth.min(room));
         let replaced = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
@@ -67,16 +87,14 @@ impl<H: BlockDevice + Data> Volume<H> {
             let key = vector_key(inode, id, name.n);
             let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
             xattr::check_mode(old.is_some(), mode)?;
-            let mut created = tx.now.as_nanoseconds();
+            let (mut created, mut about) = (tx.now.as_nanoseconds(), None);
             match old {
-                Some(old) => created = free_row(tx, &mut loaded, inode, name.n, &old)?,
+                Some(old) => {
+                    about = metadata::of_row(tx, id, old.row.get())?;
+                    created = free_row(tx, &mut loaded, inode, name.n, &old)?;
+                }
                 None => {
-                    xattr::check_list(
-                        tx,
-                        inode,
-                        &record,
-                        listed_len(name.collection, loaded.element()?, name.n),
-                    )?;
+                    xattr::check_list(tx, inode, &record, name.listed_len(loaded.element()?))?;
                     record.add_attribute()?;
                 }
             }
@@ -87,6 +105,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             let version = record.version.get();
             let bytes = Stored { bytes: &stored, scale };
             put_records(tx, &mut loaded, inode, name.n, row, &bytes, version, created)?;
+            if let Some(about) = about {
+                metadata::put(tx, id, row, &about)?;
+            }
             loaded.store(tx)?;
             record.bound_version = U64::new(version);
             record.changed = tx.now.into();
@@ -141,6 +162,24 @@ impl<H: BlockDevice + Data> Volume<H> {
         })
     }
 
+    /// How many vectors a file has.
+    pub(crate) fn vector_count(&self, inode: Ino) -> Result<u64> {
+        self.linked(inode, false).map(|linked| linked.vectors)
+    }
+
+    /// What unlinking a file's vectors takes.
+    pub(crate) fn linked(&self, inode: Ino, metadata: bool) -> Result<Linked> {
+        let mut linked = Linked { vectors: 0, metadata: 0 };
+        scan(self, inode, &mut |id, _, vector| {
+            linked.vectors += 1;
+            if metadata {
+                linked.metadata += metadata::records(self, id, vector.row.get())?;
+            }
+            Ok(())
+        })?;
+        Ok(linked)
+    }
+
     /// Live rows from `first` on, until `each` gives false.
     pub fn rows_of(
         &self,
@@ -162,23 +201,24 @@ pub(crate) fn read<H: BlockDevice + Data>(
     inode: Ino,
     name: &VectorName<'_>,
 ) -> Result<Vec<u8>> {
-    let id = collection::find(volume, name.collection)?.ok_or(Error::NoAttribute)?;
-    let loaded = collection::load(volume, id)?;
+    let (loaded, row) = row_of(volume, inode, name)?;
+    let record = row_record(volume, loaded.id, row)?;
+    if record.header.file_inode.get() != inode.0 || record.n.get() != name.n {
+        let directory = collection_directory(loaded.id).0;
+        return Err(Error::corrupt("row of collection", directory, "belongs to another file"));
+    }
+    read_row(volume, volume, &loaded, row, &record)
+}
+
+/// The collection and row of a file's vector.
+pub(super) fn row_of<N: Nodes>(nodes: &N, inode: Ino, name: &VectorName<'_>) -> Result<(Loaded, u64)> {
+    let id = collection::find(nodes, name.collection)?.ok_or(Error::NoAttribute)?;
+    let loaded = collection::load(nodes, id)?;
     if loaded.check_element(name.element).is_err() {
         return Err(Error::NoAttribute);
     }
-    let vector: Option<VectorRecord> =
-        tree::record(volume, vector_key(inode, id, name.n), "vector of inode")?;
-    let row = vector.ok_or(Error::NoAttribute)?.row.get();
-    let record = row_record(volume, id, row)?;
-    if record.header.file_inode.get() != inode.0 || record.n.get() != name.n {
-        return Err(Error::corrupt(
-            "row of collection",
-            collection_directory(id).0,
-            "belongs to another file",
-        ));
-    }
-    read_row(volume, volume, &loaded, row, &record)
+    let vector: Option<VectorRecord> = tree::record(nodes, vector_key(inode, id, name.n), "vector of inode")?;
+    Ok((loaded, vector.ok_or(Error::NoAttribute)?.row.get()))
 }
 
 /// The record of a live row.
@@ -233,18 +273,24 @@ pub(super) fn stored_row<N: Nodes, H: BlockDevice + Data>(
     Ok(bytes)
 }
 
-/// Appends the names of a file's vectors to a list of attributes.
+/// Appends the names of a file's vectors and their metadata to a list of attributes.
 pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Result<()> {
     let mut known: Option<(CollectionId, Element, Vec<u8>)> = None;
-    scan(nodes, inode, &mut |id, n, _| {
+    scan(nodes, inode, &mut |id, n, vector| {
         if known.as_ref().is_none_or(|(known, ..)| *known != id) {
             known = Some((id, collection::load(nodes, id)?.element()?, collection::name(nodes, id)?));
         }
         let mut text = Text::new();
         if let Some((_, element, name)) = &known {
-            vector_name::write(&mut text, name, *element, n)?;
+            let mut wanted = VectorName { collection: name, element: Some(*element), n, meta: false };
+            wanted.write(&mut text)?;
+            text.raw(&[0])?;
+            if metadata::exists(nodes, id, vector.row.get())? {
+                wanted.meta = true;
+                wanted.write(&mut text)?;
+                text.raw(&[0])?;
+            }
         }
-        text.raw(&[0])?;
         memory::extend(names, text.as_bytes())?;
         xattr::check_listable(inode, names)
     })
@@ -274,9 +320,14 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
             let record = row_record(tx, *id, row)?;
             match read_row(tx, tx.volume, &loaded, row, &record) {
                 Ok(bytes) => {
-                    let mut text = Text::new();
-                    vector_name::write(&mut text, &collection::name(tx, *id)?, loaded.element()?, *n)?;
-                    xattr::put(tx, inode, text.as_bytes(), &bytes)?;
+                    let collection = collection::name(tx, *id)?;
+                    let element = Some(loaded.element()?);
+                    let mut name = VectorName { collection: &collection, element, n: *n, meta: false };
+                    keep_as(tx, inode, &name, &bytes)?;
+                    if let Some(about) = metadata::of_row(tx, *id, row)? {
+                        name.meta = true;
+                        keep_as(tx, inode, &name, &about)?;
+                    }
                 }
                 // A damaged vector is lost with its file; that must not keep the file from being removed.
                 Err(Error::VectorChecksum { .. } | Error::Corrupt(_)) => {}
@@ -299,7 +350,19 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
     Ok(())
 }
 
-// Frees the row of a vector; gives when the vector was first set.
+// Puts a plain attribute of this name.
+fn keep_as<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    name: &VectorName<'_>,
+    value: &[u8],
+) -> Result<()> {
+    let mut text = Text::new();
+    name.write(&mut text)?;
+    xattr::put(tx, inode, text.as_bytes(), value)
+}
+
+// Frees the row of a vector, and its metadata; gives when the vector was first set.
 fn free_row<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     loaded: &mut Loaded,
@@ -314,6 +377,7 @@ fn free_row<H: BlockDevice + Data>(
         return Err(Error::corrupt("row of collection", directory.0, "belongs to another file"));
     }
     tree::remove(tx, Key::new(directory, Kind::Row, row))?;
+    metadata::remove(tx, loaded.id, row)?;
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
     tree::put(tx, Key::new(directory, Kind::Blank, row), blank.as_bytes())?;
     loaded.row_freed(tx, row)?;
@@ -381,17 +445,13 @@ pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
     Key::new(inode, Kind::Vector, u64::from(id.0) << 32 | u64::from(n))
 }
 
-/// Bytes that vector `n` of a collection takes in a list of names.
-pub(super) fn name_len<N: Nodes>(nodes: &N, loaded: &Loaded, n: u32) -> Result<usize> {
-    Ok(listed_len(&collection::name(nodes, loaded.id)?, loaded.element()?, n))
-}
-
-fn listed_len(collection: &[u8], element: Element, n: u32) -> usize {
-    let mut text = Text::new();
-    match vector_name::write(&mut text, collection, element, n) {
-        Ok(()) => text.as_bytes().len() + 1,
-        Err(_) => usize::MAX / 2,
-    }
+/// Bytes that a vector, with its metadata, takes in a list of names.
+pub(super) fn name_len<N: Nodes>(nodes: &N, loaded: &Loaded, n: u32, row: u64) -> Result<usize> {
+    let (collection, element) = (collection::name(nodes, loaded.id)?, loaded.element()?);
+    let mut name = VectorName { collection: &collection, element: Some(element), n, meta: false };
+    let len = name.listed_len(element);
+    name.meta = true;
+    Ok(len + if metadata::exists(nodes, loaded.id, row)? { name.listed_len(element) } else { 0 })
 }
 
 impl Loaded {

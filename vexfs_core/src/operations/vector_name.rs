@@ -1,4 +1,4 @@
-//! The names of vectors: `user.vector.<collection>[:<element>][.<n>]`.
+//! The names of vectors and their metadata: `user.vector.<collection>[:<element>][.<n>][.meta]`.
 
 use core::fmt::Write;
 
@@ -19,6 +19,8 @@ pub(crate) struct VectorName<'a> {
     pub(crate) element: Option<Element>,
     /// Which vector of the file.
     pub(crate) n: u32,
+    /// Its metadata, not the vector itself.
+    pub(crate) meta: bool,
 }
 
 impl<'a> VectorName<'a> {
@@ -41,11 +43,39 @@ impl<'a> VectorName<'a> {
             None => (head, None),
         };
         check_collection_name(collection)?;
-        let n = match tail {
-            None => 0,
-            Some(digits) => number(digits)?,
+        let (digits, meta) = match tail {
+            Some(b"meta") => (None, true),
+            Some(tail) => match tail.strip_suffix(b".meta") {
+                Some(digits) => (Some(digits), true),
+                None => (Some(tail), false),
+            },
+            None => (None, false),
         };
-        Ok(Some(Self { collection, element, n }))
+        let n = digits.map_or(Ok(0), number)?;
+        Ok(Some(Self { collection, element, n, meta }))
+    }
+
+    /// Appends the name as it is listed; one without an element is of f32.
+    pub(crate) fn write(&self, text: &mut Text) -> Result<()> {
+        text.raw(PREFIX)?;
+        text.raw(self.collection)?;
+        if let Some(element) = self.element.filter(|element| *element != Element::F32) {
+            text.raw(b":")?;
+            text.raw(element.name().as_bytes())?;
+        }
+        if self.n != 0 {
+            write!(text, ".{}", self.n).map_err(|_| Error::NoMemory)?;
+        }
+        if self.meta { text.raw(b".meta") } else { Ok(()) }
+    }
+
+    /// Bytes that it takes in a list of names, in a collection of `element`.
+    pub(crate) fn listed_len(&self, element: Element) -> usize {
+        let mut text = Text::new();
+        match (Self { element: Some(element), ..*self }).write(&mut text) {
+            Ok(()) => text.as_bytes().len() + 1,
+            Err(_) => usize::MAX / 2,
+        }
     }
 }
 
@@ -58,26 +88,10 @@ pub(crate) fn check_collection_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Appends the name under which a vector is listed.
-pub(crate) fn write(text: &mut Text, collection: &[u8], element: Element, n: u32) -> Result<()> {
-    text.raw(PREFIX)?;
-    text.raw(collection)?;
-    if element != Element::F32 {
-        text.raw(b":")?;
-        text.raw(element.name().as_bytes())?;
-    }
-    if n != 0 {
-        write!(text, ".{n}").map_err(|_| Error::NoMemory)?;
-    }
-    Ok(())
-}
-
 fn number(digits: &[u8]) -> Result<u32> {
-    let bad =
-        Error::Invalid("behind the collection stands a decimal number below 2^32 without leading zeros");
-    if digits == b"meta" || digits.ends_with(b".meta") {
-        return Err(Error::Unsupported("metadata of vectors is not there yet"));
-    }
+    let bad = Error::Invalid(
+        "behind the collection stands a decimal number below 2^32 without leading zeros, then .meta or nothing",
+    );
     let leading_zero = digits.len() > 1 && digits[0] == b'0';
     if digits.is_empty() || digits.len() > 10 || leading_zero || !digits.iter().all(u8::is_ascii_digit) {
         return Err(bad);
@@ -93,16 +107,35 @@ mod tests {
     #[test]
     fn parses_what_the_design_lists_and_nothing_else() {
         let parse = |name: &'static str| VectorName::parse(name.as_bytes());
-        let full = VectorName { collection: b"clip", element: Some(Element::I8), n: 3 };
+        let full = VectorName { collection: b"clip", element: Some(Element::I8), n: 3, meta: false };
         assert_eq!(parse("user.vector.clip:i8.3"), Ok(Some(full)));
-        let plain = VectorName { collection: b"mini_LM-6", element: None, n: 0 };
+        assert_eq!(parse("user.vector.clip:i8.3.meta"), Ok(Some(VectorName { meta: true, ..full })));
+        let plain = VectorName { collection: b"mini_LM-6", element: None, n: 0, meta: false };
+        assert_eq!(parse("user.vector.mini_LM-6.meta"), Ok(Some(VectorName { meta: true, ..plain })));
         assert_eq!(parse("user.vector.mini_LM-6"), Ok(Some(plain)));
         assert_eq!(parse("user.vector.mini_LM-6.0"), Ok(Some(plain)));
         assert_eq!(parse("user.vectors.x"), Ok(None));
         assert_eq!(parse("user.vector.a.4294967295").unwrap().unwrap().n, u32::MAX);
-        for bad in
-            ["", ".", "a b", "a.01", "a.4294967296", "a.", "a.x", "a:f64", "a:.1", ":i8", "a/b", "a.-1", "ä"]
-        {
+        for bad in [
+            "",
+            ".",
+            "a b",
+            "a.01",
+            "a.4294967296",
+            "a.",
+            "a.x",
+            "a:f64",
+            "a:.1",
+            ":i8",
+            "a/b",
+            "a.-1",
+            "ä",
+            "a..meta",
+            "a.meta.meta",
+            "a.meta.1",
+            "a.metax",
+            "a.1.meta.",
+        ] {
             let name = alloc::format!("user.vector.{bad}");
             assert!(matches!(VectorName::parse(name.as_bytes()), Err(Error::Invalid(_))), "{bad}");
         }
@@ -111,10 +144,16 @@ mod tests {
     #[test]
     fn writes_the_name_it_parses() {
         for (element, n) in [(Element::F32, 0), (Element::Bit, 0), (Element::I16, 7)] {
-            let mut text = Text::new();
-            write(&mut text, b"c", element, n).unwrap();
-            let parsed = VectorName::parse(text.as_bytes()).unwrap().unwrap();
-            assert_eq!((parsed.element.unwrap_or(Element::F32), parsed.n), (element, n));
+            for meta in [false, true] {
+                let name = VectorName { collection: b"c", element: Some(element), n, meta };
+                let mut text = Text::new();
+                name.write(&mut text).unwrap();
+                let parsed = VectorName::parse(text.as_bytes()).unwrap().unwrap();
+                assert_eq!(
+                    VectorName { element: Some(parsed.element.unwrap_or(Element::F32)), ..parsed },
+                    name
+                );
+            }
         }
     }
 }

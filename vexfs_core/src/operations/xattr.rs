@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{inherit, inode, settings, vector};
+use super::{inherit, inode, metadata, settings, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -36,7 +36,11 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn attribute(&self, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
         check_name(name)?;
         if let Some(wanted) = VectorName::parse(name)? {
-            return match vector::read(self, inode, &wanted) {
+            let found = match wanted.meta {
+                true => metadata::read(self, inode, &wanted),
+                false => vector::read(self, inode, &wanted),
+            };
+            return match found {
                 Err(Error::NoAttribute) if !control::is_control(inode) => kept_vector(self, inode, name),
                 other => other,
             };
@@ -67,7 +71,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     ///
     /// # Errors
     /// `Exists` and `NoAttribute` as `mode` asks; `ValueTooBig`; `TooManyAttributes`; for vectors what
-    /// `docs/DESIGN.md` 1.2 lists: `WrongLength`, `WrongElement`, `NotFinite`, `AccessDenied`, `Invalid`.
+    /// `docs/DESIGN.md` 1.2 lists: `WrongLength`, `WrongElement`, `NotFinite`, `AccessDenied`, `Invalid`; for their metadata
+    /// `NoAttribute` without the vector, `MetadataTooBig`, `Invalid`.
     pub fn set_attribute(
         &mut self,
         inode: Ino,
@@ -82,7 +87,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::ValueTooBig);
         }
         if let Some(wanted) = VectorName::parse(name)? {
-            return self.set_vector(inode, &wanted, value, mode, caller, now);
+            return match wanted.meta {
+                true => self.set_metadata(inode, &wanted, value, mode, caller, now),
+                false => self.set_vector(inode, &wanted, value, mode, caller, now),
+            };
         }
         if name.starts_with(b"user.vexfs.") {
             return self.set_setting(inode, name, value, now);
@@ -111,7 +119,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     ) -> Result<()> {
         check_name(name)?;
         if let Some(wanted) = VectorName::parse(name)? {
-            return self.remove_vector(inode, &wanted, caller, now);
+            return match wanted.meta {
+                true => self.remove_metadata(inode, &wanted, caller, now),
+                false => self.remove_vector(inode, &wanted, caller, now),
+            };
         }
         if name.starts_with(b"user.vexfs.") {
             return Err(Error::NotPermitted("user.vexfs attributes cannot be removed"));

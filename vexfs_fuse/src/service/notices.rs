@@ -131,7 +131,11 @@ impl Service {
         if pseudo(inode) != Some(Pseudo::Column) {
             return;
         }
-        let Ok(attributes) = self.volume().attributes(inode) else { return };
+        let Ok(attributes) = self.volume().attributes(inode) else {
+            // A column that was dropped; another one may get its number.
+            self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(&inode.0);
+            return;
+        };
         let size = attributes.size;
         let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&inode.0).copied();
         // A column that the kernel never heard of is in none of its caches.

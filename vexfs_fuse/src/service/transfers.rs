@@ -37,7 +37,8 @@ impl Service {
 
     // What was written to a file that takes requests; the work is done in the background.
     fn request(&self, inode: Ino, bytes: &[u8]) -> Result<()> {
-        let (taken, _) = self.change(|volume| volume.request(inode, bytes));
+        let (taken, events) = self.change(|volume| volume.request(inode, bytes, now()));
+        self.tell(&events);
         if let Err(error) = taken {
             self.refused();
             log::warn!("refused: a request to inode {inode}: {error}");

@@ -1,0 +1,92 @@
+//! What the model says of vectors and their metadata.
+
+use vexfs_core::error::Error;
+use vexfs_core::format::{Codec, Element, METADATA_MAX, XATTR_LIST_MAX};
+
+use super::apply::mode_allows;
+use super::{CollectionState, Learned, Model, Op, VectorName, VectorState};
+
+impl Model {
+    pub(super) fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
+        match op {
+            Op::SetVector { inode, vector, fill, mode } => {
+                let known = self.collections.get(&vector.collection).copied();
+                let mut state = known.unwrap_or(CollectionState {
+                    id: learned.collection,
+                    element: vector.element,
+                    codec: Codec::None,
+                    dimensions: 0,
+                });
+                if state.element != vector.element {
+                    return Err(Error::WrongElement { holds: "", asked: "" });
+                }
+                if state.dimensions != 0 && state.dimensions != fill.dimensions {
+                    return Err(Error::Invalid("length"));
+                }
+                if fill.poison && matches!(state.element, Element::F32 | Element::F16) {
+                    return Err(Error::NotFinite { index: 0 });
+                }
+                let key = (state.id, vector.n);
+                mode_allows(*mode, known.is_some() && self.node(*inode).vectors.contains_key(&key))?;
+                state.dimensions = fill.dimensions;
+                self.collections.insert(vector.collection.clone(), state);
+                let Learned { row, vector_id, version, .. } = *learned;
+                let node = self.change(*inode);
+                let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
+                let metadata = node.vectors.get(&key).and_then(|old| old.metadata);
+                node.vectors
+                    .insert(key, VectorState { fill: *fill, row, vector_id, version, fresh, metadata });
+                Ok(vec![*inode])
+            }
+            Op::RemoveVector { inode, vector } => {
+                let state = self.collections.get(&vector.collection).copied().ok_or(Error::NoAttribute)?;
+                if state.element != vector.element {
+                    return Err(Error::WrongElement { holds: "", asked: "" });
+                }
+                let key = (state.id, vector.n);
+                self.change(*inode).vectors.remove(&key).ok_or(Error::NoAttribute)?;
+                Ok(vec![*inode])
+            }
+            Op::SetMetadata { inode, vector, fill, mode } => {
+                if fill.len > METADATA_MAX {
+                    return Err(Error::MetadataTooBig);
+                }
+                if fill.len < 2 {
+                    return Err(Error::Invalid("JSON"));
+                }
+                let exists = self.known_vector(*inode, vector)?.metadata.is_some();
+                mode_allows(*mode, exists)?;
+                if !exists && self.list_len(*inode) + vector.listed_metadata().len() + 1 > XATTR_LIST_MAX {
+                    return Err(Error::TooManyAttributes);
+                }
+                self.known_vector(*inode, vector)?.metadata = Some(*fill);
+                Ok(vec![*inode])
+            }
+            Op::RemoveMetadata { inode, vector } => {
+                self.known_vector(*inode, vector)?.metadata.take().ok_or(Error::NoAttribute)?;
+                Ok(vec![*inode])
+            }
+            _ => unreachable!("only vectors come here"),
+        }
+    }
+
+    fn known_vector(&mut self, inode: u64, vector: &VectorName) -> Result<&mut VectorState, Error> {
+        let state = self.collections.get(&vector.collection).copied().ok_or(Error::NoAttribute)?;
+        if state.element != vector.element {
+            return Err(Error::WrongElement { holds: "", asked: "" });
+        }
+        self.change(inode).vectors.get_mut(&(state.id, vector.n)).ok_or(Error::NoAttribute)
+    }
+
+    /// Bytes that `listxattr` gives for this file.
+    pub(super) fn list_len(&self, inode: u64) -> usize {
+        let node = self.node(inode);
+        let vectors = node.vectors.iter().map(|((id, n), known)| {
+            let (name, state) = self.collection(*id).expect("a vector's collection exists");
+            let vector = VectorName { collection: name.into(), element: state.element, n: *n, short: false };
+            let metadata = known.metadata.map_or(0, |_| vector.listed_metadata().len() + 1);
+            vector.listed().len() + 1 + metadata
+        });
+        node.attributes.keys().map(|name| name.len() + 1).chain(vectors).sum()
+    }
+}
