@@ -69,14 +69,6 @@ def test_many_vectors_of_one_file(volume, generator):
     assert int(volume.collection("chunks").valid.sum()) == 0
 
 
-def test_metadata_of_a_vector_is_refused_cleanly(volume4, generator):
-    path = volume4.path / "document"
-    path.touch()
-    os.setxattr(path, "user.vector.c", random_vectors(generator, 1, 16, "f32")[0].tobytes())
-    fails_with(errno.EOPNOTSUPP, os.setxattr, path, "user.vector.c.meta", b'{"model": "m"}')
-    assert os.listxattr(path) == ["user.vector.c"]
-
-
 def test_setfattr_and_getfattr(volume4):
     path = volume4.path / "document"
     path.touch()

@@ -124,16 +124,19 @@ fn file(path: &Path, common: &Common) -> Result<(), Failure> {
     let metadata = fs::metadata(path).map_err(failed)?;
     let version = xattr::get(path, "user.vexfs.version").map_err(failed)?.unwrap_or_default();
     let version = String::from_utf8_lossy(&version).into_owned();
-    let mut vectors = Vec::new();
+    let mut vectors: Vec<Known> = Vec::new();
     for name in xattr::list(path).map_err(failed)? {
-        let Some(rest) = name.strip_prefix("user.vector.") else { continue };
+        let Some(rest) = name.strip_prefix("user.vector.").filter(|name| !name.ends_with(".meta")) else {
+            continue;
+        };
         let parsed = VectorName::parse(rest)?;
         // It may be gone since it was listed.
         let Some(value) = xattr::get(path, &name).map_err(failed)? else { continue };
-        vectors.push((parsed, value.len()));
+        let metadata = xattr::get(path, &format!("{name}.meta")).map_err(failed)?;
+        vectors.push((parsed, value.len(), metadata.and_then(|text| serde_json::from_slice(&text).ok())));
     }
     if common.json {
-        let vectors: Vec<Value> = vectors.iter().map(|(name, len)| vector_json(name, *len)).collect();
+        let vectors: Vec<Value> = vectors.iter().map(vector_json).collect();
         output::line(&json!({
             "path": path.to_string_lossy(), "inode": metadata.ino(), "size": metadata.len(),
             "version": version.parse::<u64>().ok(), "vectors": vectors,
@@ -150,15 +153,24 @@ fn file(path: &Path, common: &Common) -> Result<(), Failure> {
         println!("no vectors");
         return Ok(());
     }
-    let row = |(name, len): &(VectorName, usize)| {
+    let row = |(name, len, metadata): &Known| {
         let element = name.element.map_or("f32", vexfs_search::Element::name);
-        vec![name.collection.clone(), name.n.to_string(), element.to_owned(), len.to_string()]
+        let metadata = metadata.as_ref().map_or_else(String::new, Value::to_string);
+        vec![name.collection.clone(), name.n.to_string(), element.to_owned(), len.to_string(), metadata]
     };
-    output::table(&["COLLECTION", "N", "ELEMENT", "BYTES"], &vectors.iter().map(row).collect::<Vec<_>>())?;
+    let head = ["COLLECTION", "N", "ELEMENT", "BYTES", "METADATA"];
+    output::table(&head, &vectors.iter().map(row).collect::<Vec<_>>())?;
     Ok(())
 }
 
-fn vector_json(name: &VectorName, len: usize) -> Value {
+// A vector of a file: its name, its bytes and its metadata.
+type Known = (VectorName, usize, Option<Value>);
+
+fn vector_json((name, len, metadata): &Known) -> Value {
     let element = name.element.map_or("f32", vexfs_search::Element::name);
-    json!({"collection": name.collection, "n": name.n, "element": element, "bytes": len})
+    let mut object = json!({"collection": name.collection, "n": name.n, "element": element, "bytes": len});
+    if let Some(metadata) = metadata {
+        object["metadata"] = metadata.clone();
+    }
+    object
 }

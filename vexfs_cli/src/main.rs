@@ -14,11 +14,14 @@ mod export;
 mod failure;
 mod import;
 mod list;
+mod metadata;
 mod output;
 mod paths;
+mod query;
 mod search;
 mod site;
 mod stale;
+mod table;
 mod unmount;
 mod value;
 mod vector;
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),
+        Command::Query(query) => query::run(query, common),
+        Command::Meta(arguments) => metadata::meta(arguments, common),
+        Command::Column(column) => metadata::column(column, common),
         Command::Umount(umount) => unmount::run(umount),
     };
     match done {

@@ -15,6 +15,7 @@ use crate::arguments::{Common, Search};
 use crate::failure::Failure;
 use crate::output;
 use crate::site::{Place, VectorName};
+use crate::table;
 use crate::value;
 use crate::vector::Given;
 use crate::xattr;
@@ -37,7 +38,8 @@ pub(crate) fn run(arguments: &Search, common: &Common) -> Result<(), Failure> {
         return Ok(());
     }
     let metric = arguments.metric.map_or(collection.schema().metric, Into::into);
-    let reach = Reach::new(&place, &collection, arguments.within.as_deref())?;
+    let filter = arguments.condition.as_deref().map(|text| table::choose(&place, text)).transpose()?;
+    let reach = Reach::new(&place, &collection, arguments.within.as_deref(), filter)?;
     if arguments.duplicates {
         duplicates(arguments, common, metric, reach)
     } else {

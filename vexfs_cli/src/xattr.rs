@@ -14,6 +14,13 @@ pub(crate) fn set(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
     checked(result as isize).map(drop)
 }
 
+/// Removes an attribute.
+pub(crate) fn remove(path: &Path, name: &str) -> io::Result<()> {
+    let (path, name) = (c_string(path.as_os_str())?, c_string(OsStr::new(name))?);
+    // SAFETY: both strings end with a NUL.
+    checked(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) } as isize).map(drop)
+}
+
 /// The value of an attribute; `None` if there is none of that name.
 pub(crate) fn get(path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
     let (path, name) = (c_string(path.as_os_str())?, c_string(OsStr::new(name))?);

@@ -212,6 +212,20 @@ impl Collection {
         (0..self.rows).map(|row| headers.file_inode(row as u64)).collect()
     }
 
+    /// The same of the collection in `directory`, all its rows at once.
+    pub fn inodes(directory: &Path) -> Result<Vec<u64>> {
+        let headers = Column::open(directory.join("headers.npy"))?;
+        let [rows] = headers.header.shape[..] else {
+            return Err(headers.wrong("is no one-dimensional array"));
+        };
+        let size = Headers::SIZE as usize;
+        let rows = usize::try_from(rows).ok().and_then(|rows| headers.data().get(..rows.checked_mul(size)?));
+        let rows = rows.ok_or_else(|| headers.wrong("is too short"))?;
+        let at = Headers::FILE_INODE as usize;
+        let inode = |row: &[u8]| row[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+        Ok(rows.chunks_exact(size).map(inode).collect())
+    }
+
     /// The headers of the rows.
     pub fn headers(&self) -> Result<Headers> {
         Headers::open(&self.directory)
@@ -260,14 +274,14 @@ impl Headers {
 
 // A mapped npy file.
 #[derive(Debug)]
-struct Column {
+pub(crate) struct Column {
     path: PathBuf,
     header: Header,
     map: Mmap,
 }
 
 impl Column {
-    fn open(path: PathBuf) -> Result<Self> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let io = |source| Error::Io { path: path.clone(), source };
         let file = File::open(&path).map_err(io)?;
         // SAFETY: the map is read alone. The filesystem never shortens a file under a mapping; bytes of a row
@@ -279,6 +293,21 @@ impl Column {
 
     fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// All that lies behind the header.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.map.get(self.header.data..).unwrap_or_default()
+    }
+
+    /// Bytes of a text, if it is an array of texts.
+    pub(crate) fn text_width(&self) -> Option<usize> {
+        self.header.descr.strip_prefix("|S")?.parse().ok().filter(|width| *width > 0)
+    }
+
+    /// The file does not hold what it should.
+    pub(crate) fn wrong(&self, why: &str) -> Error {
+        Error::Format { path: self.path.clone(), why: why.to_owned() }
     }
 }
 

@@ -14,6 +14,7 @@
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
 //! store        whole vectors of an index, in memory or mapped
+//! filter       conditions on metadata and files
 //! metric       element types and metrics
 //! npy half     numpy's file format; 16-bit floats
 //! ```
@@ -28,6 +29,7 @@ pub mod collection;
 mod cpu;
 mod decoded;
 pub mod error;
+pub mod filter;
 pub mod half;
 mod kernel;
 mod metric;

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use vexfs_core::error::Result;
 use vexfs_core::format::{
-    BlankRecord, CollectionRecord, DirentRecord, Element, ExtentFlags, ExtentRecord, FileKind,
-    FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, Metric, OrphanRecord, RowRecord, VectorHeader,
-    VectorRecord, XattrRecord, parse, parse_exact,
+    BlankRecord, CollectionRecord, ColumnRecord, ColumnType, DirentRecord, Element, ExtentFlags,
+    ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, Metric, OrphanRecord,
+    RowRecord, VectorHeader, VectorRecord, XattrRecord, parse, parse_exact,
 };
 use vexfs_core::numbers::Time;
 
@@ -57,7 +57,7 @@ fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
             })
         }
         Kind::VectorMeta => {
-            json!({"collection": key.offset >> 32, "n": key.offset & 0xffff_ffff, "bytes": bytes(value)})
+            json!({"row": key.offset >> 8, "piece": key.offset & 0xff, "text": String::from_utf8_lossy(value)})
         }
         Kind::Dirent => {
             let (record, name) = parse::<DirentRecord>(value, "directory entry", inode)?;
@@ -78,6 +78,11 @@ fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
         Kind::Orphan => {
             let record = parse_exact::<OrphanRecord>(value, "orphan", inode)?;
             json!({"why": record.kind().map(|kind| format!("{kind:?}"))})
+        }
+        Kind::Column => {
+            let (record, name) = parse::<ColumnRecord>(value, "column", inode)?;
+            let kind = ColumnType::from_u16(record.kind.get()).map(ColumnType::name);
+            json!({"name": String::from_utf8_lossy(name), "type": kind, "width": record.width.get()})
         }
     })
 }

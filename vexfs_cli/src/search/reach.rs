@@ -61,15 +61,18 @@ pub(super) struct Reach<'a> {
     place: &'a Place,
     /// Files to choose from: all below a directory, or all that are reachable once that was found out.
     files: Option<Paths>,
+    /// Rows that a condition leaves.
+    filter: Option<RowSet>,
     rows: Option<RowSet>,
 }
 
 impl<'a> Reach<'a> {
-    /// Restricted to files below `within`, if that is given.
+    /// Restricted to files below `within`, and to the rows of `filter`, if they are given.
     pub(super) fn new(
         place: &'a Place,
         collection: &'a Collection,
         within: Option<&Path>,
+        filter: Option<RowSet>,
     ) -> Result<Self, Failure> {
         let mut work = Work::default();
         let files = match within {
@@ -79,7 +82,7 @@ impl<'a> Reach<'a> {
             }
             None => None,
         };
-        Ok(Self { collection, work, place, files, rows: None })
+        Ok(Self { collection, work, place, files, filter, rows: None })
     }
 
     /// Rows that a filter left before the scan; none if all were scanned.
@@ -147,10 +150,14 @@ impl<'a> Reach<'a> {
 
     // The rows of the chosen files, if some are chosen.
     fn choose_rows(&mut self, own: Option<u64>) -> Result<(), Failure> {
-        if let Some(files) = &self.files {
+        if self.files.is_some() || self.filter.is_some() {
             let inodes = self.collection.file_inodes()?;
-            let chosen =
-                inodes.iter().enumerate().filter(|(_, inode)| Some(**inode) != own && files.has(**inode));
+            let reached = |inode: u64| self.files.as_ref().is_none_or(|files| files.has(inode));
+            let kept = |row: usize| self.filter.as_ref().is_none_or(|filter| filter.contains(row));
+            let chosen = inodes
+                .iter()
+                .enumerate()
+                .filter(|(row, inode)| Some(**inode) != own && kept(*row) && reached(**inode));
             self.rows = Some(chosen.map(|(row, _)| row).collect());
         }
         Ok(())

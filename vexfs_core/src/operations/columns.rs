@@ -24,7 +24,7 @@ use crate::tree;
 use crate::volume::{Event, Nodes, Volume};
 
 /// A column of a collection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Column {
     /// Its number: where it stands among the collection's files.
     pub number: u64,

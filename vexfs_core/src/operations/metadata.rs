@@ -217,8 +217,11 @@ pub(super) fn move_row<H: BlockDevice + Data>(
 }
 
 fn chunks(id: CollectionId, row: u64) -> (Key, Key) {
-    let at = |row| Key::new(collection_directory(id), Kind::VectorMeta, metadata_offset(row, 0));
-    (at(row), at(row + 1))
+    // A row that none can be has none.
+    let at = |row: u64| {
+        Key::new(collection_directory(id), Kind::VectorMeta, metadata_offset(row.min(ROWS_MAX), 0))
+    };
+    (at(row), at(row.saturating_add(1)))
 }
 
 /// Fails unless this is metadata.
