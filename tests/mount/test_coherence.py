@@ -173,11 +173,12 @@ LOOKER = """
 import numpy as np, select, sys
 matrix, valid = (np.load(f"{sys.argv[1]}/{name}.npy", mmap_mode="r") for name in ("vectors", "valid"))
 seen, row, rows = 0, 0, len(valid) - 1
-assert np.isnan(matrix[:rows]).all()
+free = lambda values: bool(np.isnan(values).any() or (values == 0).any())
+assert all(free(matrix[row]) for row in range(rows))
 print("ready", flush=True)
 while row < rows:
     if valid[row]:
-        assert not np.isnan(matrix[row]).any(), f"row {row} of {rows} is in use and reads as a free one"
+        assert not free(np.array(matrix[row])), f"row {row} of {rows} is in use and reads as a free one"
         row, seen = row + 1, seen + 1
     elif select.select([sys.stdin], [], [], 0)[0]:
         break
@@ -206,15 +207,20 @@ def test_a_row_in_use_is_never_seen_as_it_was_when_free(volume):
 
     writers = [start(SETTER, volume.path, i, setters, count, DIMENSIONS) for i in range(setters)]
     looker = start(LOOKER, path)
-    assert looker.stdout.readline() == "ready\n", looker.communicate()[0]
-    for writer in writers:
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-    for writer in writers:
-        out, _ = writer.communicate(timeout=120)
-        assert writer.returncode == 0, out
-    out, _ = looker.communicate("stop\n", timeout=60)
-    assert looker.returncode == 0, out
+    try:
+        assert looker.stdout.readline() == "ready\n", looker.communicate()[0]
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        for writer in writers:
+            out, _ = writer.communicate(timeout=120)
+            assert writer.returncode == 0, out
+        out, _ = looker.communicate("stop\n", timeout=60)
+        assert looker.returncode == 0, out
+    finally:
+        for process in (*writers, looker):
+            process.kill()
+            process.wait()
 
 
 def pages_cached(mapping):
