@@ -188,7 +188,8 @@ assert seen == rows, (seen, rows)
 
 def test_a_row_in_use_is_never_seen_as_it_was_when_free(volume):
     # The bytes of a vector and the row's state were told to the kernel after both had changed: who then read the one anew
-    # and the other from an old page found a row in use that was still blank. Now the bytes are told first.
+    # and the other from an old page found a row in use that was still blank. Now the bytes are told first. Here that takes
+    # luck; tests/tests/told.rs looks after every step.
     count, setters = 3000, 4
     for i in range(count):
         (volume.path / f"g{i}").touch()
