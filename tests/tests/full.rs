@@ -77,8 +77,7 @@ fn run(block_size: u32, free: u64, seed: u64) -> Result<u64, String> {
 
 /// Everything can be removed from a full volume, and all space comes back.
 fn remove_all(pair: &mut Pair<SimDevice>) -> Result<(), String> {
-    loop {
-        let Some((directory, name, is_directory)) = something(pair) else { break };
+    while let Some((directory, name, is_directory)) = something(pair) {
         let op = match is_directory {
             true => Op::RemoveDirectory { directory, name },
             false => Op::Unlink { directory, name },

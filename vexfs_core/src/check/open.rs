@@ -25,8 +25,8 @@ pub(super) fn open<H: BlockDevice + Data>(
     mount: MountOptions,
     options: CheckOptions,
 ) -> Result<(Volume<&H>, Trouble)> {
-    let (mut volume, map, root) = open_readable(host, mount, options)?;
-    let mut trouble = Trouble { root, map, journal: None };
+    let (mut volume, mut trouble) = open_readable(host, mount, options)?;
+    let map = trouble.map;
     if map.is_some() && !renew_map(&mut volume, options)? {
         // Nobody knows which blocks are free. That only matters if there is something to replay.
         let uuid = volume.superblock.uuid;
@@ -36,7 +36,7 @@ pub(super) fn open<H: BlockDevice + Data>(
         }
         return Ok((volume, trouble));
     }
-    if root.is_some() {
+    if trouble.root.is_some() {
         // The journal tells what came after the generation that is lost.
         return Ok((volume, trouble));
     }
@@ -60,7 +60,7 @@ fn open_readable<H: BlockDevice + Data>(
     host: &H,
     mount: MountOptions,
     options: CheckOptions,
-) -> Result<(Volume<&H>, Option<Error>, Option<(u64, u64)>)> {
+) -> Result<(Volume<&H>, Trouble)> {
     let opened = Volume::open_damaged(host, mount);
     let unreadable = match &opened {
         Ok((volume, _)) => matches!(root_of(volume), Err(Error::Corrupt(_))),
@@ -81,11 +81,12 @@ fn open_readable<H: BlockDevice + Data>(
                 continue;
             };
             if root_of(&volume).is_ok() {
-                return Ok((volume, map, Some((newest.generation.get(), older.generation.get()))));
+                let root = Some((newest.generation.get(), older.generation.get()));
+                return Ok((volume, Trouble { root, map, journal: None }));
             }
         }
     }
-    opened.map(|(volume, map)| (volume, map, None))
+    opened.map(|(volume, map)| (volume, Trouble { root: None, map, journal: None }))
 }
 
 fn root_of<H: BlockDevice + Data>(volume: &Volume<H>) -> Result<()> {
