@@ -109,6 +109,19 @@ test-fuzz: setup-build ## damaged images with right checksums, nodes and names o
 soak-fuzz: setup-build ## as many damaged images as asked for, going on where the last run ended [IMAGES=1000000]
 	IMAGES=$(or $(IMAGES),1000000) scripts/soak-fuzz.sh
 
+.PHONY: soak-crash soak-faults soak-kill soak-mutants
+soak-crash: setup-build ## crash states by the million, going on where the last run ended [STATES=5000000] [MINUTES=150]
+	scripts/soak.sh crash
+
+soak-faults: setup-build ## every call of the disk fails, as soak-crash [FAULTS=100000] [MINUTES=150]
+	scripts/soak.sh faults
+
+soak-kill: setup-test build ## the daemon killed under load, as soak-crash [KILLS=2000] [MINUTES=150]
+	scripts/soak.sh kill
+
+soak-mutants: setup-build ## mutation testing of journal, commit and space, as soak-crash [MUTANTS=N] [MINUTES=150]
+	scripts/soak.sh mutants
+
 .PHONY: test-bugs
 test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
 	scripts/planted-bugs.sh

@@ -20,6 +20,14 @@ replay_without_bytes        crash       create-and-append+sync,set-vectors+sync
 log_checksum_ignored        crash       create-and-append+sync,set-vectors+sync,replace-by-rename+sync
 overwrite_before_stale      crash       write-under-vectors,write-under-vectors+sync
 orphan_forgotten            crash       unlink-while-open,unlink-open-with-vectors
+vector_before_told          told        -
+compaction_before_told      told        -
+map_checksum_ignored        corruption  -
+superblock_in_one_slot      corruption  -
+log_of_any_base             crash       create-and-append+sync,replace-by-rename+sync,set-vectors+sync
+replay_over_nodes           repair      -
+bound_before_bytes          crash       ace-overwrite-replace-vector+sync,ace-overwrite-first-vector+sync
+shrunk_forgotten            crash       ace-shrink-overwrite+commit,ace-shrink-overwrite+sync
 '
 
 # Every name in the core must be in the list, and the other way round.

@@ -86,6 +86,14 @@ impl Recorder {
         Ok(Self { pair, history, durable: generation, begun: generation })
     }
 
+    /// Begins the recording anew: what is there now is durable.
+    pub fn begin(&mut self) {
+        self.pair.device.record();
+        self.history.states = BTreeMap::from([(self.durable, vec![named(&self.pair.model)])]);
+        self.history.moments = vec![Moment { events: 0, durable: self.durable, begun: self.begun }];
+        self.history.overlays = Vec::new();
+    }
+
     /// Does `op` and notes what it means for a crash; where the volume is full until a commit, commits first.
     pub fn op(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
         match self.once(op)? {
@@ -278,6 +286,30 @@ impl History {
         }
         let (model, how) = self.fitting(&volume, generation, events)?;
         Ok(Found { device, volume, model, how })
+    }
+}
+
+impl History {
+    /// Judges what a disk left whose flush did nothing: either the damage is found, or all metadata and every vector is as
+    /// in some state that there was. Bytes of files, which no checksum guards, may be any. True if damage was found.
+    pub fn judge_distrusted(&self, image: &Image) -> std::result::Result<bool, String> {
+        let device = SimDevice::from_image(image.clone());
+        let checked = check_crashed(&device);
+        let volume = match Volume::mount(Direct(device), Pair::<SimDevice>::OPTIONS) {
+            Ok(volume) => volume,
+            Err(_) if checked.is_err() => return Ok(true),
+            Err(error) => return Err(format!("the check finds nothing, but mount says {error}")),
+        };
+        let how = Comparison { versions_may_differ: true, any_bytes: true, ..Comparison::exact() };
+        let found = state(volume.recovered().base, volume.recovered().records);
+        let models = self.states.get(&found).into_iter().flatten();
+        // What is damaged must not bring the volume down either.
+        let fits = models.map(|model| compare(&volume, model, &how)).collect::<Vec<_>>();
+        match (checked, fits.iter().any(std::result::Result::is_ok)) {
+            (Err(_), _) => Ok(true),
+            (Ok(_), true) => Ok(false),
+            (Ok(_), false) => Err(format!("the check finds nothing, but state {found:#x} differs: {fits:?}")),
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// Everything before is durable.
     Flush,
+    /// A flush that the disk only said it did.
+    LostFlush,
 }
 
 /// Formats a disk, always in the same way.
@@ -59,6 +61,25 @@ pub struct Trace {
     pub base: Image,
     /// In order.
     pub events: Vec<Event>,
+}
+
+impl Trace {
+    /// Where its flushes are.
+    pub fn flushes(&self) -> Vec<usize> {
+        (0..self.events.len()).filter(|at| matches!(self.events[*at], Event::Flush)).collect()
+    }
+
+    /// The first flush behind this event, or the end.
+    pub fn flush_after(&self, event: usize) -> usize {
+        self.flushes().into_iter().find(|at| *at > event).unwrap_or(self.events.len())
+    }
+
+    /// The same on a disk that did nothing at this flush, and said that it did.
+    pub fn without_flush(&self, at: usize) -> Self {
+        let mut trace = self.clone();
+        trace.events[at] = Event::LostFlush;
+        trace
+    }
 }
 
 /// The disk. Copies of the handle are the same disk.

@@ -27,6 +27,18 @@ pub struct Limits {
     pub superblock: usize,
 }
 
+impl Limits {
+    /// The lower of both, one by one.
+    pub fn at_most(&self, other: &Self) -> Self {
+        Self {
+            prefixes: self.prefixes.min(other.prefixes),
+            subsets: self.subsets.min(other.subsets),
+            torn: self.torn.min(other.torn),
+            superblock: self.superblock.min(other.superblock),
+        }
+    }
+}
+
 /// What a crash state is made of, for the message if it fails.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -118,7 +130,7 @@ impl<'a> Epoch<'a> {
             Event::Discard { offset, len } => {
                 Some(Write { event, offset: *offset, change: Change::Discard(*len) })
             }
-            Event::Flush => None,
+            Event::Flush | Event::LostFlush => None,
         });
         let superblocks = slot_offsets(durable.size());
         Self { durable, writes: writes.collect(), end: range.end, seed, superblocks }

@@ -2,7 +2,8 @@
 //! seen is as the last durable commit left it, or as the one under way would have (promises P2, P3, P4).
 //!
 //! `VEXFS_WORKLOADS=a,b` runs some only; `VEXFS_LIMITS=few|all` fewer or more states of each epoch; `VEXFS_LONG=1`
-//! many more random workloads and all subsets of up to ten writes.
+//! many more random workloads and all subsets of up to ten writes; `VEXFS_SEEDS=100..120` random ones of these seeds
+//! alone.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,12 +30,16 @@ fn limits() -> Limits {
 }
 
 fn chosen() -> Vec<Workload> {
-    let random = match (env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
-        (true, _) => 400,
-        (_, true) => 4,
-        _ => 60,
+    if let Ok(seeds) = env::var("VEXFS_SEEDS") {
+        let (from, to) = seeds.split_once("..").expect("seeds are FROM..TO");
+        return workloads::of_seeds(from.parse().expect("a seed")..to.parse().expect("a seed"));
+    }
+    let (random, triples) = match (env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
+        (true, _) => (400, 5000),
+        (_, true) => (4, 20),
+        _ => (40, 300),
     };
-    let mut all = workloads::all(random);
+    let mut all = workloads::all(random, triples);
     if let Ok(names) = env::var("VEXFS_WORKLOADS") {
         all.retain(|workload| names.split(',').any(|name| name == workload.name));
     }
@@ -44,7 +49,8 @@ fn chosen() -> Vec<Workload> {
 fn one(workload: &Workload, tally: &Tally, limits: &Limits) {
     let verdict = catch_unwind(AssertUnwindSafe(|| {
         let (trace, history) = workload.record()?.finish();
-        tally.explore(&workload.name, &trace, &history, limits, 1);
+        let limits = if workload.systematic { limits.at_most(&FEW) } else { *limits };
+        tally.explore(&workload.name, &trace, &history, &limits, 1);
         Ok::<(), String>(())
     }));
     match verdict {

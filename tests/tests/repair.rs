@@ -6,6 +6,7 @@ use vexfs_core::check::{CheckOptions, CheckReport, Finding, check};
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::format::{FileKind, Key, Kind, ROOT};
 use vexfs_core::numbers::{Ino, Time};
+use vexfs_core::operations::NewInode;
 use vexfs_core::volume::{MountOptions, Volume};
 use vexfs_tests::check::check_clean;
 use vexfs_tests::image::Image;
@@ -15,6 +16,8 @@ use vexfs_tests::mutate::subject::Subject;
 use vexfs_tests::sim::SimDevice;
 
 const NOW: Time = Time { seconds: 1_900_000_000, nanoseconds: 0 };
+const NEW: NewInode =
+    NewInode { kind: FileKind::Regular, permissions: 0o600, umask: 0, uid: 0, gid: 0, device: 0 };
 const REPAIR: CheckOptions = CheckOptions { repair: true, salvage: false, vectors: true, now: NOW };
 const SALVAGE: CheckOptions = CheckOptions { repair: true, salvage: true, vectors: true, now: NOW };
 
@@ -151,6 +154,128 @@ fn a_salvage_keeps_all_that_a_damaged_node_did_not_hold() {
     assert!(kept > 1000 && lost > 10 && attached > 10);
 }
 
+// A root that could not be read cost everything, though the generation before was whole in its own two slots. Now a
+// salvage takes that up, as long as the newest itself cannot be read.
+#[test]
+fn a_lost_root_costs_what_changed_last_and_no_more() {
+    for block_size in [4096, 16384] {
+        let device = SimDevice::new(16 << 20);
+        vexfs_tests::sim::format(&device, block_size).expect("formats");
+        let mut volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
+        for index in 0..200 {
+            let inode =
+                volume.create(ROOT, format!("f{index}").as_bytes(), &NEW, NOW).expect("creates").inode;
+            volume.write(inode, 0, &vec![index as u8; 300 * (index % 20)], NOW).expect("writes");
+        }
+        volume.commit(NOW).expect("commits");
+        let last = volume.create(ROOT, b"last", &NEW, NOW).expect("creates").inode;
+        volume.commit(NOW).expect("commits");
+        // The journal builds on what is lost.
+        volume.create(ROOT, b"synced", &NEW, NOW).expect("creates");
+        volume.sync(NOW).expect("syncs");
+        let newest = volume.superblock().generation.get();
+        let root = volume.superblock().root.block.get();
+        drop(volume);
+        device.write(root * u64::from(block_size) + 50, &[0xff; 9]).expect("writes");
+
+        let before = device.image();
+        let (_, report, findings) = run(&before, CheckOptions { repair: false, salvage: false, ..SALVAGE });
+        assert!(report.errors > 0, "{findings:?}");
+        let (device, report, findings) = run(&before, SALVAGE);
+        assert!(findings[0].contains("cannot be read: generation"), "{findings:?}");
+        assert_eq!((report.errors, report.repaired), (1, 1), "{findings:?}");
+        check_clean(&device).expect("clean");
+        let mut volume = Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+        assert!(volume.superblock().generation.get() > newest, "a number of a generation was used again");
+        for index in 0..200 {
+            let found = volume.lookup(ROOT, format!("f{index}").as_bytes()).expect("is there");
+            let mut bytes = vec![0; found.size as usize];
+            volume.read(found.inode, 0, &mut bytes).expect("reads");
+            assert_eq!(bytes, vec![index as u8; 300 * (index % 20)]);
+        }
+        assert!(volume.lookup(ROOT, b"last").is_err() && volume.lookup(ROOT, b"synced").is_err());
+        let next = volume.create(ROOT, b"next", &NEW, NOW).expect("creates").inode;
+        assert!(next > last, "the number of a file that is lost was given again");
+    }
+}
+
+// A record of the journal with a right checksum could carry bytes over the nodes of the durable tree, which a mount
+// then wrote. Now it is refused before anything is written; bytes of a file that look like a node are not.
+#[test]
+fn a_journal_cannot_write_over_nodes() {
+    let subject = subject("journal-4k");
+    let last = subject.log.len() - 1;
+    let bytes = &subject.log[last].1;
+    let entry = entry_of_bytes(bytes).expect("the last record carries bytes");
+    let layout = subject.layout;
+    let outside = [0, 4096, layout.space.start * 4096, layout.journal_start * 4096].into_iter().chain([
+        (layout.data_start + layout.data_blocks) * 4096 - 1,
+        u64::MAX - 5,
+        1 << 62,
+    ]);
+    let nodes =
+        subject.nodes.iter().flat_map(|node| [node.pointer.block * 4096, node.pointer.block * 4096 + 4000]);
+    let mut refused = 0;
+    for place in outside.chain(nodes) {
+        let image = subject.with(&[Edit::Log(last, entry + 8, place.to_le_bytes().to_vec())]);
+        let device = SimDevice::from_image(image.clone());
+        let mounted = Volume::mount(Direct(device.clone()), MountOptions::default());
+        assert!(mounted.is_err(), "bytes at {place} are taken");
+        assert_eq!(device.image().hash(), image.hash(), "bytes at {place}: the mount wrote");
+        refused += 1;
+        let (device, report, findings) = run(&image, SALVAGE);
+        assert_eq!(report.unrepaired(), 0, "bytes at {place}: {findings:?}");
+        check_clean(&device).expect("clean");
+        assert!(contents(&device, &subject).len() > 20, "bytes at {place}: the last commit is lost");
+    }
+    println!("journals that would write over something else: {refused} refused");
+    assert!(refused > 20);
+}
+
+/// Where in a record the first entry is that carries bytes.
+fn entry_of_bytes(record: &[u8]) -> Option<usize> {
+    use vexfs_core::format::{LOG_ENTRY, LOG_HEADER, LogEntry, LogKind};
+    use zerocopy::FromBytes;
+
+    let mut at = LOG_HEADER;
+    while let Ok((entry, _)) = LogEntry::read_from_prefix(record.get(at..)?) {
+        if entry.kind == LogKind::Bytes as u8 {
+            return Some(at);
+        }
+        at += LOG_ENTRY + entry.len.get() as usize;
+    }
+    None
+}
+
+// What a user writes may look like a node at its very place; a crash after its fsync must not end in a refusal.
+#[test]
+fn bytes_that_look_like_a_node_are_replayed() {
+    use vexfs_core::format::NODE_MAGIC;
+
+    let write = |bytes: &[u8]| {
+        let device = SimDevice::new(4 << 20);
+        vexfs_tests::sim::format(&device, 4096).expect("formats");
+        let mut volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
+        let inode = volume.create(ROOT, b"mimic", &NEW, NOW).expect("creates").inode;
+        volume.write(inode, 0, bytes, NOW).expect("writes");
+        volume.sync(NOW).expect("syncs");
+        (device, inode)
+    };
+    let mut bytes = vec![1; 4096];
+    let (device, _) = write(&bytes);
+    let log = Subject::new(device.image()).expect("a whole image").log;
+    let at = entry_of_bytes(&log[0].1).expect("the record carries the bytes");
+    let place = u64::from_le_bytes(log[0].1[at + 8..at + 16].try_into().expect("eight bytes"));
+    bytes[..4].copy_from_slice(&NODE_MAGIC.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(place / 4096).to_le_bytes());
+    let (device, inode) = write(&bytes);
+    let volume = Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+    assert_eq!(volume.recovered().records, 1);
+    let mut found = vec![0; 4096];
+    volume.read(inode, 0, &mut found).expect("reads");
+    assert_eq!(found, bytes);
+}
+
 #[test]
 fn a_tree_in_a_circle_is_refused_though_its_checksums_are_right() {
     // A node that points to itself, and whose CRC-32 says so: four bytes of its padding make it come out.
@@ -212,7 +337,6 @@ fn a_damaged_journal_is_given_up_by_a_salvage_alone() {
     use vexfs_core::device::{BlockDevice, Direct};
     use vexfs_core::format::{FileKind, ROOT};
     use vexfs_core::numbers::Time;
-    use vexfs_core::operations::NewInode;
     use vexfs_core::{MountOptions, Volume};
     use vexfs_tests::sim::{self, SimDevice};
 

@@ -53,7 +53,9 @@ impl Sealed {
 
     fn write_superblock(&self, device: &impl BlockDevice) -> Result<()> {
         let offsets = slot_offsets(self.size);
-        for slot in self.superblock.slots() {
+        let slots = self.superblock.slots();
+        let copies = if cfg!(vexfs_bug = "superblock_in_one_slot") { 1 } else { slots.len() };
+        for slot in slots.into_iter().take(copies) {
             device.write(offsets[slot as usize], self.superblock.sealed(slot).as_bytes())?;
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::format::{
     LogKind, value_max,
 };
 use crate::memory::{self, Map};
-use crate::numbers::Run;
+use crate::numbers::{Ino, Run};
 
 /// Changed keys that are remembered; more are committed.
 const KEYS_MAX: usize = 16 << 10;
@@ -41,8 +41,10 @@ pub(crate) struct Journal {
     changes: Changes,
     /// More changed than is remembered.
     overflow: bool,
-    /// More new bytes than a record carries.
+    /// More new bytes than a record carries, or bytes that it must not be durable before.
     flush_first: bool,
+    /// Files of which bytes were overwritten in place since the last record or commit.
+    overwritten: Map<()>,
 }
 
 /// What transactions changed.
@@ -84,6 +86,20 @@ impl Journal {
         memory::reserve(&mut self.changes.keys, changes.keys.len())?;
         memory::reserve(&mut self.changes.runs, runs)?;
         memory::reserve(&mut self.changes.fresh, changes.fresh.len())
+    }
+
+    /// Bytes of this file were overwritten in place.
+    pub(crate) fn overwrote(&mut self, inode: Ino) {
+        if self.overwritten.insert(inode.0, ()).is_err() {
+            self.flush_first = true;
+        }
+    }
+
+    /// A vector was made from the bytes of this file: what says so is not durable before they are.
+    pub(crate) fn bound(&mut self, inode: Ino) {
+        if self.overwritten.contains(inode.0) && cfg!(not(vexfs_bug = "bound_before_bytes")) {
+            self.flush_first = true;
+        }
     }
 
     /// Takes over what a transaction changed.
@@ -137,6 +153,7 @@ impl Journal {
         self.changes = Changes::default();
         self.overflow = false;
         self.flush_first = false;
+        self.overwritten = Map::new();
     }
 
     /// A new generation is durable: the log begins anew on it.
@@ -180,6 +197,7 @@ impl Journal {
         self.position = end;
         self.sequence += 1;
         self.flush_first = false;
+        self.overwritten = Map::new();
         self.writing = true;
         Ok(Some(Record { header, body, fresh: changes.fresh, flush_first: !carry, offset }))
     }
@@ -437,7 +455,7 @@ impl LogReader {
         let length = header.length.get() as usize;
         let ours = header.magic.get() == LOG_MAGIC
             && header.uuid == self.uuid
-            && header.base.get() == self.base
+            && (header.base.get() == self.base || cfg!(vexfs_bug = "log_of_any_base"))
             && fits(header.sequence.get());
         if !ours || !(LOG_HEADER..=LOG_RECORD_MAX).contains(&length) || position + length as u64 > size {
             return Ok(None);

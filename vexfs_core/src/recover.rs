@@ -5,9 +5,11 @@
 //! replay finds the same journal again. It ends with a commit, which empties the journal; a read-only volume keeps
 //! the result in memory.
 
+use zerocopy::FromBytes;
+
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTION_INODES, FIRST_INODE, Incompatible};
+use crate::format::{COLLECTION_INODES, FIRST_INODE, Incompatible, NODE_HEADER, NODE_MAGIC, NodeHeader};
 use crate::journal::{Entry, FoundRecord, LogReader};
 use crate::tree;
 use crate::volume::{MountOptions, Recovered, Volume};
@@ -112,11 +114,34 @@ impl<H: BlockDevice + Data> Volume<H> {
     #[inline(never)]
     fn restore_bytes(&mut self, record: &FoundRecord) -> Result<()> {
         let layout = self.layout;
+        if cfg!(not(vexfs_bug = "replay_over_nodes")) {
+            self.check_bytes(record)?;
+        }
         let (host, read_only, patches) = (&self.host, self.read_only, &mut self.patches);
         record.each(&layout, &mut |entry| match entry {
             Entry::Bytes { device, bytes } if read_only => patches.push(device, bytes),
             Entry::Bytes { device, bytes } => host.write(device, bytes),
             _ => Ok(()),
+        })
+    }
+
+    // Bytes belong to files and matrices; never where the tree has a node. A block that looks like a node may be the
+    // bytes of a file, or have been one before it was taken, so then the tree is asked.
+    fn check_bytes(&self, record: &FoundRecord) -> Result<()> {
+        let (layout, block_size) = (self.layout, u64::from(self.layout.block_size));
+        record.each(&layout, &mut |entry| {
+            let Entry::Bytes { device, bytes } = entry else { return Ok(()) };
+            for block in device / block_size..(device + bytes.len() as u64).div_ceil(block_size) {
+                let mut head = [0; NODE_HEADER];
+                self.host.read(block * block_size, &mut head)?;
+                let like = NodeHeader::ref_from_bytes(&head)
+                    .is_ok_and(|head| head.magic.get() == NODE_MAGIC && head.block.get() == block);
+                if like && tree::has_node(self, block)? {
+                    let sequence = record.header.sequence.get();
+                    return Err(Error::corrupt("journal record", sequence, "bytes over a tree node"));
+                }
+            }
+            Ok(())
         })
     }
 }

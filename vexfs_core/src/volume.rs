@@ -114,6 +114,17 @@ pub(crate) struct Copied {
     pub(crate) moves: Vec<(u64, u64, u64)>,
 }
 
+/// A vector that is about to be set: its bytes are in a free row, which is kept for it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) inode: Ino,
+    pub(crate) id: CollectionId,
+    pub(crate) n: u32,
+    pub(crate) row: u64,
+    /// CRC-32 of the bytes.
+    pub(crate) checksum: u32,
+}
+
 /// A file with vectors that was renamed; editors do that before they save it anew under its name.
 #[derive(Debug)]
 pub(crate) struct Renamed {
@@ -155,6 +166,8 @@ pub struct Volume<H> {
     pub(crate) blanks: Vec<CollectionId>,
     /// Rows that were copied and are to be moved.
     pub(crate) copied: Option<Copied>,
+    /// Vectors whose bytes lie in the rows that they will have.
+    pub(crate) staged: Vec<Staged>,
     /// New and empty files with vectors of the content that comes.
     pub(crate) awaiting: Vec<Ino>,
     /// Files with vectors that were renamed lately, and who took their names.
@@ -174,6 +187,17 @@ impl<H: BlockDevice + Data> Volume<H> {
     #[inline(never)]
     pub(crate) fn open_damaged(host: H, options: MountOptions) -> Result<(Self, Option<Error>)> {
         let (superblock, damaged_slots) = find_superblock(&host)?;
+        Self::open_generation(host, options, superblock, damaged_slots)
+    }
+
+    // As `open_damaged`, the generation of this superblock.
+    #[inline(never)]
+    pub(crate) fn open_generation(
+        host: H,
+        options: MountOptions,
+        superblock: Superblock,
+        damaged_slots: [bool; 4],
+    ) -> Result<(Self, Option<Error>)> {
         let layout = superblock.layout()?;
         if layout.size() > host.size() {
             return Err(Error::Truncated { expected: layout.size(), got: host.size() });
@@ -241,6 +265,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             renamed: Vec::new(),
             awaiting: Vec::new(),
             copied: None,
+            staged: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),
@@ -407,9 +432,26 @@ impl Expected {
     }
 }
 
-// Finds the newest whole superblock among the four slots.
+/// The whole copies of the superblock of generations before `newest`, the latest first.
+pub(crate) fn older_superblocks(device: &impl BlockDevice, newest: &Superblock) -> Result<Vec<Superblock>> {
+    let size = newest.layout()?.size();
+    let mut older: Vec<Superblock> = Vec::new();
+    for (slot, offset) in (0..).zip(slot_offsets(size)) {
+        let mut bytes = memory::zeroed(SUPERBLOCK)?;
+        device.read(offset, &mut bytes)?;
+        let Ok(Some(found)) = Superblock::parse(&bytes, slot) else { continue };
+        let ours = found.uuid == newest.uuid && found.layout().is_ok_and(|layout| layout.size() == size);
+        if ours && found.generation.get() < newest.generation.get() {
+            memory::push(&mut older, found)?;
+        }
+    }
+    older.sort_unstable_by_key(|found| core::cmp::Reverse(found.generation.get()));
+    Ok(older)
+}
+
+/// Finds the newest whole superblock among the four slots, and which of them are damaged.
 #[inline(never)]
-fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
+pub(crate) fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
     let mut best: Option<Superblock> = None;
     let mut damaged = [false; 4];
     let mut absent = [false; 4];

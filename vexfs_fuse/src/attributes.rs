@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use fuser::Request;
 use vexfs_core::numbers::Ino;
@@ -12,27 +14,88 @@ use crate::clock::now;
 use crate::disk::Disk;
 use crate::service::{Service, Untold};
 
-/// Sets an attribute.
+/// The process that asks.
+#[derive(Clone, Copy)]
+pub struct Who {
+    uid: u32,
+    gid: u32,
+    pid: u32,
+}
+
+impl Who {
+    /// Whose request this is.
+    pub fn of(request: &Request) -> Self {
+        Self { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+    }
+}
+
+/// Sets an attribute and lets `answer` reply.
+///
+/// The bytes of a vector are in its row, and the kernel knows it, before anything says that the row is in use.
 pub fn set(
+    service: &Arc<Service>,
+    who: Who,
+    inode: Ino,
+    name: &OsStr,
+    value: &[u8],
+    mode: SetMode,
+    answer: impl FnOnce(&Service, (Result<()>, Untold)) + Send + 'static,
+) {
+    if !is_vector(name) {
+        return answer(service, put(service, who, inode, name, value, mode));
+    }
+    let (staged, events) = as_caller(who, |caller| {
+        service.change(|volume| volume.stage_vector(inode, name.as_bytes(), value, caller, now()))
+    });
+    // What cannot be staged cannot be set either, and that says why.
+    if !matches!(staged, Ok(true)) {
+        return answer(service, put(service, who, inode, name, value, mode));
+    }
+    let (service, shared) = (Arc::clone(service), Arc::clone(service));
+    let (name, value) = (name.to_owned(), value.to_vec());
+    service.finish(events, move || {
+        // Perhaps on a thread of the daemon's own, which must go on.
+        let rest = || {
+            let (set, mut events) = put(&shared, who, inode, &name, &value, mode);
+            if set.is_err() {
+                let (unstaged, more) = shared.change(|volume| volume.unstage_vector(inode, name.as_bytes()));
+                events.append(more);
+                if let Err(error) = unstaged {
+                    log::warn!("a free row keeps the bytes of a vector that was not set: {error}");
+                }
+            }
+            answer(&shared, (set, events));
+        };
+        if catch_unwind(AssertUnwindSafe(rest)).is_err() {
+            shared.panicked();
+        }
+    });
+}
+
+fn put(
     service: &Service,
-    request: &Request,
+    who: Who,
     inode: Ino,
     name: &OsStr,
     value: &[u8],
     mode: SetMode,
 ) -> (Result<()>, Untold) {
-    change(service, request, inode, name, |volume, caller| {
+    change(service, who, inode, name, |volume, caller| {
         volume.set_attribute(inode, name.as_bytes(), value, mode, caller, now())?;
-        if name.as_bytes().starts_with(b"user.vector.") {
+        if is_vector(name) {
             volume.await_content(inode)?;
         }
         Ok(())
     })
 }
 
+fn is_vector(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"user.vector.")
+}
+
 /// Removes an attribute.
-pub fn remove(service: &Service, request: &Request, inode: Ino, name: &OsStr) -> (Result<()>, Untold) {
-    change(service, request, inode, name, |volume, caller| {
+pub fn remove(service: &Service, who: Who, inode: Ino, name: &OsStr) -> (Result<()>, Untold) {
+    change(service, who, inode, name, |volume, caller| {
         volume.remove_attribute(inode, name.as_bytes(), caller, now())
     })
 }
@@ -56,27 +119,29 @@ pub fn set_mode(flags: i32) -> Option<SetMode> {
 
 fn change(
     service: &Service,
-    request: &Request,
+    who: Who,
     inode: Ino,
     name: &OsStr,
     mut change: impl FnMut(&mut Volume<Disk>, &Caller<'_>) -> Result<()>,
 ) -> (Result<()>, Untold) {
-    let (uid, gid, pid) = (request.uid(), request.gid(), request.pid());
-    let in_group = |group| groups_of(pid).contains(&group);
-    let caller = Caller { uid, gid, in_group: &in_group };
-    let (result, events) = service.change(|volume| change(volume, &caller));
+    let (result, events) = as_caller(who, |caller| service.change(|volume| change(volume, caller)));
     if let Err(error) = result {
-        if name.as_bytes().starts_with(b"user.vexfs.") || name.as_bytes().starts_with(b"user.vector.") {
+        if name.as_bytes().starts_with(b"user.vexfs.") || is_vector(name) {
             service.refused();
             let name = name.to_string_lossy();
             let reason = match name.strip_prefix("user.vector.") {
                 Some(rest) => in_words(rest, error),
                 None => error.to_string(),
             };
-            log::warn!("refused: pid {pid}, inode {inode}, attribute {name}: {reason}");
+            log::warn!("refused: pid {}, inode {inode}, attribute {name}: {reason}", who.pid);
         }
     }
     (result, events)
+}
+
+fn as_caller<R>(who: Who, work: impl FnOnce(&Caller<'_>) -> R) -> R {
+    let in_group = |group| groups_of(who.pid).contains(&group);
+    work(&Caller { uid: who.uid, gid: who.gid, in_group: &in_group })
 }
 
 // The reason with the collection's name in it, and a suggestion where the name cannot be one.

@@ -373,8 +373,10 @@ impl Filesystem for Vexfs {
     ) {
         self.guard(|| {
             let Some(mode) = attributes::set_mode(flags) else { return reply.error(Errno::EINVAL) };
-            let set = attributes::set(&self.service, request, ino(inode), name, value, mode);
-            replies::done(&self.service, reply, set);
+            let who = attributes::Who::of(request);
+            attributes::set(&self.service, who, ino(inode), name, value, mode, |service, set| {
+                replies::done(service, reply, set);
+            });
         });
     }
 
@@ -391,7 +393,7 @@ impl Filesystem for Vexfs {
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.guard(|| {
-            let removed = attributes::remove(&self.service, request, ino(inode), name);
+            let removed = attributes::remove(&self.service, attributes::Who::of(request), ino(inode), name);
             replies::done(&self.service, reply, removed);
         });
     }

@@ -14,6 +14,7 @@ pub(super) fn workload(seed: u64) -> Workload {
         size: 512 * u64::from(block_size),
         block_size,
         syncs: false,
+        systematic: false,
         tell: Arc::new(move |story| Told(tell(story, seed))),
     }
 }

@@ -13,6 +13,14 @@ pub enum Finding {
         /// Slot 0 to 3.
         slot: u32,
     },
+    /// The root of the newest tree cannot be read, but that of an older copy of the superblock: what changed since is
+    /// lost.
+    Root {
+        /// The newest generation.
+        newest: u64,
+        /// The one whose root can be read.
+        older: u64,
+    },
     /// The free-space map cannot be read.
     SpaceMap {
         /// Why.
@@ -155,6 +163,11 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Superblock { slot } => write!(f, "superblock copy {slot} is damaged"),
+            Self::Root { newest, older } => write!(
+                f,
+                "the tree of generation {newest} cannot be read: generation {older} takes its place, and what changed \
+                 since is lost"
+            ),
             Self::SpaceMap { error } => write!(f, "the free-space map cannot be used: {error}"),
             Self::Journal { error } => write!(
                 f,

@@ -140,6 +140,9 @@ fn look<H: BlockDevice + Data>(
             state.report(Finding::Superblock { slot: slot as u32 })?;
         }
     }
+    if let Some((newest, older)) = trouble.root {
+        state.report(Finding::Root { newest, older })?;
+    }
     if let Some(error) = trouble.map {
         state.report(Finding::SpaceMap { error })?;
     }
@@ -216,7 +219,8 @@ impl<'a> State<'a> {
             self.report.errors += 1;
         }
         // To give up a journal is a loss, which is for a salvage.
-        let given_up = self.options.salvage && matches!(finding, Finding::Journal { .. });
+        let given_up =
+            self.options.salvage && matches!(finding, Finding::Journal { .. } | Finding::Root { .. });
         if finding.is_repairable() || given_up {
             memory::push(&mut self.repairs, finding)?;
         }

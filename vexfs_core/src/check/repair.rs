@@ -70,7 +70,7 @@ pub(super) fn map<H: BlockDevice + Data>(volume: &mut Volume<H>, repairs: &[Find
     for finding in repairs {
         match *finding {
             // The commit below makes the map anew, and empties the journal.
-            Finding::SpaceMap { .. } | Finding::Journal { .. } => repaired += 1,
+            Finding::SpaceMap { .. } | Finding::Journal { .. } | Finding::Root { .. } => repaired += 1,
             Finding::Leaked { start, count } | Finding::Unmarked { start, count } => {
                 let run = Run::new(start, count);
                 let in_use = matches!(finding, Finding::Unmarked { .. });

@@ -78,14 +78,14 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     fn finish_range(&mut self, inode: Ino, end: u64, keep_size: bool, now: Time) -> Result<()> {
-        self.transact(Budget::records(2), now, |tx| {
+        self.transact(Budget::records(8).with_blocks(1), now, |tx| {
             let mut record = inode::load(tx, inode)?;
             if keep_size || end <= record.size.get() {
                 // As every filesystem of Linux; but the bytes are the same, and so is the content's version.
                 record.modified = tx.now.into();
                 record.changed = tx.now.into();
             } else {
-                write::zero_gap(tx, inode, &record, end)?;
+                write::zero_gap(tx, inode, &mut record, end)?;
                 record.size = U64::new(end);
                 record.content_changed(tx.generation(), tx.now);
             }
@@ -149,8 +149,8 @@ fn zero_inline<H: BlockDevice + Data>(
     tree::put(tx, Key::new(inode, Kind::Inline, 0), &bytes)
 }
 
-// Zeroes bytes `from..to`, which lie in one block, by writing that block anew elsewhere.
-fn zero_part<H: BlockDevice + Data>(
+/// Zeroes bytes `from..to`, which lie in one block, by writing that block anew elsewhere.
+pub(super) fn zero_part<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
     record: &mut InodeRecord,

@@ -90,6 +90,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             inode::store(tx, inode, &record)
         })?;
         self.journal.settled.remove(inode.0);
+        self.journal.bound(inode);
         Ok(())
     }
 }

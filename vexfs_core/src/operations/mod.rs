@@ -20,6 +20,7 @@ pub(crate) mod records;
 mod rename;
 mod rows;
 mod settings;
+mod stage;
 mod sync;
 mod truncate;
 mod types;

@@ -32,25 +32,52 @@ pub(crate) const ROWS_MAX: u64 = 1 << 46;
 pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 
 impl Loaded {
-    /// Takes the lowest free row, or one behind all.
-    pub(crate) fn take_row<H: BlockDevice + Data>(&mut self, tx: &mut Transaction<'_, H>) -> Result<u64> {
+    /// The lowest free row that is not kept for a vector, or one behind all.
+    pub(crate) fn lowest_free<H: BlockDevice + Data>(&self, tx: &Transaction<'_, H>) -> Result<u64> {
         let directory = collection_directory(self.id);
         let (from, to) = (Key::new(directory, Kind::FreeRows, 0), Key::last(directory, Kind::FreeRows));
-        let Some((key, value)) = tree::first(tx, from, to)? else {
-            let row = self.record.frontier.get();
-            if row >= ROWS_MAX {
-                return Err(Error::NoSpace { pending: 0 });
-            }
+        let staged = |row: u64| tx.volume.is_staged(self.id, row);
+        let mut free = None;
+        tree::scan(tx, from, to, &mut |key, value| {
+            let end = key.offset + free_count(self.id, key.offset, value)?;
+            free = (key.offset..end).find(|row| !staged(*row));
+            Ok(free.is_none())
+        })?;
+        let behind = || (self.record.frontier.get()..ROWS_MAX).find(|row| !staged(*row));
+        free.or_else(behind).ok_or(Error::NoSpace { pending: 0 })
+    }
+
+    /// Takes a row that is free or behind all; what it leaves out below stays free.
+    pub(crate) fn take_row<H: BlockDevice + Data>(
+        &mut self,
+        tx: &mut Transaction<'_, H>,
+        row: u64,
+    ) -> Result<()> {
+        let directory = collection_directory(self.id);
+        let key = |row| Key::new(directory, Kind::FreeRows, row);
+        let frontier = self.record.frontier.get();
+        let (start, end) = if row >= frontier {
             self.record.frontier = U64::new(row + 1);
-            return Ok(row);
+            (frontier, row + 1)
+        } else {
+            let missing = Error::corrupt("collection", directory.0, "a row to be taken is not free");
+            let (run, value) = tree::last(tx, key(0), key(row + 1))?.ok_or(missing)?;
+            let end = run.offset + free_count(self.id, run.offset, &value)?;
+            if end <= row {
+                return Err(missing);
+            }
+            (run.offset, end)
         };
-        let count = free_count(self.id, key.offset, &value)?;
-        tree::remove(tx, key)?;
-        if count > 1 {
-            let rest = FreeRowsRecord { count: U64::new(count - 1) };
-            tree::put(tx, Key { offset: key.offset + 1, ..key }, rest.as_bytes())?;
+        if start == row && row < frontier {
+            tree::remove(tx, key(start))?;
         }
-        Ok(key.offset)
+        for (from, to) in [(start, row), (row + 1, end)] {
+            if from < to {
+                let rest = FreeRowsRecord { count: U64::new(to - from) };
+                tree::put(tx, key(from), rest.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a row's bytes, and zeros up to the next row; makes room for them first.
@@ -75,15 +102,16 @@ impl Loaded {
         Ok(())
     }
 
-    /// Counts a row in.
+    /// Counts a row in; `told` if the host heard of its bytes before.
     pub(crate) fn row_taken<H: BlockDevice + Data>(
         &mut self,
         tx: &mut Transaction<'_, H>,
         row: u64,
+        told: bool,
     ) -> Result<()> {
         self.record.live = U64::new(self.record.live.get() + 1);
         let rows = self.record.rows.get().max(row + 1);
-        self.row_changed(tx, row, rows, true)
+        self.row_changed(tx, row, rows, !told)
     }
 
     /// Counts a row out.
@@ -252,9 +280,9 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     Ok((true, true))
 }
 
-// Overwrites dead rows where they lie: NaN in floats, else zero. The transaction that makes them free comes after.
-// Gives the places.
-fn blank_bytes<H: BlockDevice + Data>(
+/// Overwrites dead rows where they lie: NaN in floats, else zero. The transaction that makes them free comes after.
+/// Gives the places.
+pub(super) fn blank_bytes<H: BlockDevice + Data>(
     volume: &mut Volume<H>,
     loaded: &Loaded,
     rows: &[u64],
@@ -326,7 +354,8 @@ fn give_chunks<H: BlockDevice + Data>(
             (loaded.row_offset(key.offset).max(chunk), loaded.row_offset(end).min(reach))
         };
         // The first chunk holds no row before byte 4096.
-        let from = if from <= MATRIX_DATA { 0 } else { from.next_multiple_of(CHUNK) };
+        let kept = tx.volume.staged_end(loaded, from, to);
+        let from = if from.max(kept) <= MATRIX_DATA { 0 } else { from.max(kept).next_multiple_of(CHUNK) };
         let to = if to >= record.size.get() { to } else { to / CHUNK * CHUNK };
         if from < to && given < orphan::STEP {
             given += 1;

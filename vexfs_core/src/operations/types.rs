@@ -231,6 +231,8 @@ pub struct WritePlan {
     pub(crate) inline: bool,
     /// Some of the blocks were part of the file before.
     pub(crate) in_place: bool,
+    /// Bytes behind the end are zeroed where they lie.
+    pub(crate) gap: bool,
     /// Blocks promised for the tree nodes of `write_end`.
     pub(crate) promised: u64,
     /// File block index, device run: to be linked as written extents.

@@ -62,17 +62,13 @@ impl<H: BlockDevice + Data> Volume<H> {
         if let Some(id) = existing {
             collection::check_access(self, id, caller)?;
         }
-        let blocks = (value.len() as u64).div_ceil(u64::from(self.layout.block_size)) + 1;
-        // The largest chunk that the matrix can grow by.
-        let growth = rows::GROWTH_MAX / u64::from(self.layout.block_size);
-        let room = self.space.ready() / 4;
         // Its metadata goes along to another row.
         let pieces = match row_of(self, inode, name) {
             Ok((loaded, row)) => metadata::records(self, loaded.id, row)?,
             Err(_) => 0,
         };
-        let budget = Budget::records(40 + 2 * pieces).with_blocks(blocks + growth.min(room));
-        let replaced = self.transact(budget, now, |tx| {
+        let budget = self.row_budget(value.len(), pieces);
+        let (id, replaced) = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
                 None => collection::create_implicit(tx, name, value.len(), caller)?,
@@ -98,12 +94,16 @@ impl<H: BlockDevice + Data> Volume<H> {
                     record.add_attribute()?;
                 }
             }
-            let row = loaded.take_row(tx)?;
             let mut stored = memory::zeroed(loaded.stored_len())?;
             let scale = codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
-            loaded.write_row(tx, row, &stored)?;
+            let staged = tx.volume.staged_row(id, inode, name.n, crc32(&stored));
+            let row = staged.map_or_else(|| loaded.lowest_free(tx), Ok)?;
+            loaded.take_row(tx, row)?;
+            if staged.is_none() {
+                loaded.write_row(tx, row, &stored)?;
+            }
             let version = record.version.get();
-            let bytes = Stored { bytes: &stored, scale };
+            let bytes = Stored { bytes: &stored, scale, told: staged.is_some() };
             put_records(tx, &mut loaded, inode, name.n, row, &bytes, version, created)?;
             if let Some(about) = about {
                 metadata::put(tx, id, row, &about)?;
@@ -112,13 +112,21 @@ impl<H: BlockDevice + Data> Volume<H> {
             record.bound_version = U64::new(version);
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)?;
-            Ok(old.map(|_| id))
+            Ok((id, old.is_some()))
         })?;
         self.journal.settled.remove(inode.0);
-        match replaced {
-            Some(id) => self.note_blanks(id),
-            None => Ok(()),
-        }
+        self.journal.bound(inode);
+        self.take_staged(id, inode, name.n);
+        if replaced { self.note_blanks(id) } else { Ok(()) }
+    }
+
+    /// What putting a vector of `len` bytes, with metadata in so many records, into a row may need.
+    pub(super) fn row_budget(&self, len: usize, metadata: u64) -> Budget {
+        let blocks = (len as u64).div_ceil(u64::from(self.layout.block_size)) + 1;
+        // The largest chunk that the matrix can grow by.
+        let growth = rows::GROWTH_MAX / u64::from(self.layout.block_size);
+        let room = self.space.ready() / 4;
+        Budget::records(40 + 2 * metadata).with_blocks(blocks + growth.min(room))
     }
 
     /// Removes a vector.
@@ -388,6 +396,8 @@ fn free_row<H: BlockDevice + Data>(
 struct Stored<'a> {
     bytes: &'a [u8],
     scale: u32,
+    /// The host heard of them before.
+    told: bool,
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of two records, each once")]
@@ -424,7 +434,7 @@ fn put_records<H: BlockDevice + Data>(
     let vector =
         VectorRecord { row: U64::new(row), vector_id: U64::new(vector_id), version: U64::new(version) };
     tree::put(tx, vector_key(inode, loaded.id, n), vector.as_bytes())?;
-    loaded.row_taken(tx, row)
+    loaded.row_taken(tx, row, stored.told)
 }
 
 /// The vectors of a file, in order of collection and number.

@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use super::allocate::zero_part;
 use super::extents::{self, Extent};
 use super::types::{Attributes, Source, WritePlan};
 use super::{file, inode, xattr};
@@ -35,8 +36,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.settle_truncate(inode, now)?;
         let block_size = u64::from(self.layout.block_size);
         let blocks = (len as u64).div_ceil(block_size) + 2;
-        let (durable, generation) = (self.superblock.generation.get(), self.generation);
-        let settled = self.journal.settled.contains(inode.0);
+        let generation = self.generation;
         let mut tx = self.begin(Budget::records(8).with_blocks(blocks), now)?;
         let record = inode::load(&tx, inode)?;
         match record.kind(inode)? {
@@ -47,14 +47,18 @@ impl<H: BlockDevice + Data> Volume<H> {
         let mut plan = plan(&mut tx, inode, &record, offset, len)?;
         // A vector was made from these bytes: that it is stale must be durable before they change.
         let fresh = record.version == record.bound_version;
-        let bound = record.bound_version.get() != 0 && plan.changes_in_place(record.size.get());
+        let lately = lately_stale(&tx, inode, &record);
+        // What became stale lately may have been longer before, and the last durable state shows what lies there.
+        let shown =
+            if lately && cfg!(not(vexfs_bug = "shrunk_forgotten")) { u64::MAX } else { record.size.get() };
+        let bound = record.bound_version.get() != 0 && plan.changes_in_place(shown);
         if bound && fresh {
             let mut record = record;
             record.content_changed(generation, now);
             inode::store(&mut tx, inode, &record)?;
         }
         let guarded = bound && cfg!(not(vexfs_bug = "overwrite_before_stale"));
-        plan.commit_first = guarded && (fresh || (record.stale_generation.get() > durable && !settled));
+        plan.commit_first = guarded && (fresh || lately);
         let taken = tx.detach_data(&plan.links);
         debug_assert_eq!(taken, plan.links.len());
         if bound && fresh {
@@ -115,6 +119,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         inode::store(&mut tx, plan.inode, &record)?;
         let attributes = inode::attributes_of(plan.inode, &record, tx.geometry().block_size)?;
         tx.commit()?;
+        if plan.changes_in_place(plan.size) {
+            self.journal.overwrote(plan.inode);
+        }
         if plan.commit_first {
             // Without memory for it the next overwrite syncs once more.
             let _ = self.journal.settled.insert(plan.inode.0, ());
@@ -167,10 +174,17 @@ impl WritePlan {
         Ok(())
     }
 
-    // True if bytes that the file shows now are written over where they lie.
+    // True if bytes that a file of this size shows are written over where they lie.
     fn changes_in_place(&self, size: u64) -> bool {
-        self.in_place && self.offset < size
+        self.in_place && self.offset < size || self.gap && self.size < size
     }
+}
+
+/// True if a vector's file became stale, or a stale one got its vector anew, since the last commit, and no record says it
+/// durably.
+fn lately_stale<H: BlockDevice + Data>(tx: &Transaction<'_, H>, inode: Ino, record: &InodeRecord) -> bool {
+    let durable = tx.volume.superblock.generation.get();
+    record.stale_generation.get() > durable && !tx.volume.journal.settled.contains(inode.0)
 }
 
 /// Writes `bytes` at once, inside a transaction: for the matrix, and for single blocks.
@@ -191,13 +205,18 @@ pub(crate) fn write_now<H: BlockDevice + Data>(
 }
 
 /// Zeroes what lies behind the end in the file's last block, up to byte `to`: before the file grows.
+///
+/// Where the last durable state may show those bytes, with a vector that was made from them, the block is written anew.
 pub(crate) fn zero_gap<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
-    record: &InodeRecord,
+    record: &mut InodeRecord,
     to: u64,
 ) -> Result<()> {
     if let Some((place, len)) = gap(tx, inode, record, to)? {
+        if lately_stale(tx, inode, record) && cfg!(not(vexfs_bug = "shrunk_forgotten")) {
+            return zero_part(tx, inode, record, place.offset, place.offset + len);
+        }
         tx.volume.host.write_zeros_at(place, len)?;
         tx.note_fresh(place, len)?;
     }
@@ -251,6 +270,7 @@ fn plan<H: BlockDevice + Data>(
         commit_first: false,
         inline: false,
         in_place: false,
+        gap: false,
         promised: 0,
         links: Vec::new(),
         conversions: Vec::new(),
@@ -267,6 +287,7 @@ fn plan<H: BlockDevice + Data>(
     if holds_inline {
         plan.head = file::inline(tx, inode, record)?;
     } else if let Some((place, zeros)) = gap(tx, inode, record, offset)? {
+        plan.gap = true;
         memory::push(&mut plan.pieces, (place, Source::Zeros { len: zeros }))?;
         memory::push(&mut plan.fresh, (place, zeros))?;
     }

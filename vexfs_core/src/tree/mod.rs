@@ -10,8 +10,8 @@ mod read;
 
 pub use change::{put, remove, remove_range};
 pub(crate) use mend::{clear_padding, give_up};
-pub(crate) use read::placed;
 pub use read::{find, first, last, record, scan};
+pub(crate) use read::{has_node, placed};
 
 #[cfg(test)]
 mod tests;

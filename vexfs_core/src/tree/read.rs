@@ -112,6 +112,35 @@ pub(crate) fn placed<'n, N: Nodes>(nodes: &'n N, expected: &Expected) -> Result<
     Ok(bytes)
 }
 
+/// True if the tree has a node in this block; what is below a damaged one is not looked at.
+pub(crate) fn has_node<N: Nodes>(nodes: &N, block: u64) -> Result<bool> {
+    // In a damaged tree many pointers may lead to one node.
+    let mut left = nodes.geometry().data_blocks;
+    has_node_below(nodes, block, &Expected::root(nodes.root()), &mut left)
+}
+
+// Not deeper than the tree's levels, which fall with each step.
+fn has_node_below<N: Nodes>(nodes: &N, block: u64, expected: &Expected, left: &mut u64) -> Result<bool> {
+    if expected.pointer.block == block {
+        return Ok(true);
+    }
+    if expected.level == 0 || *left == 0 {
+        return Ok(false);
+    }
+    *left -= 1;
+    let bytes = match placed(nodes, expected) {
+        Err(Error::Corrupt(_)) => return Ok(false),
+        other => other?,
+    };
+    let node = Node::new(&bytes);
+    for index in 0..node.count() {
+        if has_node_below(nodes, block, &below(expected, &node, index)?, left)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What `node` says of its child at `index`.
 pub(super) fn below(expected: &Expected, node: &Node<'_>, index: usize) -> Result<Expected> {
     let missing = Error::corrupt("tree node", expected.pointer.block, "child missing");

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# soak.sh SUITE: the long runs, each of which goes on where it was ended and keeps a log.
+#
+#   crash     power cuts: random workloads by seed, until STATES (5,000,000) distinct states were judged
+#   faults    every read, write and flush fails once and for ever, by seed, until FAULTS (100,000) runs were done
+#   kill      the daemon killed under load, until KILLS (2,000) were done; what was acknowledged is there each time
+#   mutants   one change after the other in the code that keeps the volume consistent; the suites must notice (see below)
+#
+# target/soak/SUITE.log has one line a batch: date, commit, command, counts, passed or FAILED; target/soak/SUITE.next holds
+# where the next batch begins. A batch that fails ends the run and keeps its output. MINUTES=N ends it after N minutes
+# (default 150) with exit code 3 if there is more to do: run it again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+suite=${1:?a suite: crash, faults, kill or mutants}
+target=${CARGO_TARGET_DIR:-target}
+soak=$target/soak
+log=$soak/$suite.log
+mkdir -p "$soak"
+commit=$(git describe --always --dirty)
+end=$((SECONDS + ${MINUTES:-150} * 60))
+
+next() { cat "$soak/$suite.next" 2>/dev/null || echo "${1:-0}"; }
+done_so_far() { cat "$soak/$suite.count" 2>/dev/null || echo 0; }
+
+# batch NAME PATTERN COMMAND...: runs it; notes the first line that matches the pattern, and the number in it.
+batch() {
+	local name=$1 pattern=$2 output="$soak/$suite-$1.txt" status=0 line
+	shift 2
+	"$@" >"$output" 2>&1 || status=$?
+	line=$(grep -m1 -E "$pattern" "$output" || echo "no result")
+	echo "$(date -u +%FT%TZ) $commit '$*' $line: $([ "$status" = 0 ] && echo passed || echo "FAILED, see $output")" |
+		tee -a "$log"
+	[ "$status" = 0 ] || exit 1
+	rm "$output"
+	counted=$(grep -oE "$pattern" <<<"$line" | grep -oE '[0-9]+' | head -1)
+}
+
+# until COUNT SIZE: calls `one FROM TO` for batches of SIZE seeds until so much was counted.
+until_counted() {
+	local wanted=$1 size=$2 from counted=0
+	while [ "$(done_so_far)" -lt "$wanted" ]; do
+		[ "$SECONDS" -lt "$end" ] || { echo "soak-$suite: $(done_so_far) of $wanted done, more to do"; exit 3; }
+		from=$(next 1000000)
+		one "$from" $((from + size))
+		echo $((from + size)) >"$soak/$suite.next"
+		echo $(($(done_so_far) + counted)) >"$soak/$suite.count"
+	done
+	echo "soak-$suite: $(done_so_far) of $wanted done; $log has every batch"
+}
+
+case $suite in
+crash)
+	cargo test --release --package vexfs_tests --test crash --no-run
+	one() {
+		batch "$1" '[0-9]+ distinct states.*' env VEXFS_SEEDS="$1..$2" VEXFS_LIMITS=all \
+			cargo test --quiet --release --package vexfs_tests --test crash -- --nocapture
+	}
+	until_counted "${STATES:-5000000}" "${BATCH:-16}"
+	;;
+faults)
+	cargo test --release --package vexfs_tests --test faults --no-run
+	one() {
+		batch "$1" '[0-9]+ runs with a failing disk.*' env VEXFS_SEEDS="$1..$2" \
+			cargo test --quiet --release --package vexfs_tests --test faults every_call -- --nocapture
+	}
+	until_counted "${FAULTS:-100000}" "${BATCH:-16}"
+	;;
+kill)
+	python=$(make -s python)
+	one() {
+		batch "$1" '[0-9]+ kills.*' env VEXFS_SEED="$1" VEXFS_KILLS="${BATCH:-40}" \
+			"$python" -B -m pytest -p no:cacheprovider -rP tests/mount/test_kill.py
+	}
+	until_counted "${KILLS:-2000}" 1
+	;;
+mutants)
+	exec scripts/mutate-code.py --minutes "${MINUTES:-150}" --log "$log" --state "$soak/mutants.json" ${MUTANTS:+--count "$MUTANTS"}
+	;;
+*)
+	echo "$0: no suite is called $suite" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,108 @@
+//! Staging: the bytes of a vector lie in its row, and the host told the kernel of them, before anything says that the
+//! row is in use.
+//!
+//! Else a reader of a mapping could find a row valid while the page that he has is still that of the free one. A row
+//! with staged bytes is free for everybody else: the tree does not know it, a crash leaves it free. The list of them is
+//! in memory; nobody is given a row on it, copies into it, or gives its chunk back. A host that has one cache of a
+//! matrix for readers and writers need not stage.
+
+use super::collection::{self, Loaded};
+use super::rows;
+use super::vector_name::VectorName;
+use crate::checksum::crc32;
+use crate::codec;
+use crate::control;
+use crate::device::{BlockDevice, Data};
+use crate::error::{Error, Result};
+use crate::format::{XATTR_VALUE_MAX, collection_matrix};
+use crate::memory;
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::volume::{Event, Staged, Volume};
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// Puts the bytes of a vector into the free row that [`Volume::set_attribute`] of the same will give it; true if it
+    /// did. The host then tells the kernel of the events, sets the vector, and at the end calls
+    /// [`Volume::unstage_vector`], whatever came of it.
+    ///
+    /// False for other attributes, and for a collection that is yet to be made, of which nobody has a page.
+    ///
+    /// # Errors
+    /// Those of [`Volume::set_attribute`] that can be known by now.
+    pub fn stage_vector(
+        &mut self,
+        inode: Ino,
+        attribute: &[u8],
+        value: &[u8],
+        caller: &super::Caller<'_>,
+        now: Time,
+    ) -> Result<bool> {
+        let Some(name) = VectorName::parse(attribute)?.filter(|name| !name.meta) else { return Ok(false) };
+        if value.len() > XATTR_VALUE_MAX {
+            return Err(Error::ValueTooBig);
+        }
+        control::check_writable(inode)?;
+        let Some(id) = collection::find(self, name.collection)? else { return Ok(false) };
+        collection::check_access(self, id, caller)?;
+        if cfg!(vexfs_bug = "vector_before_told") {
+            return Ok(false);
+        }
+        if self.staged.iter().any(|staged| staged.inode == inode && staged.id == id && staged.n == name.n) {
+            return Ok(false);
+        }
+        memory::reserve(&mut self.staged, 1)?;
+        let staged = self.transact(self.row_budget(value.len(), 0), now, |tx| {
+            let mut loaded = collection::load(tx, id)?;
+            loaded.accept(name.element, value)?;
+            let row = loaded.lowest_free(tx)?;
+            let mut stored = memory::zeroed(loaded.stored_len())?;
+            codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
+            loaded.write_row(tx, row, &stored)?;
+            let len = u64::from(loaded.record.stride.get());
+            tx.event(Event { inode: collection_matrix(id), offset: loaded.row_offset(row), len })?;
+            Ok(Staged { inode, id, n: name.n, row, checksum: crc32(&stored) })
+        })?;
+        memory::append(&mut self.staged, staged);
+        // It may have been copied into before.
+        self.copied = None;
+        Ok(true)
+    }
+
+    /// Forgets what was staged for a vector; if that was not set after all, its row is blanked again.
+    pub fn unstage_vector(&mut self, inode: Ino, attribute: &[u8]) -> Result<()> {
+        let Some(name) = VectorName::parse(attribute)?.filter(|name| !name.meta) else { return Ok(()) };
+        let Some(id) = collection::find(self, name.collection)? else { return Ok(()) };
+        let Some(staged) = self.take_staged(id, inode, name.n) else { return Ok(()) };
+        let loaded = collection::load(self, id)?;
+        rows::blank_bytes(self, &loaded, &[staged.row]).map(drop)
+    }
+
+    /// Takes what was staged for a vector off the list.
+    pub(super) fn take_staged(&mut self, id: CollectionId, inode: Ino, n: u32) -> Option<Staged> {
+        let ours = |staged: &Staged| staged.id == id && staged.inode == inode && staged.n == n;
+        let index = self.staged.iter().position(ours)?;
+        Some(self.staged.swap_remove(index))
+    }
+
+    /// The row where these bytes are staged for a vector.
+    pub(super) fn staged_row(&self, id: CollectionId, inode: Ino, n: u32, checksum: u32) -> Option<u64> {
+        let ours = |staged: &&Staged| staged.id == id && staged.inode == inode && staged.n == n;
+        self.staged.iter().find(ours).filter(|staged| staged.checksum == checksum).map(|staged| staged.row)
+    }
+
+    /// True if bytes are staged in this row.
+    pub(super) fn is_staged(&self, id: CollectionId, row: u64) -> bool {
+        self.staged.iter().any(|staged| staged.id == id && staged.row == row)
+    }
+
+    /// True if bytes are staged in any row of a collection.
+    pub(super) fn has_staged(&self, id: CollectionId) -> bool {
+        self.staged.iter().any(|staged| staged.id == id)
+    }
+
+    /// The end of the last row with staged bytes in bytes `from..to` of the matrix; 0 if there is none.
+    pub(super) fn staged_end(&self, loaded: &Loaded, from: u64, to: u64) -> u64 {
+        let rows = self.staged.iter().filter(|staged| staged.id == loaded.id).map(|staged| staged.row);
+        let rows = rows.filter(|row| loaded.row_offset(*row) < to && loaded.row_offset(row + 1) > from);
+        rows.map(|row| loaded.row_offset(row + 1)).max().unwrap_or(0)
+    }
+}
