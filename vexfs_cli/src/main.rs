@@ -13,9 +13,11 @@ mod create;
 mod export;
 mod failure;
 mod import;
+mod index;
 mod list;
 mod output;
 mod paths;
+mod recall;
 mod search;
 mod site;
 mod stale;
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),
+        Command::Index(index) => index::run(index, common),
+        Command::Recall(recall) => recall::run(recall, common),
         Command::Umount(umount) => unmount::run(umount),
     };
     match done {

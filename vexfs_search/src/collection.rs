@@ -31,6 +31,8 @@ pub struct Schema {
     pub rows: u64,
     /// Rows in use.
     pub live: u64,
+    /// Raised by every change of a row; 0 where it is not told.
+    pub generation: u64,
     /// All of it.
     pub all: Value,
 }
@@ -52,6 +54,7 @@ impl Schema {
             model: word("model").unwrap_or("").to_owned(),
             rows: number("rows")?,
             live: number("live")?,
+            generation: number("generation").unwrap_or(0),
             all,
         })
     }
@@ -208,11 +211,21 @@ impl Collection {
 
     /// The inode of the file that each row belongs to; 0 of a free row. Reads `headers.npy` as it is now.
     pub fn file_inodes(&self) -> Result<Vec<u64>> {
-        let headers = Headers::open(&self.directory)?;
-        (0..self.rows).map(|row| headers.file_inode(row as u64)).collect()
+        let mut inodes = vec![0; self.rows];
+        Headers::open(&self.directory)?.each(Headers::FILE_INODE, |row, inode| {
+            if let Some(place) = inodes.get_mut(row as usize) {
+                *place = inode;
+            }
+        })?;
+        Ok(inodes)
     }
 
-    /// The headers of the rows.
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The headers of the rows, as many as there are now.
     pub fn headers(&self) -> Result<Headers> {
         Headers::open(&self.directory)
     }
@@ -230,8 +243,11 @@ pub struct Headers {
 impl Headers {
     /// Bytes of a header.
     const SIZE: u64 = 64;
-    /// Where in it the inode of the file is.
+    /// Where in it the vector's id and the inode of the file are.
+    const VECTOR_ID: u64 = 8;
     const FILE_INODE: u64 = 16;
+    /// Headers that are read at once.
+    const BATCH: u64 = 4096;
 
     fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("headers.npy");
@@ -250,8 +266,45 @@ impl Headers {
         if row >= self.rows {
             return Ok(0);
         }
+        self.number(self.data + row * Self::SIZE + Self::FILE_INODE)
+    }
+
+    /// The number of the vector in the row, which no other vector ever has; 0 of a free row, or one past the end.
+    pub fn vector_id(&self, row: u64) -> Result<u64> {
+        if row >= self.rows {
+            return Ok(0);
+        }
+        self.number(self.data + row * Self::SIZE + Self::VECTOR_ID)
+    }
+
+    /// Shows row and number of the vector in each row, 0 of a free one.
+    pub fn each_vector_id(&self, each: impl FnMut(u64, u64)) -> Result<()> {
+        self.each(Self::VECTOR_ID, each)
+    }
+
+    // The number at `place` in each header.
+    fn each(&self, place: u64, mut each: impl FnMut(u64, u64)) -> Result<()> {
+        let mut bytes = vec![0; (Self::BATCH * Self::SIZE) as usize];
+        for start in (0..self.rows).step_by(Self::BATCH as usize) {
+            let count = Self::BATCH.min(self.rows - start);
+            let batch = &mut bytes[..(count * Self::SIZE) as usize];
+            let read = self.file.read_exact_at(batch, self.data + start * Self::SIZE);
+            read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+            for (row, header) in (start..).zip(batch.chunks_exact(Self::SIZE as usize)) {
+                let id = header[place as usize..].first_chunk::<8>().copied().unwrap_or_default();
+                each(row, u64::from_le_bytes(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows, free ones counted, as of the opening.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn number(&self, at: u64) -> Result<u64> {
         let mut bytes = [0; 8];
-        let at = self.data + row * Self::SIZE + Self::FILE_INODE;
         let read = self.file.read_exact_at(&mut bytes, at);
         read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
         Ok(u64::from_le_bytes(bytes))

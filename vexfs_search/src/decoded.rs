@@ -103,6 +103,14 @@ impl Decoded {
     /// # Errors
     /// If the row's scale cannot be one.
     pub fn vector(&self, row: usize) -> Result<Option<Vec<u8>>> {
+        Ok(self.numbered(row)?.map(|(vector, _)| vector))
+    }
+
+    /// The vector of a row, and its number, which no other vector ever has.
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn numbered(&self, row: usize) -> Result<Option<(Vec<u8>, u64)>> {
         for _ in 0..ATTEMPTS {
             if !self.is_live(row) {
                 return Ok(None);
@@ -112,7 +120,7 @@ impl Decoded {
             let scale = self.scales.as_ref().map_or(0.0, |scales| f32::from_le_bytes(scales.now(row, 0)));
             fence(Ordering::Acquire);
             if self.is_live(row) && self.headers.now(row, VECTOR_ID) == id {
-                return self.decode(row, stored, scale).map(Some);
+                return Ok(Some((self.decode(row, stored, scale)?, u64::from_le_bytes(id))));
             }
         }
         Ok(None)

@@ -13,6 +13,7 @@
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
+//! stored       a clustered index in a file beside the matrix, which may have changed since
 //! store        whole vectors of an index, in memory or mapped
 //! metric       element types and metrics
 //! npy half     numpy's file format; 16-bit floats
@@ -36,6 +37,7 @@ pub mod npy;
 mod query;
 mod scan;
 mod store;
+pub mod stored;
 
 pub use batch::Pair;
 pub use clustered::ClusteredIndex;
@@ -48,3 +50,4 @@ pub use nearest::{Hit, RowSet};
 pub use query::Query;
 pub use scan::Options;
 pub use store::{MmapVectorStore, VectorStorage};
+pub use stored::StoredIndex;
