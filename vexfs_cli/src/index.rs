@@ -102,7 +102,7 @@ fn report(common: &Common, place: &Place, built: &Built, how: &str, start: Insta
 // An index that can be brought up to date.
 enum Old {
     Right,
-    Changed(StoredIndex),
+    Changed(Box<StoredIndex>),
 }
 
 // None if there is none, or one that is damaged, or of which too much changed.
@@ -119,7 +119,7 @@ fn old(place: &Place) -> Option<Old> {
         return Some(Old::Right);
     }
     let changed = delta.changed().max(delta.gone()) as f64;
-    (changed <= CHANGED_MAX * schema.live as f64).then_some(Old::Changed(index))
+    (changed <= CHANGED_MAX * schema.live as f64).then(|| Old::Changed(Box::new(index)))
 }
 
 /// Where a collection's index is kept.

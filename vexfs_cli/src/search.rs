@@ -176,11 +176,11 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
-            "plan": plan.name(), "why": plan.why, "mapped": reach.collection.is_mapped(), "metric": metric.name(),
+            "plan": plan.name(), "why": plan.why, "mapped": !reach.collection.is_coded(), "metric": metric.name(),
             "instructions": vexfs_search::instructions(), "rows": schema.rows, "live": schema.live,
             "filtered_rows": reach.filtered(), "scans": cost.scans, "candidates": cost.candidates,
             "leaves": cost.leaves, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
-            "ms": milliseconds,
+            "search_ms": cost.ms, "ms": milliseconds,
         });
         eprintln!("{object}");
         return Ok(());
@@ -189,7 +189,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
         Some(rows) => format!("{rows} rows that the filter leaves, chosen before the scan"),
         None => "every live row".into(),
     };
-    let source = if reach.collection.is_mapped() { "mapped" } else { "decoded into memory" };
+    let source = if reach.collection.is_coded() { "decoded some at a time" } else { "mapped" };
     eprintln!("plan    {}: {filter}, {source}", plan.name());
     eprintln!("because {}", plan.why);
     eprintln!(
@@ -207,6 +207,6 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
         schema.element.name()
     );
     eprintln!("paths   {} walks over the files that you can reach", reach.walks);
-    eprintln!("took    {milliseconds:.1} ms");
+    eprintln!("took    {milliseconds:.1} ms, of them {:.1} ms for the rows", cost.ms);
     Ok(())
 }

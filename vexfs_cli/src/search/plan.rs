@@ -3,6 +3,8 @@
 //! INVARIANT: an index that cannot be trusted is told and not used, and the exact answer stands in: it never makes a search
 //! fail, and what it did not give is never called exact.
 
+use std::time::Instant;
+
 use vexfs_search::stored::{Delta, Effort};
 use vexfs_search::{Collection, Hit, Metric, Options, Query, RowSet, Schema, StoredIndex};
 
@@ -45,6 +47,8 @@ pub(super) struct Cost {
     pub(super) index_bytes: u64,
     /// Rows compared whole because they changed since the index was built.
     pub(super) changed: u64,
+    /// The time for all that, the opening of the index counted.
+    pub(super) ms: f64,
 }
 
 /// The least effort that found the recall, its interval counted.
@@ -60,6 +64,19 @@ impl Plan {
 
     /// Chooses for a search of the nearest `k` by `metric`.
     pub(super) fn choose(
+        arguments: &Search,
+        place: &Place,
+        collection: &Collection,
+        metric: Metric,
+        k: usize,
+    ) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let mut plan = Self::decide(arguments, place, collection, metric, k)?;
+        plan.cost.ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(plan)
+    }
+
+    fn decide(
         arguments: &Search,
         place: &Place,
         collection: &Collection,
@@ -162,10 +179,22 @@ impl Plan {
         query: &Query,
         options: Options<'_>,
     ) -> Result<Vec<Hit>, Failure> {
+        let start = Instant::now();
+        let hits = self.rows(collection, query, options);
+        self.cost.ms += start.elapsed().as_secs_f64() * 1e3;
+        hits
+    }
+
+    fn rows(
+        &mut self,
+        collection: &Collection,
+        query: &Query,
+        options: Options<'_>,
+    ) -> Result<Vec<Hit>, Failure> {
         self.cost.scans += 1;
         let live = collection.schema().live;
         let few = options.rows.filter(|rows| (rows.len() as f64) < FILTER_MAX * live as f64);
-        if let (Some(rows), true) = (few, collection.is_mapped()) {
+        if let Some(rows) = few {
             self.cost.candidates += rows.len() as u64;
             return Ok(collection.search_rows(query, &rows.iter().collect::<Vec<u64>>(), options)?);
         }

@@ -196,7 +196,7 @@ impl<'a> Reach<'a> {
         own.peek()?;
         let row = self.collection.vector(usize::try_from(found.row).ok()?)?;
         let value = |name: &VectorName| xattr::get(&file, &name.attribute()).ok().flatten();
-        let name = own.find(|name| value(name).as_deref() == Some(row))?;
+        let name = own.find(|name| value(name).as_deref() == Some(&*row))?;
         let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
         Chunk::parse(&metadata)
     }

@@ -105,9 +105,9 @@ pub fn build(directory: &Path, progress: Progress<'_>) -> Result<Built> {
     let reader = Reader::open(directory)?;
     let all = reader.decoded.rows();
     let (mut points, mut rows, mut ids) = (Vec::new(), Vec::new(), vec![0; all]);
-    for row in 0..all {
+    for (row, kept) in ids.iter_mut().enumerate() {
         if let Some((number, id, point)) = reader.point(row)? {
-            ids[row] = id;
+            *kept = id;
             rows.push(number);
             points.extend(point);
         }

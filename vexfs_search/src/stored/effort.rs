@@ -88,7 +88,7 @@ impl Sample {
         let query = |row: &usize| {
             let bytes = collection.vector(*row)?;
             // A row that is freed just now is no query.
-            Some((*row as u64, Query::from_bytes(collection, bytes, metric).ok()?))
+            Some((*row as u64, Query::from_bytes(collection, &bytes, metric).ok()?))
         };
         let queries: Vec<(u64, Query)> = rows[..count].iter().filter_map(query).collect();
         let all: Vec<Query> = queries.iter().map(|(_, query)| query.clone()).collect();

@@ -2,6 +2,7 @@
 
 use crate::collection::Collection;
 use crate::cpu::{self, Cpu, Job};
+use crate::decoded::Block;
 use crate::error::Result;
 use crate::nearest::{Best, Hit};
 use crate::query::Query;
@@ -50,17 +51,19 @@ impl<C: Cpu> Visitor for Scorer<'_, C> {
     #[inline(always)]
     fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Best {
         let Picked { collection, query, rows, options } = self.picked;
-        let mut best = self.best;
+        let (mut best, mut block) = (self.best, Block::default());
+        let len = collection.schema().vector_len();
         let row_of = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
         for (number, row) in rows.iter().enumerate() {
-            if let Some(next) = rows.get(number + AHEAD).and_then(|next| collection.row(row_of(*next))) {
+            if let Some(next) = rows.get(number + AHEAD).and_then(|next| collection.stored(row_of(*next))) {
                 (0..next.len()).step_by(64).for_each(|line| self.cpu.prefetch(next, line));
             }
             let index = row_of(*row);
-            let Some(bytes) = collection.vector(index) else { continue };
-            if !collection.is_live(index) || !options.wants(index) {
+            if index >= collection.rows() || !options.wants(index) {
                 continue;
             }
+            let window = collection.window(index..index + 1, &mut block);
+            let (Some(1..), Some(bytes)) = (window.valid.first(), window.matrix.get(..len)) else { continue };
             let score = score(bytes);
             if best.may_take(score) {
                 best.offer(Hit { row: *row, score });
