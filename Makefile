@@ -158,6 +158,10 @@ python: setup-demo ## print the path of a Python with numpy and scikit-learn
 bench-alloc: setup-build ## fragmentation over time: buddy against first-fit and next-fit
 	cargo run --release --package vexfs_tests --bin bench-alloc
 
+.PHONY: bench-index
+bench-index: setup-demo build ## from which size on a search with an index is faster than one of all rows
+	$(PYTHON) -B scripts/bench_index.py
+
 .PHONY: kernel-core
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh

@@ -286,7 +286,7 @@ fn names_of_any_bytes_are_refused_or_kept() {
             3 => volume.remove_attribute(file, &attribute, &root, NOW),
             4 => volume.lookup(directory, &name).map(drop),
             5 => volume.create(directory, &name, &new(FileKind::Directory), NOW).map(drop),
-            6 => volume.remove_directory(directory, &name, NOW).map(drop),
+            6 => volume.remove_directory(directory, &name, &|_| false, NOW).map(drop),
             7 => volume
                 .rename((directory, &name), (directory, &other), RenameFlags::empty(), &|_| false, NOW)
                 .map(drop),

@@ -191,7 +191,16 @@ mod tests {
 
     fn words(element: Element, metric: Metric, codec: &str) -> Option<String> {
         let all = json!({"codec": codec});
-        let schema = Schema { dimensions: 8, element, metric, model: String::new(), rows: 0, live: 0, all };
+        let schema = Schema {
+            dimensions: 8,
+            element,
+            metric,
+            model: String::new(),
+            rows: 0,
+            live: 0,
+            generation: 0,
+            all,
+        };
         measurable("things", &schema).err().map(|failure| failure.to_string())
     }
 

@@ -13,11 +13,13 @@ mod create;
 mod export;
 mod failure;
 mod import;
+mod index;
 mod list;
 mod metadata;
 mod output;
 mod paths;
 mod query;
+mod recall;
 mod search;
 mod site;
 mod stale;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
         Command::Query(query) => query::run(query, common),
         Command::Meta(arguments) => metadata::meta(arguments, common),
         Command::Column(column) => metadata::column(column, common),
+        Command::Index(index) => index::run(index, common),
+        Command::Recall(recall) => recall::run(recall, common),
         Command::Umount(umount) => unmount::run(umount),
     };
     match done {

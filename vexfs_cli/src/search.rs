@@ -1,5 +1,6 @@
-//! `vexfs search`: the exact nearest neighbours, by the paths of their files.
+//! `vexfs search`: the nearest neighbours, by the paths of their files.
 
+pub(crate) mod plan;
 mod reach;
 mod text;
 
@@ -19,6 +20,7 @@ use crate::table;
 use crate::value;
 use crate::vector::Given;
 use crate::xattr;
+use plan::Plan;
 use reach::{Found, Reach};
 
 const K: usize = 10;
@@ -39,11 +41,13 @@ pub(crate) fn run(arguments: &Search, common: &Common) -> Result<(), Failure> {
     }
     let metric = arguments.metric.map_or(collection.schema().metric, Into::into);
     let filter = arguments.condition.as_deref().map(|text| table::choose(&place, text)).transpose()?;
-    let reach = Reach::new(&place, &collection, arguments.within.as_deref(), filter)?;
+    let k = if arguments.all || arguments.duplicates { usize::MAX } else { arguments.k.unwrap_or(K) };
+    let plan = Plan::choose(arguments, &place, &collection, metric, k)?;
+    let reach = Reach::new(&place, &collection, plan, arguments.within.as_deref(), filter)?;
     if arguments.duplicates {
         duplicates(arguments, common, metric, reach)
     } else {
-        neighbours(arguments, common, metric, &place, reach)
+        neighbours(arguments, common, metric, k, &place, reach)
     }
 }
 
@@ -51,11 +55,11 @@ fn neighbours(
     arguments: &Search,
     common: &Common,
     metric: Metric,
+    k: usize,
     place: &Place,
     mut reach: Reach<'_>,
 ) -> Result<(), Failure> {
     let (query, own) = query(arguments, place, reach.collection, metric)?;
-    let k = if arguments.all { usize::MAX } else { arguments.k.unwrap_or(K) };
     let min_score = least(arguments, metric)?.unwrap_or(f32::NEG_INFINITY);
     let start = Instant::now();
     let found = reach.nearest(&query, Options { min_score, ..Options::nearest(k) }, own)?;
@@ -169,14 +173,16 @@ fn vector_of(file: &Path, place: &Place) -> Result<Vec<u8>, Failure> {
 
 fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -> Result<(), Failure> {
     let schema = reach.collection.schema();
-    let work = &reach.work;
-    let bytes = work.rows_scored * schema.vector_len() as u64;
+    let plan = &reach.plan;
+    let (cost, bytes) = (&plan.cost, plan.bytes(schema));
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
-            "plan": "exact", "mapped": reach.collection.is_mapped(), "metric": metric.name(), "instructions": vexfs_search::instructions(),
-            "rows": schema.rows, "live": schema.live, "filtered_rows": reach.filtered(), "scans": work.scans,
-            "candidates": work.rows_scored, "bytes_read": bytes, "walks": work.walks, "ms": milliseconds,
+            "plan": plan.name(), "why": plan.why, "mapped": !reach.collection.is_coded(), "metric": metric.name(),
+            "instructions": vexfs_search::instructions(), "rows": schema.rows, "live": schema.live,
+            "filtered_rows": reach.filtered(), "scans": cost.scans, "candidates": cost.candidates,
+            "leaves": cost.leaves, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
+            "search_ms": cost.ms, "ms": milliseconds,
         });
         eprintln!("{object}");
         return Ok(());
@@ -185,16 +191,24 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -
         Some(rows) => format!("{rows} rows that the filter leaves, chosen before the scan"),
         None => "every live row".into(),
     };
-    let source = if reach.collection.is_mapped() { "mapped" } else { "decoded into memory" };
-    eprintln!("plan    exact: {filter}, {source}; there is no index");
-    eprintln!("work    {} scans, {} rows scored, {}", work.scans, work.rows_scored, output::bytes(bytes));
+    let source = if reach.collection.is_coded() { "decoded some at a time" } else { "mapped" };
+    eprintln!("plan    {}: {filter}, {source}", plan.name());
+    eprintln!("because {}", plan.why);
+    eprintln!(
+        "work    {} scans, {} leaves, {} rows compared whole, of them {} that changed since the index, {}",
+        cost.scans,
+        cost.leaves,
+        cost.candidates,
+        cost.changed,
+        output::bytes(bytes)
+    );
     eprintln!(
         "with    {} on {} x {}",
         vexfs_search::instructions(),
         schema.dimensions,
         schema.element.name()
     );
-    eprintln!("paths   {} walks over the files that you can reach", work.walks);
-    eprintln!("took    {milliseconds:.1} ms");
+    eprintln!("paths   {} walks over the files that you can reach", reach.walks);
+    eprintln!("took    {milliseconds:.1} ms, of them {:.1} ms for the rows", cost.ms);
     Ok(())
 }

@@ -160,7 +160,16 @@ mod tests {
 
     fn schema(dimensions: usize, element: Element) -> Schema {
         let metric = vexfs_search::Metric::Cosine;
-        Schema { dimensions, element, metric, model: String::new(), rows: 0, live: 0, all: Value::Null }
+        Schema {
+            dimensions,
+            element,
+            metric,
+            model: String::new(),
+            rows: 0,
+            live: 0,
+            generation: 0,
+            all: Value::Null,
+        }
     }
 
     #[test]

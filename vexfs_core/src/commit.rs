@@ -99,6 +99,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             next_vector: U64::new(self.counters.next_vector),
             next_collection: U32::new(self.counters.next_collection),
             incompatible: U64::new(self.superblock.incompatible.get() | self.needs.bits()),
+            read_only_compatible: U64::new(
+                self.superblock.read_only_compatible.get() | self.needs_to_write.bits(),
+            ),
             written: now.into(),
             ..self.superblock
         };

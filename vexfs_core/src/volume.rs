@@ -145,6 +145,8 @@ pub struct Volume<H> {
     pub(crate) superblock: Superblock,
     /// Features that the open generation needs: the next superblock names them.
     pub(crate) needs: Incompatible,
+    /// Features of it that a program must know to write.
+    pub(crate) needs_to_write: ReadOnlyCompatible,
     /// The generation being gathered.
     pub(crate) generation: u64,
     pub(crate) root: Pointer,
@@ -271,6 +273,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             recovered: Recovered::default(),
             damaged_slots,
             needs: Incompatible::from_bits_retain(superblock.incompatible.get()) | Incompatible::JOURNAL,
+            needs_to_write: ReadOnlyCompatible::from_bits_retain(superblock.read_only_compatible.get()),
             superblock,
         }
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use vexfs_core::check::{CheckOptions, check};
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::{FileKind, ROOT, collection_matrix};
+use vexfs_core::format::{COLLECTIONS, FileKind, ROOT, collection_matrix};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{CollectionId, Ino, Time};
 use vexfs_core::operations::{Allocate, Caller, Changes, NewInode, RenameFlags, Seek, SetMode};
@@ -70,13 +70,24 @@ fn contents(volume: &Volume<Direct<&Ram>>, inode: Ino) -> Vec<u8> {
     bytes
 }
 
+fn work(volume: &mut Volume<Direct<&Ram>>) {
+    volume.commit(NOW).unwrap();
+    while volume.tidy(NOW).unwrap() {}
+    volume.commit(NOW).unwrap();
+    while volume.tidy(NOW).unwrap() {}
+    volume.commit(NOW).unwrap();
+    volume.commit(NOW).unwrap();
+}
+
+// No error is found; gives how many inodes wait to be freed.
+fn clean(ram: &Ram) -> u64 {
+    let report = check(Direct(ram), CheckOptions::default(), &mut |_| {}, &mut |_, _| {}).unwrap();
+    assert_eq!(report.errors, 0);
+    report.orphans
+}
+
 fn settle(volume: &mut Volume<Direct<&Ram>>) {
-    volume.commit(NOW).unwrap();
-    while volume.tidy(NOW).unwrap() {}
-    volume.commit(NOW).unwrap();
-    while volume.tidy(NOW).unwrap() {}
-    volume.commit(NOW).unwrap();
-    volume.commit(NOW).unwrap();
+    work(volume);
     let options = CheckOptions { vectors: true, ..CheckOptions::default() };
     let device = volume.host();
     let report = check(device.clone(), options, &mut |finding| panic!("{finding}"), &mut |_, _| {}).unwrap();
@@ -177,6 +188,7 @@ fn vectors_are_rows_of_a_mapped_matrix() {
 
 #[test]
 fn an_open_file_keeps_its_vector_after_its_last_name() {
+    let closed = |_| false;
     let ram = device(4096);
     let mut volume = mount(&ram);
     let free = volume.statistics().free;
@@ -187,7 +199,7 @@ fn an_open_file_keeps_its_vector_after_its_last_name() {
     assert_eq!(volume.collection(CollectionId(1)).unwrap().live, 0);
     volume.release(inode, NOW).unwrap();
     assert_eq!(volume.attributes(inode), Err(Error::NotFound));
-    volume.remove_directory(vexfs_core::format::COLLECTIONS, b"c", NOW).unwrap();
+    volume.remove_directory(COLLECTIONS, b"c", &closed, NOW).unwrap();
     settle(&mut volume);
     assert_eq!(volume.statistics().free, free);
 }
@@ -239,4 +251,114 @@ fn attributes_of_all_sizes() {
     assert!(volume.list_attributes(inode).unwrap().is_empty());
     settle(&mut volume);
     assert!(volume.statistics().free >= free);
+}
+
+// What an index directory shows: (owner, permissions) of it and of its file.
+fn owners(volume: &Volume<Direct<&Ram>>, index: Ino, file: Ino) -> [(u32, u32, u32); 2] {
+    [index, file].map(|inode| {
+        let shown = volume.attributes(inode).unwrap();
+        (shown.uid, shown.gid, shown.permissions)
+    })
+}
+
+#[test]
+fn an_index_belongs_to_its_collection_and_goes_with_it() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let free = volume.statistics().free;
+    let closed = |_| false;
+    let directory = |permissions| NewInode { permissions, ..new(FileKind::Directory) };
+    let c = volume.create(COLLECTIONS, b"c", &directory(0o2750), NOW).unwrap().inode;
+    let mut create = |parent, name: &[u8], new: &NewInode| volume.create(parent, name, new, NOW);
+    assert!(matches!(create(c, b"other", &directory(0o755)), Err(Error::NotPermitted(_))));
+    assert!(matches!(create(c, b"index", &new(FileKind::Regular)), Err(Error::NotPermitted(_))));
+    let other = NewInode { uid: 9, gid: 9, ..directory(0o777) };
+    let index = create(c, b"index", &other).unwrap().inode;
+    assert_eq!(create(c, b"index", &other), Err(Error::Exists));
+    assert!(matches!(create(index, b"d", &other), Err(Error::NotPermitted(_))));
+    let file = create(index, b"f", &NewInode { uid: 9, permissions: 0o600, ..new(FileKind::Regular) });
+    let file = file.unwrap().inode;
+    for number in 1..64 {
+        create(index, format!("{number}").as_bytes(), &new(FileKind::Regular)).unwrap();
+    }
+    let full = create(index, b"64", &new(FileKind::Regular));
+    assert!(matches!(full, Err(Error::NotPermitted(_))));
+    assert_eq!(owners(&volume, index, file), [(1, 2, 0o750), (1, 2, 0o640)]);
+    let shared = Changes { permissions: Some(0o775), gid: Some(7), ..Changes::default() };
+    assert!(matches!(volume.set_attributes(file, &shared, NOW), Err(Error::NotPermitted(_))));
+    volume.set_attributes(c, &shared, NOW).unwrap();
+    assert_eq!(owners(&volume, index, file), [(1, 7, 0o775), (1, 7, 0o664)]);
+
+    // One name, no attributes, and no way in or out.
+    let outside = volume.create(ROOT, b"outside", &new(FileKind::Regular), NOW).unwrap().inode;
+    assert_eq!(volume.link(outside, index, b"in", NOW), Err(Error::CrossDevice));
+    assert!(matches!(volume.link(file, ROOT, b"out", NOW), Err(Error::NotPermitted(_))));
+    for (from, to) in
+        [((ROOT, b"outside".as_slice()), (index, b"in".as_slice())), ((index, b"f"), (ROOT, b"out"))]
+    {
+        assert_eq!(volume.rename(from, to, RenameFlags::empty(), &closed, NOW), Err(Error::CrossDevice));
+    }
+    let vector = volume.set_attribute(file, b"user.vector.c", &[0; 16], SetMode::Any, &root(), NOW);
+    assert!(matches!(vector, Err(Error::NotPermitted(_))));
+    volume.unlink(ROOT, b"outside", &closed, NOW).unwrap();
+
+    // Another file takes the place of the first by rename; the collection is renamed.
+    volume.write(file, 0, &[3; 5000], NOW).unwrap();
+    volume.rename((index, b"f"), (index, b"1"), RenameFlags::empty(), &closed, NOW).unwrap();
+    volume.rename((COLLECTIONS, b"c"), (COLLECTIONS, b"d"), RenameFlags::empty(), &closed, NOW).unwrap();
+    assert_eq!(volume.path(file).unwrap().unwrap(), b".vexfs/collections/d/index/1");
+    let mut names = Vec::new();
+    let mut list = |entry: vexfs_core::operations::Entry<'_>| {
+        names.push(entry.name.to_vec());
+        true
+    };
+    volume.read_directory(c, 0, &mut list).unwrap();
+    assert!(names.contains(&b"index".to_vec()) && names.contains(&b"vectors.npy".to_vec()));
+    settle(&mut volume);
+    drop(volume);
+
+    // The collection goes, and its files with it, but for the one that is open until it is closed.
+    let mut volume = mount(&ram);
+    volume.remove_directory(COLLECTIONS, b"d", &|inode| inode == file, NOW).unwrap();
+    work(&mut volume);
+    assert_eq!(volume.attributes(index), Err(Error::NotFound));
+    let mut bytes = [0; 3];
+    assert_eq!((volume.read(file, 4998, &mut bytes), bytes), (Ok(2), [3, 3, 0]));
+    volume.release(file, NOW).unwrap();
+    settle(&mut volume);
+    assert_eq!(volume.statistics().free, free);
+}
+
+#[test]
+fn a_crash_while_a_collection_goes_leaves_nothing_of_its_index() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let free = volume.statistics().free;
+    let directory = new(FileKind::Directory);
+    let c = volume.create(COLLECTIONS, b"c", &directory, NOW).unwrap().inode;
+    let index = volume.create(c, b"index", &directory, NOW).unwrap().inode;
+    let file = volume.create(index, b"f", &new(FileKind::Regular), NOW).unwrap().inode;
+    volume.write(file, 0, &[3; 500_000], NOW).unwrap();
+    volume.sync(NOW).unwrap();
+    volume.remove_directory(COLLECTIONS, b"c", &|_| true, NOW).unwrap();
+    volume.sync(NOW).unwrap();
+    drop(volume);
+    // The collection, its matrix, its index and the file in that.
+    assert_eq!(clean(&ram), 4);
+    let mut volume = mount(&ram);
+    settle(&mut volume);
+    assert_eq!(volume.attributes(file), Err(Error::NotFound));
+    assert_eq!(volume.statistics().free, free);
+}
+
+#[test]
+fn a_program_that_knows_no_index_may_not_write() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let bits = |volume: &Volume<Direct<&Ram>>| volume.superblock().read_only_compatible.get();
+    assert_eq!(bits(&volume), 0);
+    let c = volume.create(COLLECTIONS, b"c", &new(FileKind::Directory), NOW).unwrap().inode;
+    volume.create(c, b"index", &new(FileKind::Directory), NOW).unwrap();
+    volume.sync(NOW).unwrap();
+    assert_eq!(bits(&volume), 1);
 }

@@ -29,7 +29,8 @@ pub fn unlink(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Untol
 
 /// Removes an empty directory.
 pub fn remove_directory(service: &Service, parent: Ino, name: &[u8]) -> (Result<()>, Untold) {
-    let (result, events) = service.change(|volume| volume.remove_directory(parent, name, now()));
+    let is_open = |inode| service.opens().contains(inode);
+    let (result, events) = service.change(|volume| volume.remove_directory(parent, name, &is_open, now()));
     (result.map(|removed| service.gone().add(&removed.last)), events)
 }
 

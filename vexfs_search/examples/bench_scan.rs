@@ -23,12 +23,12 @@ fn main() -> Result<(), Failure> {
     let queries: Vec<Query> =
         queries.iter().map(|values| Query::new(&collection, values, metric)).collect::<Result<_, _>>()?;
     let options = Options { threads, ..Options::nearest(10) };
-    let bytes = collection.rows() * collection.vector(0).map_or(0, <[u8]>::len);
+    let bytes = collection.rows() * collection.vector(0).map_or(0, |vector| vector.len());
     // Once for the pages, which a mapping gets at the first touch.
     let sum = |collection: &Collection| {
         (0..collection.rows())
             .filter_map(|row| collection.vector(row))
-            .map(read_all)
+            .map(|vector| read_all(&vector))
             .fold(0, u64::wrapping_add)
     };
     black_box(sum(&collection));

@@ -60,7 +60,7 @@ struct Engine {
 
 impl Engine {
     fn exact(collection: Collection, k: usize, open_ms: f64) -> Self {
-        let bytes = collection.rows() * collection.vector(0).map_or(0, <[u8]>::len);
+        let bytes = collection.rows() * collection.vector(0).map_or(0, |vector| vector.len());
         let facts = json!({
             "name": "vexfs, exact", "build_s": 0.0, "memory": anonymous(), "bytes": bytes, "open_ms": open_ms,
         });

@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use crate::collection::Collection;
 use crate::cpu::{self, Cpu, Job};
+use crate::decoded;
 use crate::kernel::Entry;
 use crate::metric::{Element, Metric};
 use crate::nearest::{Best, Hit};
 use crate::query::{Query, Values};
-use crate::scan::{Options, Rows, Scan, Visitor, careful, entries, parts, with_scorer, with_threads};
+use crate::scan::{Options, Rows, Visitor, careful, entries, parts, with_scorer, with_threads};
 
 /// Bytes of rows that meet all queries before the next.
 const BLOCK_BYTES: usize = 128 << 10;
@@ -35,6 +36,9 @@ pub struct Pair {
 impl Collection {
     /// The nearest rows of each query: what [`search`](Self::search) gives for each alone, several times faster.
     pub fn search_all(&self, queries: &[Query], options: Options<'_>) -> Vec<Vec<Hit>> {
+        if let Some(decoded) = self.in_memory() {
+            return decoded.search_all(queries, options);
+        }
         let none = || vec![Best::new(options.k, options.min_score); queries.len()];
         let scan = |rows| cpu::best(Block { collection: self, queries, rows, options });
         let merge = |a: Vec<Best>, b: Vec<Best>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
@@ -46,12 +50,15 @@ impl Collection {
 
     /// All pairs of live rows with at least this score, best first. Compares every row with every other.
     pub fn pairs(&self, metric: Metric, options: Options<'_>) -> Vec<Pair> {
+        if let Some(decoded) = self.in_memory() {
+            return decoded.pairs(metric, options);
+        }
         let starts: Vec<usize> = (0..self.rows()).step_by(PAIR_ROWS).collect();
         let part = |start: usize| {
             let rows = start..(start + PAIR_ROWS).min(self.rows());
             let query = |row: usize| {
                 let wanted = self.is_live(row) && options.wants(row);
-                let query = Query::from_bytes(self, self.vector(row).filter(|_| wanted)?, metric);
+                let query = Query::from_bytes(self, self.stored(row).filter(|_| wanted)?, metric);
                 // A row that was freed just now is NaN, and no query.
                 Some((row as u64, query.ok()?))
             };
@@ -109,10 +116,14 @@ impl Block<'_> {
     #[inline(always)]
     fn one_by_one<C: Cpu>(&self, cpu: C, rows: Range<usize>, best: &mut [Best]) {
         let element = self.collection.schema().element;
+        let Block { collection, options, .. } = *self;
         for (query, best) in self.queries.iter().zip(best) {
-            let scan = Scan { collection: self.collection, query, rows: rows.clone(), options: self.options };
+            // In memory: nothing is decoded.
+            let mut none = decoded::Block::default();
+            let window = collection.window(rows.clone(), &mut none);
             let so_far = std::mem::replace(best, Best::new(0, 0.0));
-            *best = with_scorer(cpu, query, element, Rows { cpu, scan, best: so_far });
+            let rows = Rows { cpu, collection, query, window, options, best: so_far };
+            *best = with_scorer(cpu, query, element, rows);
         }
     }
 
@@ -129,7 +140,7 @@ impl Block<'_> {
                 count += 1;
                 live.next();
             }
-            let bytes = rows.map(|row| self.collection.vector(row).unwrap_or_default());
+            let bytes = rows.map(|row| self.collection.stored(row).unwrap_or_default());
             let values = bytes.map(entries::<T>);
             let squares = values.map(|row| cpu.product_square(row, floats(&self.queries[0]))[1]);
             for (group, best) in self.queries.chunks(4).zip(best.chunks_mut(4)) {

@@ -3,7 +3,9 @@
 //! INVARIANT: `rows` rows lie within each mapping. The number is the header's at the time of opening; rows that
 //! come later are seen by opening again. The files never get shorter under a mapping (the filesystem's promise).
 
+use std::borrow::Cow;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use memmap2::Mmap;
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
-use crate::decoded::Decoded;
+use crate::decoded::{Block, Decoded};
 use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
 use crate::npy::Header;
@@ -31,6 +33,8 @@ pub struct Schema {
     pub rows: u64,
     /// Rows in use.
     pub live: u64,
+    /// Raised by every change of a row; 0 where it is not told.
+    pub generation: u64,
     /// All of it.
     pub all: Value,
 }
@@ -52,6 +56,7 @@ impl Schema {
             model: word("model").unwrap_or("").to_owned(),
             rows: number("rows")?,
             live: number("live")?,
+            generation: number("generation").unwrap_or(0),
             all,
         })
     }
@@ -82,16 +87,28 @@ pub struct Collection {
 enum Source {
     /// In the files, whose rows are the vectors.
     Mapped { vectors: Column, valid: Column },
-    /// In memory, as of the opening: the rows of a codec, decoded. The floats are there for their alignment.
-    Decoded { vectors: Vec<f32>, valid: Vec<u8> },
+    /// In the files, in rows of a codec, which are decoded as they are needed.
+    Coded(Box<Decoded>),
+    /// In memory, as of some moment: the rows of a codec, decoded.
+    Memory(Block),
 }
 
+/// Rows as they are scored: one behind the other, with a flag each that says which are live.
+pub(crate) struct Window<'a> {
+    pub(crate) first: usize,
+    pub(crate) matrix: &'a [u8],
+    pub(crate) valid: &'a [u8],
+}
+
+/// Rows of a codec that are decoded at once.
+const CODED_ROWS: usize = 256;
+
 impl Collection {
-    /// Opens and maps the collection in `directory`; one with a codec is decoded into memory.
+    /// Opens and maps the collection in `directory`; rows of a codec are decoded some at a time, by each search anew.
     pub fn open(directory: &Path) -> Result<Self> {
         let schema = Schema::read(directory)?;
         if schema.is_coded() {
-            return Self::decode(directory);
+            return Self::coded(directory);
         }
         // The matrix may grow between the opens: valid first, so that no row is without its flag in the end.
         let vectors = Column::open(directory.join("vectors.npy"))?;
@@ -133,24 +150,44 @@ impl Collection {
         Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
     }
 
-    fn decode(directory: &Path) -> Result<Self> {
+    fn coded(directory: &Path) -> Result<Self> {
         let decoded = Decoded::open(directory)?;
+        decoded.check_scales()?;
         let (schema, rows) = (decoded.schema().clone(), decoded.rows());
         let stride = schema.vector_len().next_multiple_of(size_of::<f32>());
-        let (mut vectors, mut valid) = (vec![0.0_f32; rows * stride / size_of::<f32>()], vec![0; rows]);
-        for (row, to) in vectors.as_mut_bytes().chunks_exact_mut(stride.max(1)).enumerate() {
-            if let Some(vector) = decoded.vector(row)? {
-                to[..vector.len()].copy_from_slice(&vector);
-                valid[row] = 1;
-            }
-        }
-        let source = Source::Decoded { vectors, valid };
+        let source = Source::Coded(Box::new(decoded));
         Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
     }
 
-    /// True if the rows are searched where they are mapped; false if they were decoded into memory.
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.source, Source::Mapped { .. })
+    /// The collection with all rows of its codec decoded into memory; none if they lie there as they are.
+    pub(crate) fn in_memory(&self) -> Option<Self> {
+        let Source::Coded(decoded) = &self.source else { return None };
+        let mut block = Block::default();
+        decoded.block(0..self.rows, self.stride, &mut block);
+        let source = Source::Memory(block);
+        Some(Self { directory: self.directory.clone(), schema: self.schema.clone(), source, ..*self })
+    }
+
+    /// Parts of the rows that [`window`](Self::window) shows at once.
+    pub(crate) fn windows(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = if self.is_coded() { CODED_ROWS } else { rows.len().max(1) };
+        rows.clone().step_by(step).map(move |start| start..(start + step).min(rows.end))
+    }
+
+    /// The rows, which are below `rows()`; `block` is where those of a codec are decoded.
+    pub(crate) fn window<'a>(&'a self, rows: Range<usize>, block: &'a mut Block) -> Window<'a> {
+        let first = rows.start;
+        if let Source::Coded(decoded) = &self.source {
+            decoded.block(rows, self.stride, block);
+            return Window { first, matrix: block.vectors.as_bytes(), valid: &block.valid };
+        }
+        let matrix = self.matrix().get(first * self.stride..rows.end * self.stride).unwrap_or_default();
+        Window { first, matrix, valid: self.valid().get(rows).unwrap_or_default() }
+    }
+
+    /// True if rows of a codec are decoded for each search; false if they are searched where they are mapped.
+    pub fn is_coded(&self) -> bool {
+        matches!(self.source, Source::Coded(_))
     }
 
     /// What `schema.json` said.
@@ -168,14 +205,15 @@ impl Collection {
         self.stride
     }
 
-    /// The bytes of all rows, one behind the other.
+    /// The bytes of all rows, one behind the other; none if they are to be decoded.
     pub(crate) fn matrix(&self) -> &[u8] {
         match &self.source {
             Source::Mapped { vectors, .. } => {
                 let start = vectors.header.data;
                 vectors.bytes().get(start..start + self.rows * self.stride).unwrap_or_default()
             }
-            Source::Decoded { vectors, .. } => vectors.as_bytes(),
+            Source::Coded(_) => &[],
+            Source::Memory(block) => block.vectors.as_bytes(),
         }
     }
 
@@ -186,47 +224,58 @@ impl Collection {
                 let start = valid.header.data;
                 valid.bytes().get(start..start + self.rows).unwrap_or_default()
             }
-            Source::Decoded { valid, .. } => valid,
+            Source::Coded(_) => &[],
+            Source::Memory(block) => &block.valid,
         }
     }
 
     /// True if the row holds a vector now.
     pub fn is_live(&self, row: usize) -> bool {
-        self.valid().get(row).is_some_and(|flag| *flag != 0)
+        match &self.source {
+            Source::Coded(decoded) => decoded.is_live(row),
+            _ => self.valid().get(row).is_some_and(|flag| *flag != 0),
+        }
     }
 
-    /// The bytes of a row, padding included.
-    pub fn row(&self, row: usize) -> Option<&[u8]> {
+    /// The bytes of the row's vector where they lie, without padding; none if they are to be decoded.
+    pub(crate) fn stored(&self, row: usize) -> Option<&[u8]> {
         let start = row.checked_mul(self.stride)?;
-        self.matrix().get(start..start + self.stride)
+        self.matrix().get(start..start + self.stride)?.get(..self.schema.vector_len())
     }
 
-    /// The bytes of the row's vector, without padding.
-    pub fn vector(&self, row: usize) -> Option<&[u8]> {
-        self.row(row)?.get(..self.schema.vector_len())
+    /// The bytes of the row's vector, as its attribute reads.
+    pub fn vector(&self, row: usize) -> Option<Cow<'_, [u8]>> {
+        match &self.source {
+            Source::Coded(decoded) => decoded.vector(row).ok().flatten().map(Cow::Owned),
+            _ => self.stored(row).map(Cow::Borrowed),
+        }
     }
 
     /// The inode of the file that each row belongs to; 0 of a free row. Reads `headers.npy` as it is now.
     pub fn file_inodes(&self) -> Result<Vec<u64>> {
-        let headers = Headers::open(&self.directory)?;
-        (0..self.rows).map(|row| headers.file_inode(row as u64)).collect()
+        let mut inodes = Self::inodes(&self.directory)?;
+        inodes.resize(self.rows, 0);
+        Ok(inodes)
     }
 
-    /// The same of the collection in `directory`, all its rows at once.
+    /// The same of the collection in `directory`, all the rows there are now.
     pub fn inodes(directory: &Path) -> Result<Vec<u64>> {
-        let headers = Column::open(directory.join("headers.npy"))?;
-        let [rows] = headers.header.shape[..] else {
-            return Err(headers.wrong("is no one-dimensional array"));
-        };
-        let size = Headers::SIZE as usize;
-        let rows = usize::try_from(rows).ok().and_then(|rows| headers.data().get(..rows.checked_mul(size)?));
-        let rows = rows.ok_or_else(|| headers.wrong("is too short"))?;
-        let at = Headers::FILE_INODE as usize;
-        let inode = |row: &[u8]| row[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        Ok(rows.chunks_exact(size).map(inode).collect())
+        let headers = Headers::open(directory)?;
+        let mut inodes = vec![0; usize::try_from(headers.rows).unwrap_or(0)];
+        headers.each(Headers::FILE_INODE, |row, inode| {
+            if let Some(place) = inodes.get_mut(row as usize) {
+                *place = inode;
+            }
+        })?;
+        Ok(inodes)
     }
 
-    /// The headers of the rows.
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The headers of the rows, as many as there are now.
     pub fn headers(&self) -> Result<Headers> {
         Headers::open(&self.directory)
     }
@@ -244,8 +293,11 @@ pub struct Headers {
 impl Headers {
     /// Bytes of a header.
     const SIZE: u64 = 64;
-    /// Where in it the inode of the file is.
+    /// Where in it the vector's id and the inode of the file are.
+    const VECTOR_ID: u64 = 8;
     const FILE_INODE: u64 = 16;
+    /// Headers that are read at once.
+    const BATCH: u64 = 4096;
 
     fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("headers.npy");
@@ -264,8 +316,45 @@ impl Headers {
         if row >= self.rows {
             return Ok(0);
         }
+        self.number(self.data + row * Self::SIZE + Self::FILE_INODE)
+    }
+
+    /// The number of the vector in the row, which no other vector ever has; 0 of a free row, or one past the end.
+    pub fn vector_id(&self, row: u64) -> Result<u64> {
+        if row >= self.rows {
+            return Ok(0);
+        }
+        self.number(self.data + row * Self::SIZE + Self::VECTOR_ID)
+    }
+
+    /// Shows row and number of the vector in each row, 0 of a free one.
+    pub fn each_vector_id(&self, each: impl FnMut(u64, u64)) -> Result<()> {
+        self.each(Self::VECTOR_ID, each)
+    }
+
+    // The number at `place` in each header.
+    fn each(&self, place: u64, mut each: impl FnMut(u64, u64)) -> Result<()> {
+        let mut bytes = vec![0; (Self::BATCH * Self::SIZE) as usize];
+        for start in (0..self.rows).step_by(Self::BATCH as usize) {
+            let count = Self::BATCH.min(self.rows - start);
+            let batch = &mut bytes[..(count * Self::SIZE) as usize];
+            let read = self.file.read_exact_at(batch, self.data + start * Self::SIZE);
+            read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+            for (row, header) in (start..).zip(batch.chunks_exact(Self::SIZE as usize)) {
+                let id = header[place as usize..].first_chunk::<8>().copied().unwrap_or_default();
+                each(row, u64::from_le_bytes(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows, free ones counted, as of the opening.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn number(&self, at: u64) -> Result<u64> {
         let mut bytes = [0; 8];
-        let at = self.data + row * Self::SIZE + Self::FILE_INODE;
         let read = self.file.read_exact_at(&mut bytes, at);
         read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
         Ok(u64::from_le_bytes(bytes))

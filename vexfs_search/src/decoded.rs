@@ -5,11 +5,13 @@
 //! under a mapping (the filesystem's promise).
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
 use memmap2::Mmap;
 use serde_json::Value;
+use zerocopy::IntoBytes;
 
 use crate::codec::{self, Codec, Rows};
 use crate::error::{Error, Result};
@@ -103,6 +105,14 @@ impl Decoded {
     /// # Errors
     /// If the row's scale cannot be one.
     pub fn vector(&self, row: usize) -> Result<Option<Vec<u8>>> {
+        Ok(self.numbered(row)?.map(|(vector, _)| vector))
+    }
+
+    /// The vector of a row, and its number, which no other vector ever has.
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn numbered(&self, row: usize) -> Result<Option<(Vec<u8>, u64)>> {
         for _ in 0..ATTEMPTS {
             if !self.is_live(row) {
                 return Ok(None);
@@ -112,10 +122,57 @@ impl Decoded {
             let scale = self.scales.as_ref().map_or(0.0, |scales| f32::from_le_bytes(scales.now(row, 0)));
             fence(Ordering::Acquire);
             if self.is_live(row) && self.headers.now(row, VECTOR_ID) == id {
-                return self.decode(row, stored, scale).map(Some);
+                return Ok(Some((self.decode(row, stored, scale)?, u64::from_le_bytes(id))));
             }
         }
         Ok(None)
+    }
+
+    /// Fails if the scale of a live row cannot be one.
+    pub(crate) fn check_scales(&self) -> Result<()> {
+        let Some(scales) = &self.scales else { return Ok(()) };
+        let scale = |row: usize| f32::from_le_bytes(scales.now(row, 0));
+        let odd = |row: &usize| !(scale(*row).is_finite() && scale(*row) >= 0.0);
+        // Reading it tells, unless it was freed meanwhile.
+        (0..self.rows).filter(odd).try_for_each(|row| self.vector(row).map(drop))
+    }
+
+    /// Decodes rows into `block`, `stride` bytes each, with a flag that says which are live. One whose scale cannot be
+    /// one, as none had at the opening, counts as free.
+    pub(crate) fn block(&self, rows: Range<usize>, stride: usize, block: &mut Block) {
+        let dimensions = self.schema.dimensions;
+        let ids: Vec<[u8; 8]> = rows.clone().map(|row| self.headers.now(row, VECTOR_ID)).collect();
+        let scale = |row| self.scales.as_ref().map_or(0.0, |scales| f32::from_le_bytes(scales.now(row, 0)));
+        let scales: Vec<f32> = rows.clone().map(scale).collect();
+        let mut values = vec![0.0_f32; rows.len() * dimensions];
+        let stored = Rows { bytes: self.vectors.entries(rows.clone()), stride: self.vectors.stride };
+        let whole = codec::decode(self.codec, stored, &scales, dimensions, &mut values).is_ok();
+        fence(Ordering::Acquire);
+        block.vectors.clear();
+        block.vectors.resize((rows.len() * stride).div_ceil(size_of::<f32>()), 0.0);
+        block.valid.clear();
+        for ((row, id), to) in rows.zip(ids).zip(block.vectors.as_mut_bytes().chunks_exact_mut(stride.max(1)))
+        {
+            let start = block.valid.len() * dimensions;
+            let same = whole && self.is_live(row) && self.headers.now(row, VECTOR_ID) == id;
+            let vector = match (same, values.get(start..start + dimensions)) {
+                (true, Some(values)) => Some(self.attribute(values)),
+                // It changed meanwhile, or one of the block is odd: alone.
+                _ => self.vector(row).ok().flatten(),
+            };
+            block.valid.push(u8::from(vector.is_some()));
+            if let Some(vector) = vector {
+                to[..vector.len()].copy_from_slice(&vector);
+            }
+        }
+    }
+
+    // The bytes of a decoded vector's attribute.
+    fn attribute(&self, vector: &[f32]) -> Vec<u8> {
+        match self.schema.element {
+            Element::F16 => vector.iter().flat_map(|value| half::from_f32(*value).to_le_bytes()).collect(),
+            _ => vector.as_bytes().to_vec(),
+        }
     }
 
     fn decode(&self, row: usize, stored: Vec<u8>, scale: f32) -> Result<Vec<u8>> {
@@ -128,11 +185,17 @@ impl Decoded {
             let path = self.scales.as_ref().map_or(&self.vectors.path, |scales| &scales.path);
             Error::Format { path: path.clone(), why: format!("row {row}: {}", refused.why) }
         })?;
-        Ok(match self.schema.element {
-            Element::F16 => vector.iter().flat_map(|value| half::from_f32(*value).to_le_bytes()).collect(),
-            _ => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        })
+        Ok(self.attribute(&vector))
     }
+}
+
+/// Rows that were decoded together.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    /// The vectors; floats for their alignment.
+    pub(crate) vectors: Vec<f32>,
+    /// A byte a row, 0 if it is free.
+    pub(crate) valid: Vec<u8>,
 }
 
 /// What a row of a column is.
@@ -190,6 +253,13 @@ impl Column {
     fn entry(&self, row: usize) -> &[u8] {
         let start = self.data + row * self.stride;
         self.map.get(start..start + self.len).unwrap_or_default()
+    }
+
+    /// The bytes of rows, which are below `rows`, up to the end of the last one's.
+    fn entries(&self, rows: Range<usize>) -> &[u8] {
+        let start = self.data + rows.start * self.stride;
+        let end = self.data + rows.end.saturating_sub(1) * self.stride + self.len;
+        self.map.get(start..end).unwrap_or_default()
     }
 
     /// `N` bytes of a row as they are at this moment, from `offset` on; zeros where there are none.

@@ -13,6 +13,7 @@
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
+//! stored       a clustered index in a file beside the matrix, which may have changed since
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
 //! metric       element types and metrics
@@ -38,6 +39,7 @@ pub mod npy;
 mod query;
 mod scan;
 mod store;
+pub mod stored;
 
 pub use batch::Pair;
 pub use clustered::ClusteredIndex;
@@ -50,3 +52,4 @@ pub use nearest::{Hit, RowSet};
 pub use query::Query;
 pub use scan::Options;
 pub use store::{MmapVectorStore, VectorStorage};
+pub use stored::StoredIndex;

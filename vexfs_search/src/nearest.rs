@@ -84,7 +84,7 @@ impl Best {
 /// ```
 /// let rows: vexfs_search::RowSet = [3, 64].into_iter().collect();
 /// assert!(rows.contains(64) && !rows.contains(4));
-/// assert_eq!(rows.len(), 2);
+/// assert_eq!((rows.len(), rows.iter().collect()), (2, vec![3, 64]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowSet {
@@ -107,6 +107,15 @@ impl RowSet {
     #[inline(always)]
     pub fn contains(&self, row: usize) -> bool {
         self.words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    /// Its rows, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let bits = |word: u64| (0..64).filter(move |bit| word >> bit & 1 == 1);
+        (0..)
+            .step_by(64)
+            .zip(&self.words)
+            .flat_map(move |(first, word)| bits(*word).map(move |bit| first + bit))
     }
 
     /// How many rows are in it.

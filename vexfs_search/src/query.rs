@@ -84,6 +84,16 @@ impl Query {
         Ok(Self { values: fitted, metric, square })
     }
 
+    /// Its values.
+    pub(crate) fn floats(&self) -> Vec<f32> {
+        match &self.values {
+            Values::Floats(values) => values.clone(),
+            Values::Bytes(values) => values.iter().map(|value| f32::from(*value)).collect(),
+            Values::Shorts(values) => values.iter().map(|value| f32::from(*value)).collect(),
+            Values::Bits(bits) => decode(Element::Bit, bits),
+        }
+    }
+
     /// The metric that it asks for.
     pub fn metric(&self) -> Metric {
         self.metric
@@ -92,12 +102,7 @@ impl Query {
     /// The score of one row in double precision: slow, and right where 32 bits overflow.
     pub(crate) fn careful(&self, element: Element, row: &[u8]) -> f64 {
         let row = decode(element, row);
-        let query: Vec<f32> = match &self.values {
-            Values::Floats(values) => values.clone(),
-            Values::Bytes(values) => values.iter().map(|value| f32::from(*value)).collect(),
-            Values::Shorts(values) => values.iter().map(|value| f32::from(*value)).collect(),
-            Values::Bits(bits) => decode(Element::Bit, bits),
-        };
+        let query = self.floats();
         let sum = |of: fn(f64, f64) -> f64| {
             row.iter().zip(&query).map(|(a, b)| of(f64::from(*a), f64::from(*b))).sum::<f64>()
         };
@@ -118,7 +123,7 @@ fn pack(values: &[f32]) -> Vec<u8> {
 }
 
 // The values of a vector's bytes; of bits zeros and ones.
-fn decode(element: Element, bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn decode(element: Element, bytes: &[u8]) -> Vec<f32> {
     let two = |b: &[u8]| [b[0], b[1]];
     match element {
         Element::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),

@@ -8,8 +8,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 use zerocopy::FromBytes;
 
-use crate::collection::Collection;
+use crate::collection::{Collection, Window};
 use crate::cpu::{self, Cpu, Job};
+use crate::decoded::Block;
 use crate::kernel::Entry;
 use crate::metric::{Element, Metric, cosine};
 use crate::nearest::{Best, Hit, RowSet};
@@ -108,9 +109,15 @@ impl Job for Scan<'_> {
 
     #[inline(always)]
     fn run<C: Cpu>(self, cpu: C) -> Best {
-        let (query, element) = (self.query, self.collection.schema().element);
-        let best = Best::new(self.options.k, self.options.min_score);
-        with_scorer(cpu, query, element, Rows { cpu, scan: self, best })
+        let Scan { collection, query, rows, options } = self;
+        let element = collection.schema().element;
+        let mut best = Best::new(options.k, options.min_score);
+        let mut block = Block::default();
+        for rows in collection.windows(rows) {
+            let window = collection.window(rows, &mut block);
+            best = with_scorer(cpu, query, element, Rows { cpu, collection, query, window, options, best });
+        }
+        best
     }
 }
 
@@ -124,7 +131,10 @@ pub(crate) trait Visitor {
 /// Scores rows into `best`.
 pub(crate) struct Rows<'a, C> {
     pub(crate) cpu: C,
-    pub(crate) scan: Scan<'a>,
+    pub(crate) collection: &'a Collection,
+    pub(crate) query: &'a Query,
+    pub(crate) window: Window<'a>,
+    pub(crate) options: Options<'a>,
     pub(crate) best: Best,
 }
 
@@ -133,16 +143,15 @@ impl<C: Cpu> Visitor for Rows<'_, C> {
 
     #[inline(always)]
     fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Best {
-        let Scan { collection, query, rows, options } = self.scan;
-        let (matrix, valid) = (collection.matrix(), collection.valid());
+        let Self { cpu, collection, query, window, options, mut best } = self;
+        let Window { first, matrix, valid } = window;
         let (stride, len) = (collection.row_bytes(), collection.schema().vector_len());
-        let mut best = self.best;
-        for row in rows {
-            let at = row * stride;
+        for (index, valid) in valid.iter().enumerate() {
+            let (row, at) = (first + index, index * stride);
             for line in (0..stride).step_by(64) {
-                self.cpu.prefetch(matrix, at + AHEAD_BYTES + line);
+                cpu.prefetch(matrix, at + AHEAD_BYTES + line);
             }
-            if valid[row] == 0 || !options.wants(row) {
+            if *valid == 0 || !options.wants(row) {
                 continue;
             }
             let bytes = &matrix[at..at + len];
@@ -161,7 +170,7 @@ impl<C: Cpu> Visitor for Rows<'_, C> {
 #[cold]
 pub(crate) fn careful(collection: &Collection, query: &Query, row: usize) -> Hit {
     let bytes = collection.vector(row).unwrap_or_default();
-    Hit { row: row as u64, score: query.careful(collection.schema().element, bytes) as f32 }
+    Hit { row: row as u64, score: query.careful(collection.schema().element, &bytes) as f32 }
 }
 
 /// Chooses once how rows are scored, and visits with that.

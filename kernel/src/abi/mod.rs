@@ -334,10 +334,14 @@ pub extern "C" fn vexfs_unlink(mount: &Mount, directory: u64, name: Bytes<'_>) -
     status(|| mount.change(|volume| volume.unlink(Ino(directory), name.get(), &|_| true, now())).map(|_| ()))
 }
 
-/// Removes an empty directory.
+/// Removes an empty directory. Index files that go with a collection may be in use without anybody telling: they are
+/// freed after the next mount.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_remove_directory(mount: &Mount, directory: u64, name: Bytes<'_>) -> c_int {
-    status(|| mount.change(|volume| volume.remove_directory(Ino(directory), name.get(), now())).map(|_| ()))
+    let in_use = |_| true;
+    status(|| {
+        mount.change(|volume| volume.remove_directory(Ino(directory), name.get(), &in_use, now())).map(|_| ())
+    })
 }
 
 /// Moves a name; `flags` as renameat2(2).

@@ -161,7 +161,7 @@ impl Maker<'_> {
 
     /// Removes an empty collection; its rows wait on the orphan list.
     pub(super) fn remove_collection(&mut self, name: &[u8]) -> Result<()> {
-        let removed = self.volume.remove_directory(COLLECTIONS, name, NOW)?;
+        let removed = self.volume.remove_directory(COLLECTIONS, name, &|_| false, NOW)?;
         self.orphans.insert(removed.inode.0, 3);
         Ok(())
     }

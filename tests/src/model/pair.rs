@@ -208,7 +208,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 release(volume, Some(removed), &is_open, now)?;
             }
             Op::RemoveDirectory { directory, name } => {
-                let removed = volume.remove_directory(Ino(*directory), &name.0, now)?;
+                let removed = volume.remove_directory(Ino(*directory), &name.0, &|_| false, now)?;
                 release(volume, Some(removed), &is_open, now)?;
             }
             Op::Rename { from, to, flags } => {
@@ -276,7 +276,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 learned.collection = create_collection(volume, name, (*element, *codec), *dimensions, now)?;
             }
             Op::RemoveCollection { name } => {
-                volume.remove_directory(COLLECTIONS, name.as_bytes(), now)?;
+                volume.remove_directory(COLLECTIONS, name.as_bytes(), &|_| false, now)?;
             }
             Op::RenameCollection { from, to } => {
                 let (from, to) = ((COLLECTIONS, from.as_bytes()), (COLLECTIONS, to.as_bytes()));

@@ -62,7 +62,7 @@ pub(super) fn one(
                 exercise.probe("release", || volume.release(removed.inode, NOW));
             }
         }
-        11 => exercise.probe("rmdir", || volume.remove_directory(directory, &name, NOW)),
+        11 => exercise.probe("rmdir", || volume.remove_directory(directory, &name, &|_| false, NOW)),
         12 => exercise.probe("link", || volume.link(inode, directory, b"another name", NOW)),
         13 | 14 => vector(exercise, volume, inode, random),
         15 | 16 => attribute(exercise, volume, inode, random),

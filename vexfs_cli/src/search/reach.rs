@@ -11,6 +11,7 @@ use vexfs_search::{Collection, Hit, Metric, Options, Pair, Query, RowSet};
 
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::search::plan::{Plan, count, unchanged};
 use crate::site::{Place, VectorName};
 use crate::xattr;
 
@@ -46,18 +47,12 @@ impl Found {
     }
 }
 
-/// What a search has cost.
-#[derive(Debug, Default)]
-pub(super) struct Work {
-    pub(super) scans: u64,
-    pub(super) rows_scored: u64,
-    pub(super) walks: u64,
-}
-
 /// A collection's rows, as far as the caller reaches.
 pub(super) struct Reach<'a> {
     pub(super) collection: &'a Collection,
-    pub(super) work: Work,
+    pub(super) plan: Plan,
+    /// Walks over the mount, to find out which files are whose.
+    pub(super) walks: u64,
     place: &'a Place,
     /// Files to choose from: all below a directory, or all that are reachable once that was found out.
     files: Option<Paths>,
@@ -71,18 +66,19 @@ impl<'a> Reach<'a> {
     pub(super) fn new(
         place: &'a Place,
         collection: &'a Collection,
+        plan: Plan,
         within: Option<&Path>,
         filter: Option<RowSet>,
     ) -> Result<Self, Failure> {
-        let mut work = Work::default();
+        let mut walks = 0;
         let files = match within {
             Some(directory) => {
-                work.walks += 1;
+                walks += 1;
                 Some(Paths::below(&place.site, &relative(place, directory)?))
             }
             None => None,
         };
-        Ok(Self { collection, work, place, files, filter, rows: None })
+        Ok(Self { collection, plan, walks, place, files, filter, rows: None })
     }
 
     /// Rows that a filter left before the scan; none if all were scanned.
@@ -101,7 +97,7 @@ impl<'a> Reach<'a> {
             let wanted = options.k.saturating_add(SPARE);
             let hits = self.scan(query, Options { k: wanted, ..options }, own)?;
             let inodes = self.inodes(hits.iter().map(|hit| hit.row))?;
-            if !self.unchanged(query, &hits) {
+            if !unchanged(self.collection, query, &hits)? {
                 continue;
             }
             let named = self.named(&hits, &inodes);
@@ -109,7 +105,7 @@ impl<'a> Reach<'a> {
             let mut found: Vec<Found> = others.take(options.k).collect();
             if found.len() < options.k && hits.len() == wanted && self.files.is_none() {
                 // Too many are out of reach, or parts of the file itself: choose from what can be an answer.
-                self.work.walks += 1;
+                self.walks += 1;
                 self.files = Some(Paths::below(&self.place.site, Path::new("")));
                 continue;
             }
@@ -124,9 +120,9 @@ impl<'a> Reach<'a> {
         self.choose_rows(None)?;
         let options = Options { min_score: least, rows: self.rows.as_ref(), ..Options::nearest(usize::MAX) };
         let pairs = self.collection.pairs(metric, options);
-        let rows = self.rows.as_ref().map_or(self.collection.schema().live, |rows| rows.len() as u64);
-        self.work.scans += 1;
-        self.work.rows_scored += rows * rows.saturating_sub(1) / 2;
+        let rows = count(self.rows.as_ref(), self.collection.schema());
+        self.plan.cost.scans += 1;
+        self.plan.cost.candidates += rows * rows.saturating_sub(1) / 2;
         let inodes = self.inodes(pairs.iter().flat_map(|pair| [pair.row, pair.other]))?;
         let differ = |pair: &&Pair| inodes.get(&pair.row) != inodes.get(&pair.other);
         let hits = pairs
@@ -142,10 +138,7 @@ impl<'a> Reach<'a> {
     // The nearest rows of the chosen files, or of all.
     fn scan(&mut self, query: &Query, options: Options<'_>, own: Option<u64>) -> Result<Vec<Hit>, Failure> {
         self.choose_rows(own)?;
-        self.work.scans += 1;
-        self.work.rows_scored +=
-            self.rows.as_ref().map_or(self.collection.schema().live, |rows| rows.len() as u64);
-        Ok(self.collection.search(query, Options { rows: self.rows.as_ref(), ..options }))
+        self.plan.search(self.collection, query, Options { rows: self.rows.as_ref(), ..options })
     }
 
     // The rows of the chosen files, if some are chosen.
@@ -176,20 +169,13 @@ impl<'a> Reach<'a> {
         Ok(inodes)
     }
 
-    // True if the rows still are what was found: only then the files are theirs.
-    fn unchanged(&self, query: &Query, hits: &[Hit]) -> bool {
-        let rows: RowSet = hits.iter().filter_map(|hit| usize::try_from(hit.row).ok()).collect();
-        let options = Options { rows: Some(&rows), threads: 1, ..Options::nearest(hits.len()) };
-        self.collection.search(query, options) == hits
-    }
-
     // The files of hits; none of one that the caller cannot reach.
     fn named(&mut self, hits: &[Hit], inodes: &HashMap<u64, u64>) -> Vec<Option<Found>> {
         let found;
         let paths = match &self.files {
             Some(files) => files,
             None => {
-                self.work.walks += 1;
+                self.walks += 1;
                 let wanted = hits.iter().filter_map(|hit| inodes.get(&hit.row).copied());
                 found = Paths::find(&self.place.site, wanted);
                 &found
@@ -217,7 +203,7 @@ impl<'a> Reach<'a> {
         own.peek()?;
         let row = self.collection.vector(usize::try_from(found.row).ok()?)?;
         let value = |name: &VectorName| xattr::get(&file, &name.attribute()).ok().flatten();
-        let name = own.find(|name| value(name).as_deref() == Some(row))?;
+        let name = own.find(|name| value(name).as_deref() == Some(&*row))?;
         let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
         Chunk::parse(&metadata)
     }

@@ -15,7 +15,7 @@ use crate::format::{
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{NewInode, records};
+use crate::operations::{NewInode, is_of_index, records};
 use crate::tree;
 use crate::volume::Volume;
 use zerocopy::IntoBytes;
@@ -64,6 +64,11 @@ impl Group {
     /// Its type, if its record was seen and has one.
     pub(super) fn kind(&self) -> Option<FileKind> {
         self.record.and_then(|record| FileKind::from_mode(record.mode.get()))
+    }
+
+    /// True if it is marked as an index directory, or a file in one.
+    pub(super) fn is_index(&self) -> bool {
+        self.record.is_some_and(|record| is_of_index(&record))
     }
 
     /// Looks at one record. `Err(Corrupt)` says that it cannot be read.

@@ -9,11 +9,11 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::Result;
 use crate::format::{
-    COLLECTIONS, DirentRecord, FileKind, InodeRecord, Key, Kind, LinkRecord, ROOT, collection_part,
-    parse_exact,
+    COLLECTIONS, DirentRecord, FileKind, InodeFlags, InodeRecord, Key, Kind, LinkRecord, ROOT,
+    collection_part, parse_exact,
 };
 use crate::numbers::Ino;
-use crate::operations::records;
+use crate::operations::{is_of_index, records};
 use crate::tree;
 use crate::volume::Volume;
 
@@ -102,12 +102,40 @@ impl Group {
                 right_type(key, entry, name, kind)?.unwrap_or(gone),
             );
         }
+        if let Some(cure) = self.wrong_index(key, entry, inode, &target)? {
+            let finding = record(directory, "an index where none can be, or what is none in it", inode.0);
+            state.contradiction(finding, cure)?;
+        }
         match state.absorb(records::has_link(volume, inode, directory, key.offset))? {
             Some(false) => {
                 state.contradiction(record(inode, "does not know a name it has", key.offset), gone)
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Group {
+    // A collection holds one directory, its index; in that are regular files. These have its mark, and nothing else.
+    fn wrong_index(
+        &self,
+        key: Key,
+        entry: &DirentRecord,
+        inode: Ino,
+        target: &InodeRecord,
+    ) -> Result<Option<Cure>> {
+        let in_collection = control::has_index(Ino(self.inode));
+        let in_index = self.is_index();
+        let kind = if in_collection { FileKind::Directory } else { FileKind::Regular };
+        if (in_collection || in_index) && entry.kind != kind as u8 {
+            return Ok(Some(Cure::Drop(key)));
+        }
+        if is_of_index(target) == (in_collection || in_index) {
+            return Ok(None);
+        }
+        let mut right = *target;
+        right.set_flag(InodeFlags::INDEX, in_collection || in_index);
+        Cure::put_inode(inode, &right).map(Some)
     }
 }
 
@@ -124,6 +152,7 @@ fn bad_name(directory: Ino, name: &[u8]) -> bool {
     reserved
         || name.iter().any(|byte| matches!(byte, 0 | b'/'))
         || (directory == COLLECTIONS && !records::is_collection_name(name))
+        || (control::has_index(directory) && name != control::INDEX)
 }
 
 /// True if a record lies where its name's hash says; else it is reported.

@@ -29,6 +29,8 @@ use crate::volume::{Event, Nodes, Volume};
 
 /// Name of the control directory in the root.
 pub const NAME: &[u8] = b".vexfs";
+/// Name of the directory in a collection's where programs keep what they make of it.
+pub const INDEX: &[u8] = b"index";
 /// `README`.
 pub const README: Ino = Ino(4);
 /// `status.json`.
@@ -116,7 +118,12 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
 
 /// True if entries of `directory` are records in the tree.
 pub(crate) fn has_entries(directory: Ino) -> bool {
-    directory == COLLECTIONS || !is_control(directory)
+    directory == COLLECTIONS || has_index(directory) || !is_control(directory)
+}
+
+/// True if `directory` is a collection's, which may have an index directory.
+pub(crate) fn has_index(directory: Ino) -> bool {
+    matches!(collection_part(directory), Some((_, 0)))
 }
 
 /// Fails for what belongs to the control directory.
@@ -196,9 +203,13 @@ pub(crate) fn lookup<H: BlockDevice + Data>(
         files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
     } else if let Some((id, 0)) = collection_part(directory) {
         let loaded = load_collection(volume, id)?;
-        match PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1)) {
+        let found = match PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1)) {
             Some(part) => Some(Ino(directory.0 + part.1)),
             None => column_named(volume, id, name)?,
+        };
+        match found {
+            Some(found) => Some(found),
+            None => return Ok(None),
         }
     } else {
         return Ok(None);
@@ -235,15 +246,11 @@ pub(crate) fn read_directory<H: BlockDevice + Data>(
             return Err(Error::NotDirectory);
         }
         let mut parts = PARTS.iter().filter(|(_, part)| has_part(&loaded, *part));
-        if parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular)) {
-            for column in columns(volume, id)? {
-                let name = file_name(&column)?;
-                if !give(&name, column.inode(id), FileKind::Regular) {
-                    break;
-                }
-            }
+        let mut more = parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
+        for column in if more { columns(volume, id)? } else { Vec::new() } {
+            more = more && give(&file_name(&column)?, column.inode(id), FileKind::Regular);
         }
-        return Ok(false);
+        return Ok(more);
     }
     Ok(true)
 }

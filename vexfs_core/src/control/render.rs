@@ -32,6 +32,8 @@ takes files and vectors and nothing else.
     paths.jsonl         row, path, inode and number of every vector, a JSON object a line (root)
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
+    index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they
+                        have the collection's owner and permissions, and go with it
 
 A vector is an attribute of its file:
 

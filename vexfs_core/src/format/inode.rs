@@ -40,6 +40,8 @@ bitflags! {
         const INLINE = 1;
         /// Extents past the end are still to be freed; nothing may grow the file before.
         const TRUNCATING = 2;
+        /// A collection's `index` directory or a file in it: owner, group and permissions are the collection's.
+        const INDEX = 4;
     }
 }
 

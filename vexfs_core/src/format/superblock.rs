@@ -35,7 +35,10 @@ bitflags! {
 bitflags! {
     /// Features that a program must know to write.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct ReadOnlyCompatible: u64 {}
+    pub struct ReadOnlyCompatible: u64 {
+        /// Collections may have a directory of index files, which goes with them.
+        const INDEX = 1;
+    }
 }
 
 bitflags! {

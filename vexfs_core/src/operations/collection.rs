@@ -8,8 +8,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::rows::ROWS_MAX;
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
-use super::{directory, inode, orphan};
+use super::{directory, index, inode, orphan};
 use crate::codec;
+use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -275,8 +276,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         new: &NewInode,
         now: Time,
     ) -> Result<Attributes> {
+        if let (Some((id, 0)), FileKind::Directory, control::INDEX) =
+            (collection_part(parent), new.kind, name)
+        {
+            return self.create_index(id, now);
+        }
         if parent != COLLECTIONS || new.kind != FileKind::Directory {
-            return Err(Error::NotPermitted("the control directory holds only collections, made with mkdir"));
+            return Err(Error::NotPermitted(
+                "the control directory holds only collections and their `index` directories, made with mkdir",
+            ));
         }
         let settings = NewCollection {
             dimensions: 0,
@@ -293,7 +301,13 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// `rmdir` in the control directory.
-    pub(crate) fn remove_collection(&mut self, parent: Ino, name: &[u8], now: Time) -> Result<Removed> {
+    pub(crate) fn remove_collection(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        is_open: &dyn Fn(Ino) -> bool,
+        now: Time,
+    ) -> Result<Removed> {
         if parent != COLLECTIONS {
             return Err(Error::NotPermitted("only collections can be removed from the control directory"));
         }
@@ -304,14 +318,21 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let last = Attributes { links: 0, ..self.attributes(found.inode)? };
         self.load_waiting()?;
-        self.transact(Budget::freeing(12), now, |tx| {
+        let files = index::records(self, found.inode)?;
+        let budget = Budget { touches: files, ..Budget::freeing(12 + 3 * files) };
+        let closed = self.transact(budget, now, |tx| {
+            let closed = index::remove(tx, id, is_open)?;
             let mut parent = inode::load(tx, COLLECTIONS)?;
             directory::remove_entry(tx, COLLECTIONS, &found)?;
             directory::count_entry(&mut parent, -1, -1, tx.now);
             inode::store(tx, COLLECTIONS, &parent)?;
             tree::remove(tx, Key::new(found.inode, Kind::Collection, 0))?;
-            orphan::add(tx, found.inode, OrphanKind::Collection)
+            orphan::add(tx, found.inode, OrphanKind::Collection)?;
+            Ok(closed)
         })?;
+        for inode in closed {
+            memory::push(&mut self.waiting, inode)?;
+        }
         memory::push(&mut self.waiting, found.inode)?;
         Ok(Removed { inode: found.inode, links: 0, last })
     }

@@ -9,13 +9,12 @@ use super::acl::Inherited;
 use super::inode::{self, attributes_of};
 use super::names::{self, NameHash};
 use super::types::{Attributes, Entry, NewInode, Removed};
-use super::{orphan, vector};
+use super::{index, orphan, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CONTROL, DirentRecord, FileKind, INLINE_MAX, InodeFlags, InodeRecord, Key, Kind, LinkRecord, NAME_MAX,
-    ROOT, parse, parse_exact,
+    DirentRecord, FileKind, INLINE_MAX, InodeFlags, InodeRecord, Key, Kind, LinkRecord, NAME_MAX, ROOT, parse,
 };
 use crate::memory;
 use crate::numbers::{Ino, Time};
@@ -28,8 +27,6 @@ const SETGID: u32 = 0o2000;
 const LINKS_MAX: u32 = 1 << 30;
 /// Bytes of a symbolic link's target at most, as `PATH_MAX` less its NUL.
 const TARGET_MAX: usize = 4095;
-/// Directories a path can pass.
-const DEPTH_MAX: usize = 4096;
 
 /// An entry found by name.
 pub(crate) struct Found {
@@ -239,6 +236,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn link(&mut self, inode: Ino, directory: Ino, name: &[u8], now: Time) -> Result<Attributes> {
         control::check_writable(directory)?;
         control::check_writable(inode)?;
+        index::check_ordinary(self, inode)?;
+        if index::is_of_index(&inode::load(self, directory)?) {
+            return Err(Error::CrossDevice);
+        }
         self.transact(Budget::records(8), now, |tx| {
             let mut record = inode::load(tx, inode)?;
             let kind = record.kind(inode)?;
@@ -265,6 +266,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// A file without a name, as `O_TMPFILE` asks for: an orphan until it is linked.
     pub fn create_unnamed(&mut self, directory: Ino, new: &NewInode, now: Time) -> Result<Attributes> {
         control::check_writable(directory)?;
+        index::check_ordinary(self, directory)?;
         self.load_waiting()?;
         let inherited = Inherited::of(self, directory, new)?;
         let records = inherited.records(self.layout.block_size);
@@ -321,10 +323,17 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
     }
 
-    /// Removes an empty directory; in `.vexfs/collections`, an empty collection.
-    pub fn remove_directory(&mut self, directory: Ino, name: &[u8], now: Time) -> Result<Removed> {
-        if control::is_control(directory) {
-            return self.remove_collection(directory, name, now);
+    /// Removes an empty directory; in `.vexfs/collections`, an empty collection with its index files, of which those
+    /// that `is_open` says somebody has open are left to [`Volume::release`].
+    pub fn remove_directory(
+        &mut self,
+        directory: Ino,
+        name: &[u8],
+        is_open: &dyn Fn(Ino) -> bool,
+        now: Time,
+    ) -> Result<Removed> {
+        if control::is_control(directory) && !control::has_index(directory) {
+            return self.remove_collection(directory, name, is_open, now);
         }
         if directory == ROOT && name == control::NAME {
             return Err(Error::NotPermitted("the control directory cannot be removed"));
@@ -345,42 +354,6 @@ impl<H: BlockDevice + Data> Volume<H> {
             Err(Error::NoSpace { .. }) if linked.vectors == 0 => remove(Budget::least(), 0),
             other => other,
         }
-    }
-
-    /// A path of `inode` from the root, without leading slash; `None` if it has no name.
-    pub fn path(&self, inode: Ino) -> Result<Option<Vec<u8>>> {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        let mut at = inode;
-        while at != ROOT {
-            if parts.len() >= DEPTH_MAX {
-                return Err(Error::corrupt("inode", inode.0, "directories form a circle"));
-            }
-            let (from, to) = (Key::new(at, Kind::Link, 0), Key::last(at, Kind::Link));
-            let Some((_, value)) = tree::first(self, from, to)? else { return Ok(None) };
-            let link: &LinkRecord = parse_exact(&value, "inode", at.0)?;
-            let parent = Ino(link.parent.get());
-            let name = tree::find(self, Key::new(parent, Kind::Dirent, link.cookie.get()), |value| {
-                memory::copy(decode(parent, value)?.1)
-            })?;
-            let Some(name) = name else {
-                return Err(Error::corrupt("inode", at.0, "its directory does not name it"));
-            };
-            memory::push(&mut parts, name)?;
-            at = if parent == crate::format::COLLECTIONS { CONTROL } else { parent };
-            if at == CONTROL {
-                memory::push(&mut parts, memory::copy(b"collections")?)?;
-                memory::push(&mut parts, memory::copy(control::NAME)?)?;
-                break;
-            }
-        }
-        let mut path = Vec::new();
-        for part in parts.iter().rev() {
-            if !path.is_empty() {
-                memory::push(&mut path, b'/')?;
-            }
-            memory::extend(&mut path, part)?;
-        }
-        Ok(Some(path))
     }
 }
 
@@ -450,8 +423,10 @@ fn make<H: BlockDevice + Data>(
     new: &NewInode,
 ) -> Result<(Ino, InodeRecord)> {
     let mut parent = check_new(tx, directory, name)?;
+    let new = index::placed(&parent, inherit(&parent, new))?;
     let inode = tx.new_inode()?;
-    let record = InodeRecord::new(&inherit(&parent, new), directory, tx.now);
+    let mut record = InodeRecord::new(&new, directory, tx.now);
+    index::mark(&parent, &mut record);
     let subdirectories = i32::from(new.kind == FileKind::Directory);
     add_entry(tx, directory, name, inode, new.kind)?;
     count_entry(&mut parent, 1, subdirectories, tx.now);

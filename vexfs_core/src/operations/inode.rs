@@ -3,12 +3,12 @@
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
-use super::acl;
 use super::types::{Attributes, Changes, NewInode};
+use super::{acl, index};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTION_INODES, FileKind, InodeFlags, InodeRecord, Key, Kind};
+use crate::format::{COLLECTION_INODES, FileKind, InodeFlags, InodeRecord, Key, Kind, collection_part};
 use crate::numbers::{Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
@@ -173,6 +173,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return self.attributes(inode);
         }
         control::check_changeable(self, inode, changes)?;
+        index::check_changes(self, inode, changes)?;
         if let Some(size) = changes.size {
             self.truncate(inode, size, now)?;
         }
@@ -184,6 +185,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             _ => 0,
         };
+        // An index is the collection's.
+        let collection = collection_part(inode).map(|(id, _)| id);
+        let lists = lists + index::records(self, inode)?;
         self.transact(Budget { frees: true, ..Budget::records(8 + lists) }, now, |tx| {
             let mut record = load(tx, inode)?;
             let before = record;
@@ -194,7 +198,15 @@ impl<H: BlockDevice + Data> Volume<H> {
             if changes.kill_privileges {
                 super::xattr::drop_capabilities(tx, inode, &mut record)?;
             }
-            if record == before { Ok(()) } else { store(tx, inode, &record) }
+            if record == before {
+                return Ok(());
+            }
+            store(tx, inode, &record)?;
+            let moved = (before.mode, before.uid, before.gid) != (record.mode, record.uid, record.gid);
+            match collection.filter(|_| moved) {
+                Some(id) => index::follow(tx, id, &record),
+                None => Ok(()),
+            }
         })?;
         self.attributes(inode)
     }

@@ -4,7 +4,7 @@ use zerocopy::little_endian::U64;
 
 use super::directory::{self, Found};
 use super::types::{Removed, RenameFlags};
-use super::{inherit, inode};
+use super::{index, inherit, inode};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -38,6 +38,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         if (from.0 == COLLECTIONS) != (to.0 == COLLECTIONS) {
             return Err(Error::CrossDevice);
         }
+        index::check_rename(self, from.0, to.0)?;
         directory::check_name(to.0, to.1)?;
         if to.0 == COLLECTIONS {
             super::vector_name::check_collection_name(to.1)?;

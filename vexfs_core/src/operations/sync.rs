@@ -118,5 +118,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// True if the volume's durable superblock says that its journal is to be replayed, and all that a record can need.
     fn has_journal(&self) -> bool {
         self.superblock.incompatible.get() & self.needs.bits() == self.needs.bits()
+            && self.superblock.read_only_compatible.get() & self.needs_to_write.bits()
+                == self.needs_to_write.bits()
     }
 }

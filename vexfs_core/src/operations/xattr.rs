@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{inherit, inode, metadata, settings, vector};
+use super::{index, inherit, inode, metadata, settings, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -86,6 +86,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         if value.len() > XATTR_VALUE_MAX {
             return Err(Error::ValueTooBig);
         }
+        index::check_ordinary(self, inode)?;
         if let Some(wanted) = VectorName::parse(name)? {
             return match wanted.meta {
                 true => self.set_metadata(inode, &wanted, value, mode, caller, now),

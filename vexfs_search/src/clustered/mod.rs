@@ -4,11 +4,11 @@
 //! INVARIANT: an answer's scores are exact; only which rows are found is approximate, and with all leaves probed and
 //! enough candidates it is the exact answer. Every row that was not removed is in exactly one leaf.
 
-mod codes;
+pub(crate) mod codes;
 mod file;
-mod rotation;
-mod search;
-mod tree;
+pub(crate) mod rotation;
+pub(crate) mod search;
+pub(crate) mod tree;
 
 use std::path::Path;
 
@@ -60,11 +60,11 @@ pub struct ClusteredIndex {
 
 /// The rows of a leaf.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Leaf {
-    rows: Vec<u32>,
-    codes: Codes,
+pub(crate) struct Leaf {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) codes: Codes,
     /// Squared lengths of the vectors, for L2 alone.
-    squares: Vec<f32>,
+    pub(crate) squares: Vec<f32>,
 }
 
 impl ClusteredIndex {
@@ -154,17 +154,9 @@ impl ClusteredIndex {
         for row in rows {
             points.extend(self.point(*row)?);
         }
-        let mut leaves = tree::leaves(&points, self.dimensions, rows.len(), self.shape);
-        tree::refine(&points, self.dimensions, &mut leaves, REFINEMENTS);
-        for members in leaves {
-            let centre = tree::mean(&points, self.dimensions, &members);
-            let mut leaf = Leaf { codes: Codes::new(self.dimensions), ..Leaf::default() };
-            for member in members {
-                let point = tree::at(&points, self.dimensions, member);
-                leaf.push(rows[member as usize], point, &centre, self.metric);
-            }
-            leaf.shrink();
-            self.squares.push(centre.iter().map(|value| value * value).sum());
+        for (centre, leaf) in partition(&points, self.dimensions, rows, self.shape, self.metric, &mut |_| {})
+        {
+            self.squares.push(square(&centre));
             self.centres.extend(centre);
             self.leaves.push(leaf);
         }
@@ -181,18 +173,7 @@ impl ClusteredIndex {
 
     // The error is the first entry that is not finite.
     fn turned(&self, vector: &[f32]) -> std::result::Result<Vec<f32>, usize> {
-        if let Some(entry) = vector.iter().position(|value| !value.is_finite()) {
-            return Err(entry);
-        }
-        let mut point = vector.to_vec();
-        if self.metric == Metric::Cosine {
-            let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
-            if square > 0.0 {
-                point.iter_mut().for_each(|value| *value = (f64::from(*value) / square.sqrt()) as f32);
-            }
-        }
-        self.rotation.turn(&mut point);
-        Ok(point)
+        turned(&self.rotation, self.metric, vector)
     }
 
     /// Adds a vector, gives its row. A leaf that has become too large is split.
@@ -305,7 +286,61 @@ impl ClusteredIndex {
     }
 }
 
+/// A vector in an index's space: rotated, and of unit length for the cosine. The error is the first entry that is not
+/// finite.
+pub(crate) fn turned(
+    rotation: &Rotation,
+    metric: Metric,
+    vector: &[f32],
+) -> std::result::Result<Vec<f32>, usize> {
+    if let Some(entry) = vector.iter().position(|value| !value.is_finite()) {
+        return Err(entry);
+    }
+    let mut point = vector.to_vec();
+    if metric == Metric::Cosine {
+        let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
+        if square > 0.0 {
+            point.iter_mut().for_each(|value| *value = (f64::from(*value) / square.sqrt()) as f32);
+        }
+    }
+    rotation.turn(&mut point);
+    Ok(point)
+}
+
+/// Puts points, one behind the other, into leaves, each with its centre; `rows` are their rows.
+pub(crate) fn partition(
+    points: &[f32],
+    dimensions: usize,
+    rows: &[u32],
+    shape: Shape,
+    metric: Metric,
+    done: &mut dyn FnMut(usize),
+) -> Vec<(Vec<f32>, Leaf)> {
+    let mut leaves = tree::leaves(points, dimensions, rows.len(), shape, done);
+    tree::refine(points, dimensions, &mut leaves, REFINEMENTS);
+    let made = leaves.into_iter().map(|members| {
+        let centre = tree::mean(points, dimensions, &members);
+        let mut leaf = Leaf::new(dimensions);
+        for member in members {
+            leaf.push(rows[member as usize], tree::at(points, dimensions, member), &centre, metric);
+        }
+        leaf.shrink();
+        (centre, leaf)
+    });
+    made.collect()
+}
+
+/// The squared length.
+pub(crate) fn square(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum()
+}
+
 impl Leaf {
+    /// Without rows.
+    pub(crate) fn new(dimensions: usize) -> Self {
+        Self { codes: Codes::new(dimensions), ..Self::default() }
+    }
+
     fn shrink(&mut self) {
         self.codes.blocks.shrink_to_fit();
         self.codes.factors.shrink_to_fit();
@@ -313,12 +348,13 @@ impl Leaf {
         self.squares.shrink_to_fit();
     }
 
-    fn push(&mut self, row: u32, point: &[f32], centre: &[f32], metric: Metric) {
+    /// Adds a row, whose point this is.
+    pub(crate) fn push(&mut self, row: u32, point: &[f32], centre: &[f32], metric: Metric) {
         let difference: Vec<f32> = point.iter().zip(centre).map(|(a, b)| a - b).collect();
         self.codes.push(&difference);
         self.rows.push(row);
         if metric == Metric::L2 {
-            self.squares.push(point.iter().map(|value| value * value).sum());
+            self.squares.push(square(point));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A query against the index: leaves by their centres, candidates by their codes, answers by their whole vectors.
 
-use crate::clustered::codes::Tables;
+use std::borrow::Cow;
+
+use crate::clustered::codes::{BLOCK, Tables};
 use crate::clustered::{ClusteredIndex, Leaf};
 use crate::cpu::{self, Cpu, Job};
 use crate::error::{Error, Result};
@@ -27,20 +29,73 @@ impl ClusteredIndex {
         self.check(query)?;
         let turned = self.turned(query).map_err(|_| Error::Query("the query is not finite".into()))?;
         let tables = Tables::new(&turned);
-        let candidates = k.saturating_mul(rerank_factor);
-        Ok(cpu::best(Probe { index: self, query, turned: &turned, tables: &tables, k, probes, candidates }))
+        let (count, wanted) = (k.saturating_mul(rerank_factor), k.min(self.len()));
+        let probe = Probe { source: self, turned: &turned, tables: &tables, probes, count, wanted };
+        let (candidates, _) = cpu::best(probe)?;
+        Ok(cpu::best(Rerank { index: self, query, candidates: &candidates, k }))
     }
 }
 
-struct Probe<'a> {
-    index: &'a ClusteredIndex,
-    query: &'a [f32],
+/// Where a search finds leaves.
+pub(crate) trait Source {
+    /// How near is measured.
+    fn metric(&self) -> Metric;
+
+    /// Dimensions of a centre.
+    fn dimensions(&self) -> usize;
+
+    /// The rotated centres, one behind the other, and their squared lengths.
+    fn centres(&self) -> (&[f32], &[f32]);
+
+    /// A leaf.
+    fn leaf(&self, number: usize) -> Result<Cow<'_, Leaf>>;
+
+    /// True if any row of a leaf may be found.
+    fn wants_all(&self) -> bool;
+
+    /// True if this row may be found.
+    fn wants(&self, row: u32) -> bool;
+}
+
+impl Source for ClusteredIndex {
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    fn centres(&self) -> (&[f32], &[f32]) {
+        (&self.centres, &self.squares)
+    }
+
+    #[inline(always)]
+    fn leaf(&self, number: usize) -> Result<Cow<'_, Leaf>> {
+        Ok(Cow::Borrowed(&self.leaves[number]))
+    }
+
+    #[inline(always)]
+    fn wants_all(&self) -> bool {
+        self.removed.is_empty()
+    }
+
+    #[inline(always)]
+    fn wants(&self, row: u32) -> bool {
+        !self.removed.contains(row as usize)
+    }
+}
+
+/// Finds the best `count` candidates of the nearest `probes` leaves, and of more until `wanted` rows were seen; gives
+/// how many leaves that took.
+pub(crate) struct Probe<'a, S> {
+    pub(crate) source: &'a S,
     /// The query in the index's space.
-    turned: &'a [f32],
-    tables: &'a Tables,
-    k: usize,
-    probes: usize,
-    candidates: usize,
+    pub(crate) turned: &'a [f32],
+    pub(crate) tables: &'a Tables,
+    pub(crate) probes: usize,
+    pub(crate) count: usize,
+    pub(crate) wanted: usize,
 }
 
 /// A leaf with the query's product with its centre.
@@ -51,38 +106,39 @@ struct Near {
     leaf: usize,
 }
 
-impl Job for Probe<'_> {
-    type Output = Vec<Hit>;
+impl<S: Source> Job for Probe<'_, S> {
+    type Output = Result<(Vec<Hit>, usize)>;
 
     #[inline(always)]
-    fn run<C: Cpu>(self, cpu: C) -> Vec<Hit> {
+    fn run<C: Cpu>(self, cpu: C) -> Self::Output {
         let mut leaves = self.rank(cpu);
-        let probes = self.probes.min(leaves.len());
+        let probes = self.probes.clamp(1, leaves.len().max(1));
         let nearest_first = |a: &Near, b: &Near| b.rank.total_cmp(&a.rank);
         if probes < leaves.len() {
             leaves.select_nth_unstable_by(probes - 1, nearest_first);
         }
         // The nearest first: what cannot be a candidate any more is then known early.
-        leaves[..probes].sort_unstable_by(nearest_first);
-        let mut candidates = Candidates::new(self.candidates);
-        let (mut seen, wanted) = (0, self.k.min(self.index.len()));
+        let nearest = probes.min(leaves.len());
+        leaves[..nearest].sort_unstable_by(nearest_first);
+        let mut candidates = Candidates::new(self.count);
+        let mut seen = 0;
         for number in 0..leaves.len() {
             if number >= probes {
-                if seen >= wanted {
-                    break;
+                if seen >= self.wanted {
+                    return Ok((candidates.into_best(), number));
                 }
                 // The first held too little: the nearest of the others.
                 leaves[number..].select_nth_unstable_by(0, nearest_first);
             }
             let near = leaves[number];
-            let leaf = &self.index.leaves[near.leaf];
-            seen += match self.index.removed.is_empty() {
+            let leaf = self.source.leaf(near.leaf)?;
+            seen += match self.source.wants_all() {
                 true => leaf.rows.len(),
-                false => leaf.rows.iter().filter(|row| !self.index.removed.contains(**row as usize)).count(),
+                false => leaf.rows.iter().filter(|row| self.source.wants(**row)).count(),
             };
-            self.scan(cpu, leaf, near.product, &mut candidates);
+            self.scan(cpu, &leaf, near.product, &mut candidates);
         }
-        self.rerank(cpu, &candidates.into_best())
+        Ok((candidates.into_best(), leaves.len()))
     }
 }
 
@@ -124,18 +180,18 @@ impl Candidates {
     }
 }
 
-impl Probe<'_> {
+impl<S: Source> Probe<'_, S> {
     // How near each leaf is.
     #[inline(always)]
     fn rank<C: Cpu>(&self, cpu: C) -> Vec<Near> {
-        let centres = self.index.centres.chunks_exact(self.index.dimensions.max(1)).zip(&self.index.squares);
+        let (centres, squares) = self.source.centres();
+        let inner = self.source.metric() == Metric::InnerProduct;
         let near = |(leaf, (centre, square)): (usize, (&[f32], &f32))| {
             let product = cpu.product(centre, self.turned);
-            let rank =
-                if self.index.metric == Metric::InnerProduct { product } else { 2.0 * product - square };
+            let rank = if inner { product } else { 2.0 * product - square };
             Near { rank, product, leaf }
         };
-        centres.enumerate().map(near).collect()
+        centres.chunks_exact(self.source.dimensions().max(1)).zip(squares).enumerate().map(near).collect()
     }
 
     // Offers the leaf's rows with their estimated scores.
@@ -144,28 +200,39 @@ impl Probe<'_> {
         let (unit, base) = (self.tables.unit, self.tables.base);
         for (number, (block, factors)) in leaf.codes.blocks().enumerate() {
             let sums = cpu.lookup(block, &self.tables.entries);
-            let first = number * crate::clustered::codes::BLOCK;
-            let mut scores = [0.0_f32; crate::clustered::codes::BLOCK];
+            let first = number * BLOCK;
+            let mut scores = [0.0_f32; BLOCK];
             for ((score, sum), factor) in scores.iter_mut().zip(sums).zip(factors) {
                 *score = product + factor * (f32::from(sum) * unit + base);
             }
-            if self.index.metric == Metric::L2 {
+            if self.source.metric() == Metric::L2 {
                 for (score, square) in scores.iter_mut().zip(&leaf.squares[first..]) {
                     *score = 2.0 * *score - square;
                 }
             }
             for (score, row) in scores.iter().zip(&leaf.rows[first..]).take(factors.len()) {
-                if *score >= candidates.least && !self.index.removed.contains(*row as usize) {
+                if *score >= candidates.least && self.source.wants(*row) {
                     candidates.offer(Hit { row: u64::from(*row), score: *score });
                 }
             }
         }
     }
+}
 
-    // The candidates' own scores.
+/// The candidates' own scores.
+struct Rerank<'a> {
+    index: &'a ClusteredIndex,
+    query: &'a [f32],
+    candidates: &'a [Hit],
+    k: usize,
+}
+
+impl Job for Rerank<'_> {
+    type Output = Vec<Hit>;
+
     #[inline(always)]
-    fn rerank<C: Cpu>(&self, cpu: C, candidates: &[Hit]) -> Vec<Hit> {
-        let index = self.index;
+    fn run<C: Cpu>(self, cpu: C) -> Vec<Hit> {
+        let (index, candidates) = (self.index, self.candidates);
         let vector = |hit: &Hit| index.storage.get(hit.row as usize, index.dimensions);
         let square = cpu.product(self.query, self.query);
         let mut best = Best::new(self.k, f32::NEG_INFINITY);

@@ -24,12 +24,21 @@ pub(crate) struct Shape {
 }
 
 /// The leaves of `count` points that lie one behind the other, as indices of points.
-pub(crate) fn leaves(points: &[f32], dimensions: usize, count: usize, shape: Shape) -> Vec<Vec<u32>> {
+///
+/// `done` is told how many points have come to their leaf.
+pub(crate) fn leaves(
+    points: &[f32],
+    dimensions: usize,
+    count: usize,
+    shape: Shape,
+    done: &mut dyn FnMut(usize),
+) -> Vec<Vec<u32>> {
     let mut random = Random(SEED);
     let mut waiting = vec![(0..count as u32).collect::<Vec<u32>>()];
     let mut leaves = Vec::new();
     while let Some(members) = waiting.pop() {
         if members.len() <= shape.leaf_max {
+            done(members.len());
             leaves.extend((!members.is_empty()).then_some(members));
             continue;
         }
@@ -116,7 +125,9 @@ impl Split<'_> {
     }
 
     fn assign(&self, members: &[u32], centres: &[Vec<f32>]) -> Vec<usize> {
-        cpu::best(Assign { points: self.points, dimensions: self.dimensions, members, centres })
+        let (points, dimensions) = (self.points, self.dimensions);
+        let assign = |members: &[u32]| cpu::best(Assign { points, dimensions, members, centres });
+        members.par_chunks(4096).flat_map_iter(assign).collect()
     }
 }
 
@@ -170,7 +181,7 @@ mod tests {
         let alike = vec![1.0; 1000 * 8];
         let shape = Shape { branches: 10, leaf_max: 50, iterations: 5 };
         for (points, count) in [(&points, 3000), (&alike, 1000), (&alike, 1), (&alike, 0)] {
-            let leaves = leaves(points, 8, count, shape);
+            let leaves = leaves(points, 8, count, shape, &mut |_| {});
             assert!(leaves.iter().all(|leaf| (1..=50).contains(&leaf.len())));
             let mut all: Vec<u32> = leaves.concat();
             all.sort_unstable();

@@ -1,0 +1,318 @@
+//! The bytes of an index file: a head, a table of leaves with their centres, the vectors' numbers by row, the leaves.
+//!
+//! Little-endian. The head has a checksum of itself and of the table, of the numbers and, in the table, of each leaf, so
+//! that a search checks what it reads and no more.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use zerocopy::IntoBytes;
+
+use super::{Effort, StoredIndex};
+use crate::clustered::Leaf;
+use crate::clustered::codes::{BLOCK, Codes};
+use crate::clustered::tree::Shape;
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+
+const MAGIC: &[u8; 8] = b"VEXINDX1";
+const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::InnerProduct];
+/// Bytes of the head, of a leaf in the table, and of an effort there.
+const HEAD: usize = 136;
+const PLACE: usize = 24;
+const EFFORT: usize = 40;
+/// What an index may have at most: a file that says more is damaged.
+const LEAVES_MAX: u64 = 1 << 26;
+const DIMENSIONS_MAX: u64 = 1 << 16;
+const EFFORTS_MAX: u64 = 1 << 10;
+
+/// Which collection an index is of: the volume's UUID as text, and the collection's inode, which is never used again.
+pub(super) type Identity = [u8; 24];
+
+/// The identity of the collection in `directory`.
+pub(super) fn identity(directory: &Path) -> Result<Identity> {
+    let io = |source| Error::Io { path: directory.to_owned(), source };
+    let inode = fs::metadata(directory).map_err(io)?.ino();
+    // Files that were copied from a volume have no status beside them.
+    let status = fs::read(directory.join("../../status.json")).unwrap_or_default();
+    let status: Value = serde_json::from_slice(&status).unwrap_or_default();
+    let digits = status.get("uuid").and_then(Value::as_str).unwrap_or_default();
+    let uuid = u128::from_str_radix(&digits.replace('-', ""), 16).unwrap_or_default();
+    let mut identity = [0; 24];
+    identity[..16].copy_from_slice(&uuid.to_be_bytes());
+    identity[16..].copy_from_slice(&inode.to_le_bytes());
+    Ok(identity)
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// In a file.
+    File(File),
+    /// In memory, while an index is built.
+    Memory(Vec<u8>),
+}
+
+impl Bytes {
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::File(file) => {
+                let mut bytes = vec![0; len];
+                file.read_exact_at(&mut bytes, at)?;
+                Ok(bytes)
+            }
+            Self::Memory(all) => {
+                let start = usize::try_from(at).unwrap_or(usize::MAX);
+                let bytes = all.get(start..start.saturating_add(len)).ok_or(io::ErrorKind::UnexpectedEof)?;
+                Ok(bytes.to_vec())
+            }
+        }
+    }
+}
+
+/// What an index is of, and how large its parts are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) identity: Identity,
+    pub(super) generation: u64,
+    pub(super) metric: Metric,
+    pub(super) dimensions: usize,
+    pub(super) shape: Shape,
+    /// Rows that a number is kept of.
+    pub(super) rows: u64,
+    /// Rows in leaves.
+    pub(super) indexed: u64,
+    pub(super) leaves: u64,
+    pub(super) efforts: u64,
+    pub(super) table_sum: u32,
+    pub(super) ids_sum: u32,
+}
+
+impl Head {
+    fn table_len(&self) -> u64 {
+        self.leaves * (PLACE as u64 + 4 * self.dimensions as u64) + self.efforts * EFFORT as u64
+    }
+
+    /// Where the table ends and the vectors' numbers begin.
+    pub(super) fn table_end(&self) -> u64 {
+        HEAD as u64 + self.table_len()
+    }
+
+    fn render(&self) -> Vec<u8> {
+        let metric = METRICS.iter().position(|metric| *metric == self.metric).unwrap_or_default();
+        let mut bytes = self.identity.to_vec();
+        for number in [
+            self.generation,
+            metric as u64,
+            self.dimensions as u64,
+            self.shape.branches as u64,
+            self.shape.leaf_max as u64,
+            self.shape.iterations as u64,
+            self.rows,
+            self.indexed,
+            self.leaves,
+            self.efforts,
+            u64::from(self.table_sum) | u64::from(self.ids_sum) << 32,
+        ] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.resize(HEAD - 16, 0);
+        let sum = crc32fast::hash(&bytes);
+        [MAGIC.as_slice(), &bytes, &u64::from(sum).to_le_bytes()].concat()
+    }
+
+    fn parse(bytes: &[u8]) -> std::result::Result<Self, &'static str> {
+        let body = bytes.strip_prefix(MAGIC).ok_or("is no index of this version")?;
+        let (body, sum) = body.split_last_chunk::<8>().ok_or("is cut off")?;
+        if u64::from(crc32fast::hash(body)) != u64::from_le_bytes(*sum) {
+            return Err("is damaged: its head's checksum is another");
+        }
+        let impossible = "has impossible numbers";
+        let (identity, rest) = body.split_first_chunk::<24>().ok_or(impossible)?;
+        let number = |index: usize| {
+            let bytes = rest.get(8 * index..).and_then(|bytes| bytes.first_chunk::<8>());
+            bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        let size = |index| usize::try_from(number(index)).map_err(|_| impossible);
+        let metric = *METRICS.get(size(1)?).ok_or(impossible)?;
+        let shape = Shape { branches: size(3)?, leaf_max: size(4)?, iterations: size(5)? };
+        let (rows, indexed, leaves, efforts) = (number(6), number(7), number(8), number(9));
+        let fine = (1..=DIMENSIONS_MAX).contains(&number(2))
+            && (shape.branches >= 2 && shape.leaf_max > 0)
+            && rows <= u64::from(u32::MAX)
+            && (indexed <= rows && leaves <= indexed && leaves <= LEAVES_MAX && efforts <= EFFORTS_MAX);
+        let head = Self {
+            identity: *identity,
+            generation: number(0),
+            metric,
+            dimensions: size(2)?,
+            shape,
+            rows,
+            indexed,
+            leaves,
+            efforts,
+            table_sum: number(10) as u32,
+            ids_sum: (number(10) >> 32) as u32,
+        };
+        fine.then_some(head).ok_or(impossible)
+    }
+}
+
+/// Where a leaf is, and its checksum.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    at: u64,
+    count: u64,
+    sum: u32,
+}
+
+impl Place {
+    // Bytes of the leaf.
+    fn len(self, head: &Head) -> Option<usize> {
+        let count = usize::try_from(self.count).ok()?;
+        let words = if head.metric == Metric::L2 { 12 } else { 8 };
+        let codes = count.div_ceil(BLOCK).checked_mul(BLOCK)?.checked_mul(head.dimensions.div_ceil(8))?;
+        count.checked_mul(words)?.checked_add(codes)
+    }
+}
+
+/// The bytes of an index with these leaves and centres; `ids` are the vectors' numbers by row.
+pub(super) fn encode(
+    mut head: Head,
+    leaves: &[(Vec<f32>, Leaf)],
+    ids: &[u64],
+    efforts: &[Effort],
+) -> Vec<u8> {
+    (head.rows, head.leaves, head.efforts) = (ids.len() as u64, leaves.len() as u64, efforts.len() as u64);
+    head.indexed = leaves.iter().map(|(_, leaf)| leaf.rows.len() as u64).sum();
+    let mut at = head.table_end() + 8 * head.rows;
+    let (mut table, mut bodies) = (Vec::new(), Vec::new());
+    for (_, leaf) in leaves {
+        let start = bodies.len();
+        bodies.extend(leaf.rows.as_bytes());
+        bodies.extend(leaf.codes.factors.as_bytes());
+        bodies.extend(leaf.squares.as_bytes());
+        bodies.extend(&leaf.codes.blocks);
+        let sum = crc32fast::hash(&bodies[start..]);
+        for number in [at, leaf.rows.len() as u64, u64::from(sum)] {
+            table.extend(number.to_le_bytes());
+        }
+        at += (bodies.len() - start) as u64;
+    }
+    efforts.iter().for_each(|effort| table.extend(effort.render()));
+    leaves.iter().for_each(|(centre, _)| table.extend(centre.as_bytes()));
+    head.table_sum = crc32fast::hash(&table);
+    head.ids_sum = crc32fast::hash(ids.as_bytes());
+    [head.render(), table, ids.as_bytes().to_vec(), bodies].concat()
+}
+
+impl StoredIndex {
+    /// Reads what every search needs.
+    pub(super) fn read(path: PathBuf, bytes: Bytes) -> Result<Self> {
+        let wrong = |why: &str| Error::Format {
+            path: path.clone(),
+            why: format!("{why}; `vexfs index` builds it anew"),
+        };
+        let io = |source: io::Error| match source.kind() {
+            io::ErrorKind::UnexpectedEof => wrong("is cut off"),
+            _ => Error::Io { path: path.clone(), source },
+        };
+        let len = bytes.len().map_err(io)?;
+        let head = Head::parse(&bytes.read(0, HEAD).map_err(io)?).map_err(wrong)?;
+        if head.table_end() + 8 * head.rows > len {
+            return Err(wrong("is cut off"));
+        }
+        let table = bytes.read(HEAD as u64, head.table_len() as usize).map_err(io)?;
+        if crc32fast::hash(&table) != head.table_sum {
+            return Err(wrong("is damaged: its table's checksum is another"));
+        }
+        let (places, rest) = table.split_at(head.leaves as usize * PLACE);
+        let (efforts, centres) = rest.split_at(head.efforts as usize * EFFORT);
+        let places: Vec<Place> = places.chunks_exact(PLACE).map(place).collect();
+        let inside = |place: &Place| {
+            let end = place.len(&head).and_then(|leaf| place.at.checked_add(leaf as u64));
+            end.is_some_and(|end| end <= len)
+        };
+        if !places.iter().all(inside) {
+            return Err(wrong("is cut off"));
+        }
+        let efforts = efforts.chunks_exact(EFFORT).map(Effort::parse).collect();
+        let mut index = Self {
+            places,
+            bytes,
+            head,
+            centres: Vec::new(),
+            squares: Vec::new(),
+            efforts,
+            path: path.clone(),
+        };
+        index.set_centres(floats(centres));
+        Ok(index)
+    }
+
+    /// A leaf, and how many bytes it is.
+    pub(super) fn leaf(&self, number: usize) -> Result<(Leaf, u64)> {
+        let cut = || self.wrong("is cut off");
+        let place = self.places.get(number).ok_or_else(cut)?;
+        let len = place.len(&self.head).ok_or_else(cut)?;
+        let bytes = self.bytes.read(place.at, len).map_err(|_| cut())?;
+        if crc32fast::hash(&bytes) != place.sum {
+            return Err(self.wrong("is damaged: a leaf's checksum is another"));
+        }
+        let count = place.count as usize;
+        let (rows, rest) = bytes.split_at(4 * count);
+        let (factors, rest) = rest.split_at(4 * count);
+        let (squares, blocks) = rest.split_at(if self.head.metric == Metric::L2 { 4 * count } else { 0 });
+        let rows: Vec<u32> = words(rows).collect();
+        if rows.iter().any(|row| u64::from(*row) >= self.head.rows) {
+            return Err(self.wrong("contradicts itself"));
+        }
+        let bytes = self.head.dimensions.div_ceil(8);
+        let codes = Codes { bytes, blocks: blocks.to_vec(), factors: floats(factors) };
+        Ok((Leaf { rows, codes, squares: floats(squares) }, len as u64))
+    }
+
+    /// The centre of a leaf.
+    pub(super) fn centre(&self, number: usize) -> &[f32] {
+        let start = number * self.head.dimensions;
+        self.centres.get(start..start + self.head.dimensions).unwrap_or_default()
+    }
+
+    /// The numbers of the vectors by row, as they were when it was built; 0 of a row that was free.
+    pub(super) fn ids(&self) -> Result<Vec<u64>> {
+        let len = self.head.rows as usize * 8;
+        let bytes = self.bytes.read(self.head.table_end(), len).map_err(|_| self.wrong("is cut off"))?;
+        if crc32fast::hash(&bytes) != self.head.ids_sum {
+            return Err(self.wrong("is damaged: the checksum of its rows is another"));
+        }
+        Ok(bytes.chunks_exact(8).map(|bytes| number(bytes, 0)).collect())
+    }
+}
+
+fn place(bytes: &[u8]) -> Place {
+    Place { at: number(bytes, 0), count: number(bytes, 1), sum: number(bytes, 2) as u32 }
+}
+
+/// The number of eight bytes at this index; 0 where there are none.
+pub(super) fn number(bytes: &[u8], index: usize) -> u64 {
+    let bytes = bytes.get(8 * index..).and_then(|bytes| bytes.first_chunk::<8>());
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    words(bytes).map(f32::from_bits).collect()
+}

@@ -1,0 +1,218 @@
+//! A clustered index as a file beside a collection's matrix, and searches that read of it only the leaves they need.
+//!
+//! INVARIANT: scores are exact, and rows that were set, moved or removed since the index was built are told by the numbers
+//! of their vectors: those are searched exactly, or never found. The file is input: every byte that is used was checked
+//! by a checksum first, and is read, not mapped, so that nobody changes it meanwhile.
+
+mod build;
+mod delta;
+mod effort;
+mod format;
+mod rows;
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub use build::{Built, Progress, Stage, build, update};
+pub use delta::Delta;
+pub use effort::{Effort, Sample};
+
+use crate::clustered::codes::Tables;
+use crate::clustered::rotation::Rotation;
+use crate::clustered::search::{Probe, Source};
+use crate::clustered::{Leaf, square, turned};
+use crate::collection::Collection;
+use crate::cpu;
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+use crate::nearest::{Hit, RowSet};
+use crate::query::Query;
+use crate::scan::Options;
+use format::{Bytes, Head, Place};
+
+/// Name of the file in a collection's `index` directory.
+pub const FILE: &str = "clustered";
+
+/// A clustered index that stays in its file, but for the centres of its leaves.
+#[derive(Debug)]
+pub struct StoredIndex {
+    path: PathBuf,
+    bytes: Bytes,
+    head: Head,
+    places: Vec<Place>,
+    centres: Vec<f32>,
+    squares: Vec<f32>,
+    efforts: Vec<Effort>,
+}
+
+/// What a search found, and what it cost.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// Leaves that were looked at.
+    pub leaves: usize,
+    /// Rows whose whole vectors were compared.
+    pub candidates: usize,
+    /// Bytes of the index file that were read, without those read at opening.
+    pub index_bytes: u64,
+}
+
+impl StoredIndex {
+    /// Opens the index of the collection in `directory`; `None` if it has none.
+    ///
+    /// # Errors
+    /// A file that is damaged, cut off, of another version or of another collection; what the system refuses.
+    pub fn open(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join(crate::stored::DIRECTORY).join(FILE);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| Error::Io { path: path.clone(), source })?,
+        };
+        let index = Self::read(path, Bytes::File(file))?;
+        if index.head.identity != format::identity(directory)? {
+            return Err(index.wrong("is of another collection"));
+        }
+        Ok(Some(index))
+    }
+
+    /// Bytes of the whole file.
+    pub fn size(&self) -> Result<u64> {
+        self.bytes.len().map_err(|source| self.io(source))
+    }
+
+    /// Bytes that opening it read.
+    pub fn opening_bytes(&self) -> u64 {
+        self.head.table_end()
+    }
+
+    /// The collection's generation that it is of.
+    pub fn generation(&self) -> u64 {
+        self.head.generation
+    }
+
+    /// How near it measures.
+    pub fn metric(&self) -> Metric {
+        self.head.metric
+    }
+
+    /// Rows in it.
+    pub fn len(&self) -> u64 {
+        self.head.indexed
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.head.indexed == 0
+    }
+
+    /// How many leaves it has.
+    pub fn leaves(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What its searches find at which effort, as measured when it was built; least effort first.
+    pub fn efforts(&self) -> &[Effort] {
+        &self.efforts
+    }
+
+    /// The nearest live rows, as [`Collection::search`] gives them but for what the effort misses: always
+    /// `min(k, rows that match)`. Rows that `delta` has are compared whole.
+    ///
+    /// # Errors
+    /// Damage of the index; a query of another metric or dimension than it is for.
+    pub fn search(
+        &self,
+        collection: &Collection,
+        query: &Query,
+        options: Options<'_>,
+        delta: &Delta,
+        effort: &Effort,
+    ) -> Result<Answer> {
+        if query.metric() != self.head.metric || collection.schema().dimensions != self.head.dimensions {
+            return Err(Error::Query("the index is of another metric or dimension".into()));
+        }
+        let rotation = Rotation::new(self.head.dimensions);
+        let turned = turned(&rotation, self.head.metric, &query.floats());
+        let turned = turned.map_err(|_| Error::Query("the query is not finite".into()))?;
+        let tables = Tables::new(&turned);
+        let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
+        let wanted = options.k.min(options.rows.map_or(there, |rows| rows.len().min(there)));
+        let source = View { index: self, delta, rows: options.rows, read: Cell::new(0) };
+        let count = wanted.saturating_mul(effort.rerank).max(1);
+        let probe =
+            Probe { source: &source, turned: &turned, tables: &tables, probes: effort.probes, count, wanted };
+        let (candidates, leaves) = cpu::best(probe)?;
+        let changed = delta.changed.iter().copied().filter(|row| options.wants(*row as usize));
+        let mut rows: Vec<u64> = candidates.iter().map(|hit| hit.row).chain(changed).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let hits = collection.search_rows(query, &rows, options)?;
+        Ok(Answer { hits, leaves, candidates: rows.len(), index_bytes: source.read.get() })
+    }
+
+    /// What changed in the collection since the index was built, by the numbers of its vectors as they are now.
+    ///
+    /// # Errors
+    /// Damage of the index; what the system refuses.
+    pub fn delta(&self, collection: &Collection) -> Result<Delta> {
+        Delta::between(&self.ids()?, &collection.headers()?, collection.rows())
+    }
+
+    fn wrong(&self, why: &str) -> Error {
+        Error::Format { path: self.path.clone(), why: format!("{why}; `vexfs index` builds it anew") }
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io { path: self.path.clone(), source }
+    }
+
+    fn set_centres(&mut self, centres: Vec<f32>) {
+        self.squares = centres.chunks_exact(self.head.dimensions.max(1)).map(square).collect();
+        self.centres = centres;
+    }
+}
+
+/// The index as one search sees it.
+struct View<'a> {
+    index: &'a StoredIndex,
+    delta: &'a Delta,
+    rows: Option<&'a RowSet>,
+    read: Cell<u64>,
+}
+
+impl Source for View<'_> {
+    fn metric(&self) -> Metric {
+        self.index.head.metric
+    }
+
+    fn dimensions(&self) -> usize {
+        self.index.head.dimensions
+    }
+
+    fn centres(&self) -> (&[f32], &[f32]) {
+        (&self.index.centres, &self.index.squares)
+    }
+
+    fn leaf(&self, number: usize) -> Result<Cow<'_, Leaf>> {
+        let (leaf, read) = self.index.leaf(number)?;
+        self.read.set(self.read.get() + read);
+        Ok(Cow::Owned(leaf))
+    }
+
+    #[inline(always)]
+    fn wants_all(&self) -> bool {
+        self.rows.is_none() && self.delta.gone.is_empty()
+    }
+
+    #[inline(always)]
+    fn wants(&self, row: u32) -> bool {
+        let row = row as usize;
+        !self.delta.gone.contains(row) && self.rows.is_none_or(|rows| rows.contains(row))
+    }
+}
+
+/// Name of the directory in a collection's.
+pub const DIRECTORY: &str = "index";

@@ -1,0 +1,76 @@
+//! The exact scores of a few rows.
+
+use crate::collection::Collection;
+use crate::cpu::{self, Cpu, Job};
+use crate::decoded::Block;
+use crate::error::Result;
+use crate::nearest::{Best, Hit};
+use crate::query::Query;
+use crate::scan::{Options, Visitor, careful, with_scorer};
+
+/// Rows that are asked for ahead of the one at work.
+const AHEAD: usize = 4;
+
+impl Collection {
+    /// The nearest of `rows` that are live: what [`search`](Self::search) gives if it is restricted to them, without
+    /// looking at any other row.
+    ///
+    /// # Errors
+    /// None now; a codec's row that cannot be decoded.
+    pub fn search_rows(&self, query: &Query, rows: &[u64], options: Options<'_>) -> Result<Vec<Hit>> {
+        Ok(cpu::best(Picked { collection: self, query, rows, options }).into_sorted())
+    }
+}
+
+struct Picked<'a> {
+    collection: &'a Collection,
+    query: &'a Query,
+    rows: &'a [u64],
+    options: Options<'a>,
+}
+
+impl Job for Picked<'_> {
+    type Output = Best;
+
+    #[inline(always)]
+    fn run<C: Cpu>(self, cpu: C) -> Best {
+        let best = Best::new(self.options.k, self.options.min_score);
+        with_scorer(cpu, self.query, self.collection.schema().element, Scorer { cpu, picked: self, best })
+    }
+}
+
+struct Scorer<'a, C> {
+    cpu: C,
+    picked: Picked<'a>,
+    best: Best,
+}
+
+impl<C: Cpu> Visitor for Scorer<'_, C> {
+    type Output = Best;
+
+    #[inline(always)]
+    fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Best {
+        let Picked { collection, query, rows, options } = self.picked;
+        let (mut best, mut block) = (self.best, Block::default());
+        let len = collection.schema().vector_len();
+        let row_of = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        for (number, row) in rows.iter().enumerate() {
+            if let Some(next) = rows.get(number + AHEAD).and_then(|next| collection.stored(row_of(*next))) {
+                (0..next.len()).step_by(64).for_each(|line| self.cpu.prefetch(next, line));
+            }
+            let index = row_of(*row);
+            if index >= collection.rows() || !options.wants(index) {
+                continue;
+            }
+            let window = collection.window(index..index + 1, &mut block);
+            let (Some(1..), Some(bytes)) = (window.valid.first(), window.matrix.get(..len)) else { continue };
+            let score = score(bytes);
+            if best.may_take(score) {
+                best.offer(Hit { row: *row, score });
+            } else if !score.is_finite() {
+                best.offer(careful(collection, query, index));
+            }
+        }
+        best
+    }
+}
