@@ -194,6 +194,15 @@ fn named(model: &Model) -> Model {
     model
 }
 
+/// The model without what it says of freshness, which is of bytes that nothing guards.
+fn undated(model: &Model) -> Model {
+    let mut model = model.clone();
+    for inode in model.nodes.keys().copied().collect::<Vec<_>>() {
+        model.change(inode).vectors.values_mut().for_each(|vector| vector.fresh = None);
+    }
+    model
+}
+
 /// As `before`, but with the times of `after`: an operation that commits may have told only that it began.
 fn begun(before: &Model, after: &Model) -> Model {
     let mut begun = before.clone();
@@ -304,7 +313,7 @@ impl History {
         let found = state(volume.recovered().base, volume.recovered().records);
         let models = self.states.get(&found).into_iter().flatten();
         // What is damaged must not bring the volume down either.
-        let fits = models.map(|model| compare(&volume, model, &how)).collect::<Vec<_>>();
+        let fits = models.map(|model| compare(&volume, &undated(model), &how)).collect::<Vec<_>>();
         match (checked, fits.iter().any(std::result::Result::is_ok)) {
             (Err(_), _) => Ok(true),
             (Ok(_), true) => Ok(false),

@@ -194,7 +194,7 @@ impl Answers<'_> {
 
     fn directory(&mut self, directory: Ino) {
         let of = self.volume.attributes(directory).expect("attributes");
-        self.note(&of);
+        self.note(of);
         if !self.user.may(&of, 4) {
             return self.note("EACCES to list");
         }

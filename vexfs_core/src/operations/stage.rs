@@ -62,8 +62,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             Ok(Staged { inode, id, n: name.n, row, checksum: crc32(&stored) })
         })?;
         memory::append(&mut self.staged, staged);
-        // It may have been copied into before.
-        self.copied = None;
+        // Compaction may have copied into that row before.
+        self.copied.take_if(|copied| copied.id == id);
         Ok(true)
     }
 
