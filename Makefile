@@ -167,7 +167,7 @@ kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its 
 	scripts/kernel-core.sh
 
 .PHONY: bench bench-fsync bench-codecs bench-search
-bench: bench-alloc bench-fsync bench-codecs bench-search ## all benchmarks
+bench: bench-alloc bench-fsync bench-codecs bench-search bench-index ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
 	cargo build --release --package vexfs_search --bin bench-codecs

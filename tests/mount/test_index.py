@@ -278,3 +278,18 @@ def test_recall_is_measured_and_held(volume4):
     # The queries are others than those it was measured with: three standard errors of 400 answers.
     assert all(found >= least - 3 * (least * (1 - least) / 400) ** 0.5 for least, found in floors.items()), floors
     assert "RECALL@10" in vexfs(volume4, "recall", "c").stdout
+
+
+def test_conditions_and_the_index_work_together(volume4):
+    """A condition that leaves many rows is asked of the index, one that leaves few is compared row by row; none starves k."""
+    vectors = vectors_of(FILES)
+    names = fill(volume4, vectors)
+    for row, name in enumerate(names):
+        os.setxattr(volume4.path / name, "user.vector.c.meta", json.dumps({"part": row % 100}).encode())
+    vexfs(volume4, "index", "c", "--kind", "clustered")
+    for condition, kept in (("part < 50", range(50)), ("part = 7", range(7, 8)), ("part > 99", range(0))):
+        rows = [row for row in range(FILES) if row % 100 in kept]
+        answers, plan, _ = search(volume4, vectors[2], "--index", "--where", condition, "-k", 20)
+        assert plan["plan"] == "clustered" and plan["filtered_rows"] == len(rows)
+        assert (plan["leaves"] > 0) == (len(rows) > FILES / 10)
+        check(answers, [names[row] for row in rows], vectors[rows], vectors[2], 20)

@@ -62,7 +62,7 @@ pub(crate) fn pays(schema: &Schema) -> bool {
 }
 
 /// From so many bytes of vectors on a search with the index, opening it counted, is faster than a scan.
-const INDEX_BYTES_MIN: u64 = 16 << 20;
+const INDEX_BYTES_MIN: u64 = 4 << 20;
 
 fn name(place: &Place) -> &str {
     &place.name.collection
