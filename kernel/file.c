@@ -299,6 +299,23 @@ static int vexfs_open(struct inode *inode, struct file *file)
 	return generic_file_open(inode, file);
 }
 
+/*
+ * The last who could write it closes a new file: vectors that were set while it was empty are of what it holds now, all
+ * of which the volume must know first.
+ */
+static int vexfs_release_file(struct inode *inode, struct file *file)
+{
+	if (!(file->f_mode & FMODE_WRITE) || atomic_read(&inode->i_writecount) != 1 ||
+	    !vexfs_awaits_content(vexfs_of(inode), inode->i_ino))
+		return 0;
+	/* Whoever froze the volume meanwhile is waited for. */
+	sb_start_intwrite(inode->i_sb);
+	if (!filemap_write_and_wait(inode->i_mapping))
+		vexfs_bind_content(vexfs_of(inode), inode->i_ino);
+	sb_end_intwrite(inode->i_sb);
+	return 0;
+}
+
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 {
 	struct inode *inode = file_inode(file);
@@ -398,7 +415,10 @@ const struct file_operations vexfs_file = {
 	.write_iter = vexfs_write_iter,
 	.mmap_prepare = vexfs_mmap_prepare,
 	.open = vexfs_open,
+	.release = vexfs_release_file,
 	.fsync = vexfs_fsync,
+	.unlocked_ioctl = vexfs_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.fallocate = vexfs_fallocate,
 	.splice_read = filemap_splice_read,
 	.splice_write = iter_file_splice_write,

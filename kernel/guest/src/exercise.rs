@@ -5,9 +5,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use vexfs_guest::bytes::{floats, noise};
+
 use crate::call::{self, Mapping};
 use crate::manifest::{Failure, Outcome};
-use crate::populate::{floats, noise};
 
 /// Exercises the tree below `root`.
 pub(crate) fn run(root: &Path) -> Outcome {
@@ -22,6 +23,7 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "codecs", codecs)?;
     step(root, "compaction", compaction)?;
     step(root, "inheritance", inheritance)?;
+    step(root, "binding", binding)?;
     step(root, "errors", errors)
 }
 
@@ -293,6 +295,22 @@ fn inheritance(at: &Path) -> Outcome {
     expect("the vector", call::attribute(&file, b"user.vector.inherited")? == floats(1, 16), true)?;
     let stale = fs::read_to_string(root_of(at).join(".vexfs/stale"))?;
     expect("it is stale", stale.contains("exercise-inheritance/file\""), true)
+}
+
+// As tar(1) does: attributes before data. The vector is of the content that the file is first closed with.
+fn binding(at: &Path) -> Outcome {
+    let fresh = |path: &Path| call::attribute(path, b"user.vexfs.fresh");
+    for (name, content) in [("small", 10), ("large", 300_000)] {
+        let path = at.join(name);
+        let mut file = File::create(&path)?;
+        call::set_attribute(&path, b"user.vector.bound", &floats(1, 16))?;
+        file.write_all(&noise(1, content))?;
+        drop(file);
+        expect(&format!("{name}: fresh after its first close"), fresh(&path)?, b"1".to_vec())?;
+        OpenOptions::new().append(true).open(&path)?.write_all(b"more")?;
+        expect(&format!("{name}: fresh after a write"), fresh(&path)?, b"0".to_vec())?;
+    }
+    Ok(())
 }
 
 fn errors(at: &Path) -> Outcome {
