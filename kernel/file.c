@@ -291,6 +291,39 @@ static int vexfs_mmap_prepare(struct vm_area_desc *area)
 	return 0;
 }
 
+/* ---- where the bytes lie */
+
+static int tell_begin(struct inode *inode, loff_t offset, loff_t length, unsigned int flags, struct iomap *iomap,
+		      struct iomap *source)
+{
+	static const u16 types[] = { IOMAP_HOLE, IOMAP_INLINE, IOMAP_MAPPED, IOMAP_UNWRITTEN };
+	struct vexfs_extent extent;
+	int error = vexfs_extent_at(vexfs_of(inode), inode->i_ino, offset, &extent);
+
+	if (error)
+		return error;
+	iomap->offset = extent.offset;
+	iomap->length = min_t(u64, extent.len, OFFSET_MAX - extent.offset);
+	iomap->type = types[extent.kind];
+	iomap->addr = extent.kind == VEXFS_DATA || extent.kind == VEXFS_UNWRITTEN ? extent.device : IOMAP_NULL_ADDR;
+	return 0;
+}
+
+static const struct iomap_ops telling_ops = { .iomap_begin = tell_begin };
+
+static int vexfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len)
+{
+	int error;
+
+	inode_lock_shared(inode);
+	/* Only what is written back has a place. */
+	error = filemap_write_and_wait(inode->i_mapping);
+	if (!error)
+		error = iomap_fiemap(inode, info, start, len, &telling_ops);
+	inode_unlock_shared(inode);
+	return error;
+}
+
 /* ---- the rest */
 
 static int vexfs_open(struct inode *inode, struct file *file)
@@ -405,6 +438,7 @@ const struct inode_operations vexfs_file_inode = {
 	.getattr = vexfs_getattr,
 	.setattr = vexfs_setattr,
 	.listxattr = vexfs_listxattr,
+	.fiemap = vexfs_fiemap,
 	.get_inode_acl = vexfs_get_acl,
 	.set_acl = vexfs_set_acl,
 };

@@ -97,6 +97,16 @@ struct vexfs_caller {
 	s32 process;
 };
 
+/* What lies at a byte of a file. */
+enum vexfs_extent_kind { VEXFS_HOLE, VEXFS_INLINE, VEXFS_DATA, VEXFS_UNWRITTEN };
+
+struct vexfs_extent {
+	u64 offset, len;
+	u64 device; /* of data, written or not */
+	u32 kind;
+	u32 reserved;
+};
+
 /* An entry in the buffer of vexfs_read_directory; the next one is at a multiple of 8 bytes. */
 struct vexfs_entry {
 	u64 inode;
@@ -150,6 +160,7 @@ int vexfs_set_times(struct vexfs_mount *m, u64 inode, const struct vexfs_times *
 int vexfs_write_back(struct vexfs_mount *m, u64 inode, u64 offset, const struct vexfs_bytes *parts, size_t count,
 		     const struct vexfs_times *times);
 int vexfs_allocate(struct vexfs_mount *m, u64 inode, int mode, u64 offset, u64 len);
+int vexfs_extent_at(struct vexfs_mount *m, u64 inode, u64 offset, struct vexfs_extent *out);
 ssize_t vexfs_seek(struct vexfs_mount *m, u64 inode, u64 offset, bool hole);
 
 /* ---- the C side, for the Rust side (host.c) */

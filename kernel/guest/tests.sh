@@ -144,6 +144,11 @@ recorded_run() {
 }
 check "change a recorded disk" recorded_run
 
+check "write until the disk fails" on rw failing vexfs-guest failing /mnt /count
+check "what was synced before is whole" on ro failing vexfs-guest failed /mnt /count
+check "shut down" on rw shutdown vexfs-guest shutdown /mnt /count
+check "what was synced before is whole, too" on rw shutdown vexfs-guest failed /mnt /count
+
 stressed() {
   vexfs-guest stress /mnt 8 "$stress_seconds" 1
 }

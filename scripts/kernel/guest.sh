@@ -92,6 +92,8 @@ make_disks() {
   "$release_programs/make-mutants" "$disks/damaged" "$work/damaged.index" "$mutants" 1 >"$work/mutants.log" ||
     { cat "$work/mutants.log" >&2; fail "no damaged images"; }
   [ "$bench" = 0 ] || { truncate -s 512M "$disks/ext4" && mkfs.ext4 -q -F "$disks/ext4"; }
+  "$bin/mkfs.vexfs" -q "$disks/failing" 64M
+  "$bin/mkfs.vexfs" -q "$disks/shutdown" 64M
   truncate -s 16M "$disks/not-ours"
   truncate -s 64M "$disks/results"
   "$bin/mkfs.vexfs" -q "$work/recorded" $recorded
@@ -161,6 +163,10 @@ boot() {
     if [ "$name" = recorded ]; then
       drives+=(-blockdev "driver=file,filename=/vexfs/run/.record,node-name=record,cache.no-flush=on"
         -blockdev "driver=blklogwrites,file=file-$name,log=record,node-name=disk-$name,discard=unmap")
+    elif [ "$name" = failing ]; then
+      # One sector in the midst cannot be written.
+      drives+=(-blockdev "driver=blkdebug,image=file-$name,node-name=disk-$name,inject-error.0.event=none,\
+inject-error.0.iotype=write,inject-error.0.sector=65536,inject-error.0.errno=5,inject-error.0.immediately=off")
     else
       drives+=(-blockdev "driver=raw,file=file-$name,node-name=disk-$name,discard=unmap,cache.no-flush=on")
     fi
@@ -185,7 +191,7 @@ check_images() {
   local image
   mkdir -p "$work/results"
   tar -C "$work/results" -xf "$disks/results"
-  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites parallel stress recorded; do
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites parallel stress recorded failing shutdown; do
     "$bin/fsck.vexfs" -n -f "$disks/$image" >"$work/fsck.log" 2>&1 || { cat "$work/fsck.log" >&2; fail "fsck.vexfs finds damage in $image"; }
     say "ok: fsck.vexfs -n $image"
     checked=$((checked + 1))

@@ -154,6 +154,61 @@ pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     checked(unsafe { libc::umount(at.as_ptr()) } as isize).map(drop)
 }
 
+/// `XFS_IOC_GOINGDOWN`, keeping nothing but what is durable.
+pub(crate) fn shut_down(file: &File) -> io::Result<()> {
+    const GOING_DOWN: libc::c_ulong = 0x8004_587d;
+    let keep_durable = 2u32;
+    // SAFETY: the number is there through the call.
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), GOING_DOWN as _, &raw const keep_durable) } as isize).map(drop)
+}
+
+/// An extent as FS_IOC_FIEMAP tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Extent {
+    /// First byte in the file.
+    pub(crate) offset: u64,
+    /// First byte on the device; 0 if there is none.
+    pub(crate) device: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    reserved: [u64; 2],
+    /// `FIEMAP_EXTENT_...`
+    pub(crate) flags: u32,
+    more: [u32; 3],
+}
+
+const EXTENTS_MAX: usize = 16;
+
+/// `struct fiemap` of linux/fiemap.h, with its extents.
+#[repr(C)]
+struct Extents {
+    start: u64,
+    len: u64,
+    flags: u32,
+    found: u32,
+    room: u32,
+    reserved: u32,
+    extents: [Extent; EXTENTS_MAX],
+}
+
+/// The first extents of a file.
+pub(crate) fn extents(file: &File) -> io::Result<Vec<Extent>> {
+    const FIEMAP: libc::c_ulong = 0xc020_660b;
+    let mut map = Extents {
+        start: 0,
+        len: u64::MAX,
+        flags: 0,
+        found: 0,
+        room: EXTENTS_MAX as u32,
+        reserved: 0,
+        extents: [Extent::default(); EXTENTS_MAX],
+    };
+    // SAFETY: the structure is laid out as the kernel's, has room for as many extents as it says, and lives on.
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, &raw mut map) } as isize)?;
+    Ok(map.extents[..map.found as usize].to_vec())
+}
+
 /// renameat2(2).
 pub(crate) fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
     let (from, to) = (c_path(from)?, c_path(to)?);

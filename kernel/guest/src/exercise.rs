@@ -36,6 +36,10 @@ fn step(root: &Path, name: &str, exercise: fn(&Path) -> Outcome) -> Outcome {
     Ok(())
 }
 
+/// `FIEMAP_EXTENT_LAST`; `FIEMAP_EXTENT_DATA_INLINE` with `FIEMAP_EXTENT_NOT_ALIGNED`.
+const LAST: u32 = 1;
+const INLINE: u32 = 0x300;
+
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
     if got == wanted { Ok(()) } else { Err(format!("{what}: {got:?}, not {wanted:?}").into()) }
 }
@@ -201,6 +205,17 @@ fn holes(at: &Path) -> Outcome {
     expect("data", call::seek(&file, 4096, libc::SEEK_DATA)?, 1 << 20)?;
     expect("hole", call::seek(&file, 0, libc::SEEK_HOLE)?, 4096)?;
     expect("hole at the end", call::seek(&file, 1 << 20, libc::SEEK_HOLE)?, end)?;
+    // FUSE has no FIEMAP.
+    if let Ok(extents) = call::extents(&file) {
+        let places: Vec<(u64, u64, u32)> = extents.iter().map(|e| (e.offset, e.len, e.flags)).collect();
+        expect("extents", places, vec![(0, 4096, 0), (1 << 20, 4096, LAST)])?;
+        expect("their places", extents.iter().all(|extent| extent.device > 0), true)?;
+        let small = at.join("small");
+        fs::write(&small, "in the tree")?;
+        let small = call::extents(&File::open(&small)?)?;
+        let kinds: Vec<(u64, u32)> = small.iter().map(|extent| (extent.offset, extent.flags)).collect();
+        expect("an inline file", kinds, vec![(0, LAST | INLINE)])?;
+    }
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     call::allocate(&file, keep | libc::FALLOC_FL_PUNCH_HOLE, 100, 3000)?;
     let mut wanted = noise(1, 4096);

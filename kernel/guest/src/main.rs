@@ -6,6 +6,8 @@
 //! `stress DIR PROCESSES SECONDS SEED` changes it by processes beside each other, which check what they find.
 //! `damaged DISK INDEX DIR SECONDS` mounts damaged images, one after the other, and does everything with them.
 //! `bench DIR DIR` measures a VexFS mount beside an ext4 mount.
+//! `failing DIR COUNT` writes until the disk fails, `shutdown DIR COUNT` shuts a mount down, and `failed DIR COUNT`
+//! checks after another mount what was synced before.
 //! `partition DISK NUMBER START LEN` makes part of a disk a disk of its own, or takes that back if LEN is 0.
 
 mod bench;
@@ -13,6 +15,7 @@ mod call;
 mod damaged;
 mod dice;
 mod exercise;
+mod failing;
 mod manifest;
 mod populate;
 mod stress;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         }),
         ["damaged", disk, index, at, seconds] => number(seconds)
             .and_then(|seconds| damaged::run(Path::new(disk), Path::new(index), Path::new(at), seconds)),
+        ["failing", directory, count] => failing::run(Path::new(directory), Path::new(count)),
+        ["shutdown", directory, count] => failing::shut_down(Path::new(directory), Path::new(count)),
+        ["failed", directory, count] => failing::check(Path::new(directory), Path::new(count)),
         ["bench", vexfs, ext4] => bench::run(Path::new(vexfs), Path::new(ext4)),
         ["partition", disk, which, start, len] => partition(disk, which, start, len),
         _ => Err("usage: vexfs-guest populate|manifest|exercise|workload|partition ..., see the source".into()),

@@ -467,6 +467,15 @@ pub extern "C" fn vexfs_allocate(mount: &Mount, inode: u64, mode: c_int, offset:
     })
 }
 
+/// What lies at a byte of a file.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_extent_at(mount: &Mount, inode: u64, offset: u64, out: &mut CExtent) -> c_int {
+    status(|| {
+        *out = mount.volume().extent_at(Ino(inode), offset)?.into();
+        Ok(())
+    })
+}
+
 /// The next data (or, if `hole`, hole) from `offset` on.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_seek(mount: &Mount, inode: u64, offset: u64, hole: bool) -> isize {
