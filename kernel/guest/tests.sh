@@ -53,8 +53,8 @@ on() {
   options=$1
   image=$2
   shift 2
-  case $image in /*) device=$image ;; *) device=$(disk "$image") ;; esac
-  mount -i -t vexfs -o "$options" "$device" /mnt || return 1
+  case $image in /*) place=$image ;; *) place=$(disk "$image") ;; esac
+  mount -i -t vexfs -o "$options" "$place" /mnt || return 1
   "$@"
   status=$?
   umount /mnt || return 1
