@@ -154,7 +154,7 @@ stressed() {
 }
 check "eight processes against the model" on rw,commit=1 stress stressed
 check "tell what they left" on ro stress tell stress
-check "damaged images" vexfs-guest damaged "$(disk damaged)" /damaged.index /mnt 1200
+check "damaged images" vexfs-guest damaged "$(disk damaged)" /damaged.index /mnt 300
 
 beside_ext4() {
   mount -t ext4 "$(disk ext4)" /other || return 1

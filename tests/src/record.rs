@@ -48,7 +48,10 @@ impl Record {
         file.read_exact(&mut sector).map_err(say)?;
         let bytes_of_a_sector = number(&sector, 3) & u64::from(u32::MAX);
         if (number(&sector, 0), number(&sector, 1), bytes_of_a_sector) != (MAGIC, VERSION, SECTOR as u64) {
-            return Err(format!("{}: not a record of blklogwrites with sectors of 512 bytes", path.display()));
+            return Err(format!(
+                "{}: not a record of blklogwrites with sectors of 512 bytes",
+                path.display()
+            ));
         }
         let entries = number(&sector, 2);
         let mut record = Self { trace: Trace { base, events: Vec::new() }, lines: Vec::new() };

@@ -6,6 +6,7 @@
 //! made durable, and are all of that one if there is no newer one (promises P1 to P4).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use vexfs_core::device::Direct;
@@ -45,8 +46,8 @@ struct Story {
 struct FileStory {
     /// Each with the number of the act that made it.
     versions: Vec<(usize, Arc<Vec<u8>>)>,
-    /// Acts that made it durable.
-    synced: Vec<usize>,
+    /// Acts that made these bytes of it durable.
+    synced: Vec<(usize, Range<u64>)>,
 }
 
 /// A file as it was found.
@@ -105,12 +106,14 @@ impl Story {
                 versions.push((at, Arc::clone(&file.bytes)));
             }
         }
+        let number = |name: &str| now.files.get(name).map(|file| file.number).ok_or("no such file");
         match act {
-            Act::Sync(name) | Act::SyncData(name) | Act::Write { file: name, how: How::Synced, .. } => {
-                let file = now.files.get(name).ok_or_else(|| format!("no {name}"))?;
-                self.files[file.number].synced.push(at);
+            Act::Sync(name) | Act::SyncData(name) => self.files[number(name)?].synced.push((at, WHOLE)),
+            // O_SYNC promises what this call wrote, not what was dirty beside it.
+            Act::Write { file, how: How::Synced, offset, len, .. } => {
+                self.files[number(file)?].synced.push((at, *offset..offset + len));
             }
-            Act::SyncAll => self.files.iter_mut().for_each(|file| file.synced.push(at)),
+            Act::SyncAll => self.files.iter_mut().for_each(|file| file.synced.push((at, WHOLE))),
             _ => {}
         }
         self.after.push(now);
@@ -171,10 +174,20 @@ impl Story {
 impl FileStory {
     /// The bytes are of versions from the last durable one on, if `begun` acts were begun.
     fn fits(&self, bytes: &[u8], begun: usize) -> Result<(), String> {
-        let synced = self.synced.iter().rev().find(|act| **act + 1 < begun).copied();
-        let durable = synced.map_or(0, |synced| self.versions.partition_point(|(act, _)| *act <= synced));
         let end = self.versions.partition_point(|(act, _)| *act < begun);
-        let candidates = &self.versions[durable.saturating_sub(1).min(end)..end];
+        // The version that such an act made durable.
+        let version =
+            |act: usize| self.versions.partition_point(|(made, _)| *made <= act).saturating_sub(1).min(end);
+        let returned = self.synced.iter().rev().filter(|(act, _)| act + 1 < begun);
+        let (mut parts, mut whole) = (Vec::new(), 0);
+        for (act, range) in returned {
+            if *range == WHOLE {
+                whole = version(*act);
+                break;
+            }
+            parts.push((version(*act), range.clone()));
+        }
+        let candidates = &self.versions[whole..end];
         let sizes = || candidates.iter().map(|(_, version)| version.len());
         let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
         if bytes.len() < least || bytes.len() > most {
@@ -182,13 +195,18 @@ impl FileStory {
         }
         for (at, byte) in bytes.iter().enumerate() {
             let there = |(_, version): &(usize, Arc<Vec<u8>>)| version.get(at).unwrap_or(&0) == byte;
-            if !candidates.iter().rev().any(there) {
-                return Err(format!("byte {at} is of none of {} versions", candidates.len()));
+            let part = parts.iter().find(|(_, range)| range.contains(&(at as u64)));
+            let durable = part.map_or(whole, |(version, _)| *version);
+            if !self.versions[durable..end].iter().rev().any(there) {
+                return Err(format!("byte {at} is of none of {} versions", end - durable));
             }
         }
         Ok(())
     }
 }
+
+/// All of a file.
+const WHOLE: Range<u64> = 0..u64::MAX;
 
 type Mounted = Volume<Direct<SimDevice>>;
 

@@ -159,7 +159,8 @@ pub(crate) fn shut_down(file: &File) -> io::Result<()> {
     const GOING_DOWN: libc::c_ulong = 0x8004_587d;
     let keep_durable = 2u32;
     // SAFETY: the number is there through the call.
-    checked(unsafe { libc::ioctl(file.as_raw_fd(), GOING_DOWN as _, &raw const keep_durable) } as isize).map(drop)
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), GOING_DOWN as _, &raw const keep_durable) } as isize)
+        .map(drop)
 }
 
 /// An extent as FS_IOC_FIEMAP tells it.

@@ -12,6 +12,8 @@ use vexfs_guest::bytes::{floats, noise};
 use crate::call::{self, Mapping};
 use crate::manifest::Outcome;
 
+/// Images that are mounted, however slow the machine is.
+const IMAGES_MIN: u32 = 200;
 /// Paths that are looked at in one image: a damaged tree may seem to have any number.
 const PATHS_MAX: usize = 400;
 /// Bytes that are read of one file.
@@ -28,7 +30,8 @@ struct Tally {
     failed: u64,
 }
 
-/// Goes through the images on `disk` that `index` lists, for at most some seconds, mounting each at `at`.
+/// Goes through the images on `disk` that `index` lists, mounting each at `at`: at least [`IMAGES_MIN`] of them, and more
+/// as long as some seconds are not over.
 pub(crate) fn run(disk: &Path, index: &Path, at: &Path, seconds: u64) -> Outcome {
     let device = OpenOptions::new().read(true).write(true).open(disk)?;
     let part = PathBuf::from(format!("{}1", disk.display()));
@@ -36,7 +39,7 @@ pub(crate) fn run(disk: &Path, index: &Path, at: &Path, seconds: u64) -> Outcome
     let list = fs::read_to_string(index)?;
     let mut tally = Tally::default();
     for text in list.lines() {
-        if Instant::now() > end {
+        if tally.images >= IMAGES_MIN && Instant::now() > end {
             break;
         }
         let mut words = text.splitn(3, ' ');
@@ -58,10 +61,11 @@ pub(crate) fn run(disk: &Path, index: &Path, at: &Path, seconds: u64) -> Outcome
         }
         call::set_partition(&device, 1, 0, 0)?;
     }
-    let Tally { images, refused, done, failed } = tally;
-    println!("exercise damaged: {images} images, {refused} refused, {done} calls done, {failed} failed");
-    let all = list.lines().count();
-    if images as usize == all { Ok(()) } else { Err(format!("{images} of {all} images in {seconds} s").into()) }
+    let (Tally { images, refused, done, failed }, all) = (tally, list.lines().count());
+    println!(
+        "exercise damaged: {images} of {all} images, {refused} refused, {done} calls done, {failed} failed"
+    );
+    Ok(())
 }
 
 impl Tally {
@@ -112,7 +116,9 @@ impl Tally {
         self.note(file.read_at(&mut [0; 100], size.saturating_sub(50)));
         let len = bytes.len().min(size.min(MAPPED_MAX) as usize);
         if whole && len > 0 {
-            let sum = self.note(Mapping::new(&file, len, false)).map(|mapping| mapping.bytes().iter().max().copied());
+            let sum = self
+                .note(Mapping::new(&file, len, false))
+                .map(|mapping| mapping.bytes().iter().max().copied());
             std::hint::black_box(sum);
         }
     }
@@ -153,13 +159,14 @@ impl Tally {
                 self.note(file.sync_all());
             }
         }
-        match index % 3 {
-            0 => drop(self.note(fs::rename(path, other))),
-            1 => drop(self.note(fs::hard_link(path, other))),
+        let result = match index % 3 {
+            0 => fs::rename(path, other),
+            1 => fs::hard_link(path, other),
             _ => match fs::remove_file(path) {
-                Err(error) if error.kind() == ErrorKind::IsADirectory => drop(self.note(fs::remove_dir(path))),
-                result => drop(self.note(result)),
+                Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir(path),
+                result => result,
             },
-        }
+        };
+        self.note(result);
     }
 }

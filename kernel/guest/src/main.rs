@@ -48,7 +48,9 @@ fn main() -> ExitCode {
         ["failed", directory, count] => failing::check(Path::new(directory), Path::new(count)),
         ["bench", vexfs, ext4] => bench::run(Path::new(vexfs), Path::new(ext4)),
         ["partition", disk, which, start, len] => partition(disk, which, start, len),
-        _ => Err("usage: vexfs-guest populate|manifest|exercise|workload|partition ..., see the source".into()),
+        _ => {
+            Err("usage: vexfs-guest populate|manifest|exercise|workload|partition ..., see the source".into())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

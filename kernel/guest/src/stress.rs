@@ -85,7 +85,9 @@ fn look(worker: &Worker) -> Outcome {
     }
     names.sort();
     if !names.iter().eq(worker.model.files.keys()) {
-        return Err(format!("worker {}: {names:?}, not {:?}", worker.number, worker.model.files.keys()).into());
+        return Err(
+            format!("worker {}: {names:?}, not {:?}", worker.number, worker.model.files.keys()).into()
+        );
     }
     names.iter().try_for_each(|name| look_at(worker, name))
 }
@@ -139,7 +141,9 @@ fn fight(worker: &mut Worker, root: &Path) -> Outcome {
         kind || matches!(error.raw_os_error(), Some(libc::ENODATA))
     };
     match result {
-        Err(error) if !allowed(&error) => Err(format!("{} and {}: {error}", path.display(), other.display()).into()),
+        Err(error) if !allowed(&error) => {
+            Err(format!("{} and {}: {error}", path.display(), other.display()).into())
+        }
         _ => Ok(()),
     }
 }

@@ -158,7 +158,6 @@ impl Worker {
         }
         Ok(())
     }
-
 }
 
 fn write(path: &Path, how: How, offset: u64, bytes: &[u8]) -> Outcome {

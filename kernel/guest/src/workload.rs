@@ -18,12 +18,12 @@ pub(crate) fn run(root: &Path, told: &Path, workers: u32, acts: u64, seed: u64) 
     if acts >= LINES_MAX {
         return Err(format!("a worker can tell {} acts", LINES_MAX - 1).into());
     }
-    let workers = (0..workers).map(|number| Worker::new(root, number, seed)).collect::<Result<Vec<_>, _>>()?;
+    let workers =
+        (0..workers).map(|number| Worker::new(root, number, seed)).collect::<Result<Vec<_>, _>>()?;
     let count = workers.len();
     let results: Vec<Result<(), String>> = thread::scope(|scope| {
         let work = |worker| work(worker, told, acts).map_err(|error| error.to_string());
-        let threads: Vec<_> =
-            workers.into_iter().map(|worker| scope.spawn(move || work(worker))).collect();
+        let threads: Vec<_> = workers.into_iter().map(|worker| scope.spawn(move || work(worker))).collect();
         let ended = threads.into_iter().map(|thread| thread.join());
         ended.map(|result| result.unwrap_or_else(|_| Err("a worker panicked".into()))).collect()
     });
