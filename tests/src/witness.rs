@@ -20,7 +20,7 @@ use vexfs_guest::told::{Act, How, Line, directory};
 use crate::check::check_crashed;
 use crate::crash::Oracle;
 use crate::image::Image;
-use crate::sim::SimDevice;
+use crate::sim::{DISCARDED, Event, SimDevice, Trace};
 use crate::states::Origin;
 
 /// Knows what every worker told.
@@ -239,6 +239,47 @@ fn look_at(volume: &Mounted, inode: Ino) -> vexfs_core::Result<Found> {
         attributes.insert(String::from_utf8_lossy(name).into_owned(), volume.attribute(inode, name)?);
     }
     Ok(Found { bytes, attributes })
+}
+
+/// Judges a disk that lost its flushes for a while: what it is held to is what the workload was told.
+pub struct Forgetful<'w> {
+    witness: &'w Witness,
+    /// Events of the whole trace before each event of the part, and at its end.
+    before: Vec<usize>,
+}
+
+impl<'w> Forgetful<'w> {
+    /// A part of the trace without its flushes, and who judges it.
+    pub fn new(witness: &'w Witness, trace: &Trace, part: Range<usize>) -> (Trace, Self) {
+        let mut base = trace.base.clone();
+        for event in &trace.events[..part.start] {
+            match event {
+                Event::Write { offset, bytes } => base.write(*offset, bytes),
+                Event::Discard { offset, len } => base.fill(*offset, *len, DISCARDED),
+                Event::Flush => {}
+            }
+        }
+        let is_write = |index: &usize| !matches!(trace.events[*index], Event::Flush);
+        let mut before: Vec<usize> = part.clone().filter(is_write).collect();
+        let events = before.iter().map(|index| trace.events[*index].clone()).collect();
+        before.push(part.end);
+        (Trace { base, events }, Self { witness, before })
+    }
+
+    fn whole(&self, events: usize) -> usize {
+        self.before.get(events).or(self.before.last()).copied().unwrap_or(0)
+    }
+}
+
+impl Oracle for Forgetful<'_> {
+    fn window(&self, events: usize) -> u64 {
+        self.witness.window(self.whole(events))
+    }
+
+    fn judge(&self, image: &Image, origin: &Origin, sample: u64) -> Result<(), String> {
+        let origin = Origin { events: self.whole(origin.events), cut: origin.cut.clone() };
+        self.witness.judge(image, &origin, sample)
+    }
 }
 
 impl Oracle for Witness {

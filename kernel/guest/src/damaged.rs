@@ -13,7 +13,7 @@ use crate::call::{self, Mapping};
 use crate::manifest::Outcome;
 
 /// Images that are mounted, however slow the machine is.
-const IMAGES_MIN: u32 = 200;
+const IMAGES_MIN: u32 = 100;
 /// Paths that are looked at in one image: a damaged tree may seem to have any number.
 const PATHS_MAX: usize = 400;
 /// Bytes that are read of one file.

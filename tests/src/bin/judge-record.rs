@@ -9,9 +9,9 @@ use std::time::Instant;
 use vexfs_tests::crash::Tally;
 use vexfs_tests::image::Image;
 use vexfs_tests::record::Record;
-use vexfs_tests::sim::Event;
+use vexfs_tests::sim::{Event, Trace};
 use vexfs_tests::states::Limits;
-use vexfs_tests::witness::Witness;
+use vexfs_tests::witness::{Forgetful, Witness};
 
 /// From the fewest to the most states of an epoch: the first that give enough are taken.
 const LIMITS: [Limits; 3] = [
@@ -19,6 +19,10 @@ const LIMITS: [Limits; 3] = [
     Limits { prefixes: 8, subsets: 24, torn: 8, superblock: 8 },
     Limits { prefixes: 48, subsets: 256, torn: 48, superblock: 48 },
 ];
+
+/// Parts of the record that are tried without their flushes, and events of each.
+const PARTS: usize = 4;
+const PART: usize = 60;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,8 +67,28 @@ fn judge(image: &str, record: &str, states: &str) -> Result<(), String> {
         failures.len(),
         start.elapsed().as_secs()
     );
+    let caught = without_flushes(&record.trace, &witness);
+    println!("the same disk without flushes: {caught} of {PARTS} parts are caught");
+    if caught == 0 {
+        return Err("a disk that ignores flushes passes: these states prove nothing".into());
+    }
     match failures.is_empty() && tally.distinct() >= wanted {
         true => Ok(()),
         false => Err(format!("{} wrong states; {} of at least {wanted}", failures.len(), tally.distinct())),
     }
+}
+
+/// Parts of the record in which the judge sees that flushes are missing.
+fn without_flushes(trace: &Trace, witness: &Witness) -> usize {
+    let part = |number: usize| {
+        let start = (trace.events.len() * (number + 1) / (PARTS + 1)).min(trace.events.len());
+        start..(start + PART).min(trace.events.len())
+    };
+    let caught = |number: &usize| {
+        let (trace, forgetful) = Forgetful::new(witness, trace, part(*number));
+        let tally = Tally::default();
+        tally.explore("without flushes", &trace, &forgetful, &LIMITS[1], 1);
+        !tally.failures().is_empty()
+    };
+    (0..PARTS).filter(caught).count()
 }
