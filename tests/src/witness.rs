@@ -256,10 +256,10 @@ impl<'w> Forgetful<'w> {
             match event {
                 Event::Write { offset, bytes } => base.write(*offset, bytes),
                 Event::Discard { offset, len } => base.fill(*offset, *len, DISCARDED),
-                Event::Flush => {}
+                Event::Flush | Event::LostFlush => {}
             }
         }
-        let is_write = |index: &usize| !matches!(trace.events[*index], Event::Flush);
+        let is_write = |index: &usize| !matches!(trace.events[*index], Event::Flush | Event::LostFlush);
         let mut before: Vec<usize> = part.clone().filter(is_write).collect();
         let events = before.iter().map(|index| trace.events[*index].clone()).collect();
         before.push(part.end);
