@@ -186,6 +186,10 @@ bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 kernel: setup-test build ## build vexfs.ko for Debian's kernel, boot it in QEMU, test it there (root; cold: 4 GB, minutes)
 	scripts/kernel.sh
 
+.PHONY: bench-kernel
+bench-kernel: setup-test build ## how long things take on vexfs.ko beside ext4, in the guest
+	KERNEL_BENCH=1 KERNEL_ONLY="speed beside ext4" scripts/kernel.sh
+
 .PHONY: soak
 soak: ## not there yet
 	@echo "make $@: not there yet (CHANGELOG.md tells what is)" >&2; exit 2

@@ -291,12 +291,62 @@ static int vexfs_mmap_prepare(struct vm_area_desc *area)
 	return 0;
 }
 
+/* ---- where the bytes lie */
+
+static int tell_begin(struct inode *inode, loff_t offset, loff_t length, unsigned int flags, struct iomap *iomap,
+		      struct iomap *source)
+{
+	static const u16 types[] = { IOMAP_HOLE, IOMAP_INLINE, IOMAP_MAPPED, IOMAP_UNWRITTEN };
+	struct vexfs_extent extent;
+	int error = vexfs_extent_at(vexfs_of(inode), inode->i_ino, offset, &extent);
+
+	if (error)
+		return error;
+	iomap->offset = extent.offset;
+	iomap->length = min_t(u64, extent.len, OFFSET_MAX - extent.offset);
+	iomap->type = types[extent.kind];
+	iomap->addr = extent.kind == VEXFS_DATA || extent.kind == VEXFS_UNWRITTEN ? extent.device : IOMAP_NULL_ADDR;
+	return 0;
+}
+
+static const struct iomap_ops telling_ops = { .iomap_begin = tell_begin };
+
+static int vexfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u64 start, u64 len)
+{
+	int error;
+
+	inode_lock_shared(inode);
+	/* Only what is written back has a place. */
+	error = filemap_write_and_wait(inode->i_mapping);
+	if (!error)
+		error = iomap_fiemap(inode, info, start, len, &telling_ops);
+	inode_unlock_shared(inode);
+	return error;
+}
+
 /* ---- the rest */
 
 static int vexfs_open(struct inode *inode, struct file *file)
 {
 	file->f_mode |= FMODE_CAN_ODIRECT;
 	return generic_file_open(inode, file);
+}
+
+/*
+ * The last who could write it closes a new file: vectors that were set while it was empty are of what it holds now, all
+ * of which the volume must know first.
+ */
+static int vexfs_release_file(struct inode *inode, struct file *file)
+{
+	if (!(file->f_mode & FMODE_WRITE) || atomic_read(&inode->i_writecount) != 1 ||
+	    !vexfs_awaits_content(vexfs_of(inode), inode->i_ino))
+		return 0;
+	/* Whoever froze the volume meanwhile is waited for. */
+	sb_start_intwrite(inode->i_sb);
+	if (!filemap_write_and_wait(inode->i_mapping))
+		vexfs_bind_content(vexfs_of(inode), inode->i_ino);
+	sb_end_intwrite(inode->i_sb);
+	return 0;
 }
 
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync)
@@ -388,6 +438,7 @@ const struct inode_operations vexfs_file_inode = {
 	.getattr = vexfs_getattr,
 	.setattr = vexfs_setattr,
 	.listxattr = vexfs_listxattr,
+	.fiemap = vexfs_fiemap,
 	.get_inode_acl = vexfs_get_acl,
 	.set_acl = vexfs_set_acl,
 };
@@ -398,7 +449,10 @@ const struct file_operations vexfs_file = {
 	.write_iter = vexfs_write_iter,
 	.mmap_prepare = vexfs_mmap_prepare,
 	.open = vexfs_open,
+	.release = vexfs_release_file,
 	.fsync = vexfs_fsync,
+	.unlocked_ioctl = vexfs_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.fallocate = vexfs_fallocate,
 	.splice_read = filemap_splice_read,
 	.splice_write = iter_file_splice_write,

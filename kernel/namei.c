@@ -280,4 +280,6 @@ const struct file_operations vexfs_directory_file = {
 	.read = generic_read_dir,
 	.iterate_shared = vexfs_iterate,
 	.fsync = vexfs_fsync,
+	.unlocked_ioctl = vexfs_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 };

@@ -9,6 +9,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include <linux/uaccess.h>
 
 #include "vexfs.h"
 
@@ -55,8 +56,12 @@ static void vexfs_evict_inode(struct inode *inode)
 
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
-	if (gone && vexfs_of(inode) && !sb_rdonly(inode->i_sb))
-		vexfs_release(vexfs_of(inode), inode->i_ino);
+	if (!gone || !vexfs_of(inode) || sb_rdonly(inode->i_sb))
+		return;
+	/* A frozen volume does not change. */
+	sb_start_intwrite(inode->i_sb);
+	vexfs_release(vexfs_of(inode), inode->i_ino);
+	sb_end_intwrite(inode->i_sb);
 }
 
 static void vexfs_put_super(struct super_block *sb)
@@ -90,6 +95,47 @@ static int vexfs_unfreeze_fs(struct super_block *sb)
 	if (!sb_rdonly(sb))
 		commit_later(vexfs_super(sb));
 	return 0;
+}
+
+/* XFS_IOC_GOINGDOWN, which ext4 and others have too, and what its argument asks to keep. */
+#define IOC_SHUT_DOWN _IOR('X', 125, __u32)
+enum { KEEP_ALL, KEEP_LOGGED, KEEP_DURABLE };
+
+/* Nothing becomes durable any more, as after a power cut; for those who test what comes after one. */
+static int shut_down(struct super_block *sb, u32 keep)
+{
+	int error = 0;
+
+	switch (keep) {
+	case KEEP_ALL:
+		down_read(&sb->s_umount);
+		error = sync_filesystem(sb);
+		up_read(&sb->s_umount);
+		break;
+	case KEEP_LOGGED:
+		error = vexfs_sync(vexfs_super(sb)->mount);
+		break;
+	case KEEP_DURABLE:
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (!error)
+		vexfs_shut_down(vexfs_super(sb)->mount);
+	return error;
+}
+
+long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	u32 keep;
+
+	if (command != IOC_SHUT_DOWN)
+		return -ENOTTY;
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (get_user(keep, (u32 __user *)argument))
+		return -EFAULT;
+	return shut_down(file_inode(file)->i_sb, keep);
 }
 
 static int vexfs_statfs(struct dentry *dentry, struct kstatfs *out)

@@ -97,6 +97,16 @@ struct vexfs_caller {
 	s32 process;
 };
 
+/* What lies at a byte of a file. */
+enum vexfs_extent_kind { VEXFS_HOLE, VEXFS_INLINE, VEXFS_DATA, VEXFS_UNWRITTEN };
+
+struct vexfs_extent {
+	u64 offset, len;
+	u64 device; /* of data, written or not */
+	u32 kind;
+	u32 reserved;
+};
+
 /* An entry in the buffer of vexfs_read_directory; the next one is at a multiple of 8 bytes. */
 struct vexfs_entry {
 	u64 inode;
@@ -115,6 +125,7 @@ void vexfs_statistics(struct vexfs_mount *m, struct vexfs_statistics *out);
 void vexfs_tick(struct vexfs_mount *m);
 int vexfs_sync(struct vexfs_mount *m);
 int vexfs_commit(struct vexfs_mount *m);
+void vexfs_shut_down(struct vexfs_mount *m);
 int vexfs_attributes(struct vexfs_mount *m, u64 inode, struct vexfs_attributes *out);
 int vexfs_lookup(struct vexfs_mount *m, u64 directory, struct vexfs_bytes name, struct vexfs_attributes *out);
 ssize_t vexfs_read_directory(struct vexfs_mount *m, u64 directory, u64 cookie, struct vexfs_buffer buffer);
@@ -141,12 +152,15 @@ int vexfs_remove_directory(struct vexfs_mount *m, u64 directory, struct vexfs_by
 int vexfs_rename(struct vexfs_mount *m, u64 from_directory, struct vexfs_bytes from, u64 to_directory,
 		 struct vexfs_bytes to, u32 flags);
 void vexfs_release(struct vexfs_mount *m, u64 inode);
+bool vexfs_awaits_content(struct vexfs_mount *m, u64 inode);
+void vexfs_bind_content(struct vexfs_mount *m, u64 inode);
 int vexfs_set_attributes(struct vexfs_mount *m, u64 inode, const struct vexfs_changes *changes,
 			 struct vexfs_attributes *out);
 int vexfs_set_times(struct vexfs_mount *m, u64 inode, const struct vexfs_times *times);
 int vexfs_write_back(struct vexfs_mount *m, u64 inode, u64 offset, const struct vexfs_bytes *parts, size_t count,
 		     const struct vexfs_times *times);
 int vexfs_allocate(struct vexfs_mount *m, u64 inode, int mode, u64 offset, u64 len);
+int vexfs_extent_at(struct vexfs_mount *m, u64 inode, u64 offset, struct vexfs_extent *out);
 ssize_t vexfs_seek(struct vexfs_mount *m, u64 inode, u64 offset, bool hole);
 
 /* ---- the C side, for the Rust side (host.c) */
@@ -231,6 +245,7 @@ extern const struct inode_operations vexfs_directory_inode, vexfs_file_inode, ve
 extern const struct file_operations vexfs_directory_file, vexfs_file, vexfs_column_file, vexfs_computed_file;
 extern const struct address_space_operations vexfs_pages, vexfs_column_pages;
 long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
+long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument);
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync);
 void vexfs_zero_tail(struct inode *inode, loff_t from, loff_t to);
 

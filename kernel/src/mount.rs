@@ -149,7 +149,9 @@ impl Mount {
             (sealed, self.changes.load(Ordering::Acquire))
         };
         let Some(sealed) = sealed else { return Ok(()) };
-        if let Err(error) = sealed.write(&self.disk) {
+        // A flush that failed elsewhere may have taken the error that this one should have met.
+        let written = sealed.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
+        if let Err(error) = written {
             let mut volume = self.volume.write();
             volume.abandon(sealed);
             return Err(self.fail(&mut volume, error));
@@ -192,7 +194,7 @@ impl Mount {
             }
             Sync::Record(record) => record,
         };
-        let written = record.write(&self.disk);
+        let written = record.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
         let mut volume = self.volume.write();
         if let Err(error) = written {
             volume.sync_failed();
@@ -233,6 +235,12 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// Drops what is not durable yet, as a power cut would: nothing of it becomes so any more.
+    pub(crate) fn shut_down(&self) {
+        let mut volume = self.volume.write();
+        self.fail(&mut volume, Error::ReadOnly);
     }
 
     /// Ends the background work; the last commit follows.

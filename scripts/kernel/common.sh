@@ -13,6 +13,13 @@ SERIES=7.2
 SUITE=trixie
 FLAVOUR=cloud-amd64
 
+# Which kernel of the tree is meant: Debian's own, or the debugging one that debug.sh builds beside it.
+case ${VEXFS_KERNEL_VARIANT:=stock} in
+stock) kernel_build=build module_folder=module compiler=x86_64-linux-gnu-gcc-14 ;;
+debug) kernel_build=debug module_folder=module-debug compiler=clang-19 ;;
+*) echo "kernel: VEXFS_KERNEL_VARIANT is stock or debug" >&2 && exit 1 ;;
+esac
+
 say() { echo "kernel: $*"; }
 fail() {
   echo "kernel: FAILED: $*" >&2
@@ -44,13 +51,17 @@ need_root() {
   [ "$(uname -m)" = x86_64 ] || fail "the module is built on x86_64 only"
 }
 
-# in_chroot DIR COMMAND...: with /proc and /dev there, in a mount namespace of its own, so that nothing stays mounted.
+# in_chroot DIR COMMAND...: with /proc and /dev there, in a mount namespace of its own, so that nothing stays mounted. The
+# namespace has nothing but that: a mount of somebody else that it held could not end before the command does.
 in_chroot() {
   local dir=$1
   shift
+  mkdir -p "$dir/.outside"
   # shellcheck disable=SC2016 # expanded inside
   unshare --mount --propagation private bash -c '
     set -e; dir=$1; shift
-    mount --rbind /proc "$dir/proc"; mount --rbind /dev "$dir/dev"
-    exec chroot "$dir" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"' in_chroot "$dir" "$@"
+    mount --bind "$dir" "$dir"; mount --rbind /proc "$dir/proc"; mount --rbind /dev "$dir/dev"
+    cd "$dir" && pivot_root . .outside
+    exec /usr/sbin/chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+      /bin/sh -ec "busybox umount -l /.outside && exec \"\$@\"" in_chroot "$@"' in_chroot "$dir" "$@"
 }

@@ -5,6 +5,7 @@
 //! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers;
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each;
+//! - [`record`], [`witness`]: crash states of a disk that the kernel wrote, recorded by QEMU;
 //! - [`golden`]: the golden images of the format;
 //! - [`mutate`], [`allocations`]: damaged images whose checksums are right, and the memory they may cost.
 
@@ -18,6 +19,8 @@ pub mod image;
 pub mod model;
 pub mod mutate;
 pub mod random;
+pub mod record;
 pub mod sim;
 pub mod states;
+pub mod witness;
 pub mod workloads;

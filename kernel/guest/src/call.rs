@@ -98,6 +98,118 @@ pub(crate) fn sync() {
     unsafe { libc::sync() };
 }
 
+/// syncfs(2): of the filesystem that a file is on.
+pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
+    // SAFETY: numbers alone.
+    checked(unsafe { libc::syncfs(file.as_raw_fd()) } as isize).map(drop)
+}
+
+/// `struct blkpg_partition` of linux/blkpg.h.
+#[repr(C)]
+struct Partition {
+    start: i64,
+    len: i64,
+    number: i32,
+    names: [u8; 128],
+}
+
+/// `struct blkpg_ioctl_arg` of linux/blkpg.h.
+#[repr(C)]
+struct PartitionCall {
+    operation: i32,
+    flags: i32,
+    len: i32,
+    partition: *mut Partition,
+}
+
+/// Makes `len` bytes of a disk from `start` on a partition of this number; with no bytes, takes it away.
+pub(crate) fn set_partition(disk: &File, number: i32, start: u64, len: u64) -> io::Result<()> {
+    const BLKPG: libc::c_ulong = 0x1269;
+    const ADD: i32 = 1;
+    const REMOVE: i32 = 2;
+    let mut partition = Partition { start: start as i64, len: len as i64, number, names: [0; 128] };
+    let operation = if len > 0 { ADD } else { REMOVE };
+    let call = PartitionCall {
+        operation,
+        flags: 0,
+        len: size_of::<Partition>() as i32,
+        partition: &raw mut partition,
+    };
+    // SAFETY: both structures live through the call, and are laid out as the kernel's.
+    checked(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw const call) } as isize).map(drop)
+}
+
+/// mount(2), read and write, without options.
+pub(crate) fn mount(device: &Path, at: &Path, kind: &str) -> io::Result<()> {
+    let (device, at, kind) = (c_path(device)?, c_path(at)?, CString::new(kind)?);
+    // SAFETY: strings end with NUL, and there are no options.
+    let status = unsafe { libc::mount(device.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    checked(status as isize).map(drop)
+}
+
+/// umount(2).
+pub(crate) fn unmount(at: &Path) -> io::Result<()> {
+    let at = c_path(at)?;
+    // SAFETY: the path ends with NUL.
+    checked(unsafe { libc::umount(at.as_ptr()) } as isize).map(drop)
+}
+
+/// `XFS_IOC_GOINGDOWN`, keeping nothing but what is durable.
+pub(crate) fn shut_down(file: &File) -> io::Result<()> {
+    const GOING_DOWN: libc::c_ulong = 0x8004_587d;
+    let keep_durable = 2u32;
+    // SAFETY: the number is there through the call.
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), GOING_DOWN as _, &raw const keep_durable) } as isize)
+        .map(drop)
+}
+
+/// An extent as FS_IOC_FIEMAP tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Extent {
+    /// First byte in the file.
+    pub(crate) offset: u64,
+    /// First byte on the device; 0 if there is none.
+    pub(crate) device: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    reserved: [u64; 2],
+    /// `FIEMAP_EXTENT_...`
+    pub(crate) flags: u32,
+    more: [u32; 3],
+}
+
+const EXTENTS_MAX: usize = 16;
+
+/// `struct fiemap` of linux/fiemap.h, with its extents.
+#[repr(C)]
+struct Extents {
+    start: u64,
+    len: u64,
+    flags: u32,
+    found: u32,
+    room: u32,
+    reserved: u32,
+    extents: [Extent; EXTENTS_MAX],
+}
+
+/// The first extents of a file.
+pub(crate) fn extents(file: &File) -> io::Result<Vec<Extent>> {
+    const FIEMAP: libc::c_ulong = 0xc020_660b;
+    let mut map = Extents {
+        start: 0,
+        len: u64::MAX,
+        flags: 0,
+        found: 0,
+        room: EXTENTS_MAX as u32,
+        reserved: 0,
+        extents: [Extent::default(); EXTENTS_MAX],
+    };
+    // SAFETY: the structure is laid out as the kernel's, has room for as many extents as it says, and lives on.
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, &raw mut map) } as isize)?;
+    Ok(map.extents[..map.found as usize].to_vec())
+}
+
 /// renameat2(2).
 pub(crate) fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
     let (from, to) = (c_path(from)?, c_path(to)?);

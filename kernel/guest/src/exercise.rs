@@ -5,9 +5,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use vexfs_guest::bytes::{floats, noise};
+
 use crate::call::{self, Mapping};
 use crate::manifest::{Failure, Outcome};
-use crate::populate::{floats, noise};
 
 /// Exercises the tree below `root`.
 pub(crate) fn run(root: &Path) -> Outcome {
@@ -22,6 +23,7 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "codecs", codecs)?;
     step(root, "compaction", compaction)?;
     step(root, "inheritance", inheritance)?;
+    step(root, "binding", binding)?;
     step(root, "errors", errors)
 }
 
@@ -33,6 +35,10 @@ fn step(root: &Path, name: &str, exercise: fn(&Path) -> Outcome) -> Outcome {
     println!("exercise {name}: ok");
     Ok(())
 }
+
+/// `FIEMAP_EXTENT_LAST`; `FIEMAP_EXTENT_DATA_INLINE` with `FIEMAP_EXTENT_NOT_ALIGNED`.
+const LAST: u32 = 1;
+const INLINE: u32 = 0x300;
 
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
     if got == wanted { Ok(()) } else { Err(format!("{what}: {got:?}, not {wanted:?}").into()) }
@@ -199,6 +205,17 @@ fn holes(at: &Path) -> Outcome {
     expect("data", call::seek(&file, 4096, libc::SEEK_DATA)?, 1 << 20)?;
     expect("hole", call::seek(&file, 0, libc::SEEK_HOLE)?, 4096)?;
     expect("hole at the end", call::seek(&file, 1 << 20, libc::SEEK_HOLE)?, end)?;
+    // FUSE has no FIEMAP.
+    if let Ok(extents) = call::extents(&file) {
+        let places: Vec<(u64, u64, u32)> = extents.iter().map(|e| (e.offset, e.len, e.flags)).collect();
+        expect("extents", places, vec![(0, 4096, 0), (1 << 20, 4096, LAST)])?;
+        expect("their places", extents.iter().all(|extent| extent.device > 0), true)?;
+        let small = at.join("small");
+        fs::write(&small, "in the tree")?;
+        let small = call::extents(&File::open(&small)?)?;
+        let kinds: Vec<(u64, u32)> = small.iter().map(|extent| (extent.offset, extent.flags)).collect();
+        expect("an inline file", kinds, vec![(0, LAST | INLINE)])?;
+    }
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     call::allocate(&file, keep | libc::FALLOC_FL_PUNCH_HOLE, 100, 3000)?;
     let mut wanted = noise(1, 4096);
@@ -293,6 +310,22 @@ fn inheritance(at: &Path) -> Outcome {
     expect("the vector", call::attribute(&file, b"user.vector.inherited")? == floats(1, 16), true)?;
     let stale = fs::read_to_string(root_of(at).join(".vexfs/stale"))?;
     expect("it is stale", stale.contains("exercise-inheritance/file\""), true)
+}
+
+// As tar(1) does: attributes before data. The vector is of the content that the file is first closed with.
+fn binding(at: &Path) -> Outcome {
+    let fresh = |path: &Path| call::attribute(path, b"user.vexfs.fresh");
+    for (name, content) in [("small", 10), ("large", 300_000)] {
+        let path = at.join(name);
+        let mut file = File::create(&path)?;
+        call::set_attribute(&path, b"user.vector.bound", &floats(1, 16))?;
+        file.write_all(&noise(1, content))?;
+        drop(file);
+        expect(&format!("{name}: fresh after its first close"), fresh(&path)?, b"1".to_vec())?;
+        OpenOptions::new().append(true).open(&path)?.write_all(b"more")?;
+        expect(&format!("{name}: fresh after a write"), fresh(&path)?, b"0".to_vec())?;
+    }
+    Ok(())
 }
 
 fn errors(at: &Path) -> Outcome {

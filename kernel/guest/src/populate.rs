@@ -6,6 +6,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
+use vexfs_guest::bytes::{floats, noise};
+
 use crate::call;
 use crate::manifest::Failure;
 
@@ -22,27 +24,6 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     vectors(&root.join("documents"))?;
     times(&root.join("times"))?;
     Ok(())
-}
-
-/// Bytes that look random, the same for the same seed.
-pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| next()).collect();
-    bytes.truncate(len);
-    bytes
-}
-
-/// A vector of floats between -1 and 1, as bytes.
-pub(crate) fn floats(seed: u64, dimensions: usize) -> Vec<u8> {
-    let whole = noise(seed, dimensions * 2);
-    let pairs = whole.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
-    pairs.flat_map(|value| (f32::from(value) / 32768.0).to_le_bytes()).collect()
 }
 
 fn files(at: &Path) -> Result<(), Failure> {

@@ -121,6 +121,13 @@ pub extern "C" fn vexfs_commit(mount: &Mount) -> c_int {
     status(|| mount.commit())
 }
 
+/// Nothing becomes durable any more.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_shut_down(mount: &Mount) {
+    let _scope = NoFilesystem::enter();
+    mount.shut_down();
+}
+
 /// What `stat` shows.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_attributes(mount: &Mount, inode: u64, out: &mut CAttributes) -> c_int {
@@ -246,7 +253,10 @@ pub extern "C" fn vexfs_set_attribute(
         };
         let (name, value) = (name.get(), value.get());
         let who = Caller { uid: caller.uid, gid: caller.gid, in_group: &in_group };
-        let set = mount.change(|volume| volume.set_attribute(Ino(inode), name, value, mode, &who, now()));
+        let set = mount.change(|volume| {
+            volume.set_attribute(Ino(inode), name, value, mode, &who, now())?;
+            if name.starts_with(b"user.vector.") { volume.await_content(Ino(inode)) } else { Ok(()) }
+        });
         set.inspect_err(|error| mount.refused(caller.process, inode, name, *error))
     })
 }
@@ -377,6 +387,22 @@ pub extern "C" fn vexfs_release(mount: &Mount, inode: u64) {
     debug_assert!(result == 0);
 }
 
+/// True if `vexfs_bind_content` has something to do.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_awaits_content(mount: &Mount, inode: u64) -> bool {
+    let _scope = NoFilesystem::enter();
+    mount.volume().awaits_content(Ino(inode))
+}
+
+/// A new file has its content: the vectors that were set before are of that.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_bind_content(mount: &Mount, inode: u64) {
+    let _scope = NoFilesystem::enter();
+    if let Err(error) = mount.change(|volume| volume.bind_content(Ino(inode), now())) {
+        mount.say(Level::Warning, format_args!("inode {inode}: its vectors count as stale: {error}"));
+    }
+}
+
 /// Changes attributes.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_set_attributes(
@@ -438,6 +464,15 @@ pub extern "C" fn vexfs_allocate(mount: &Mount, inode: u64, mode: c_int, offset:
             _ => return Err(Error::Unsupported("that kind of fallocate is not there")),
         };
         mount.change(|volume| volume.allocate(Ino(inode), what, offset, len, now())).map(|_| ())
+    })
+}
+
+/// What lies at a byte of a file.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_extent_at(mount: &Mount, inode: u64, offset: u64, out: &mut CExtent) -> c_int {
+    status(|| {
+        *out = mount.volume().extent_at(Ino(inode), offset)?.into();
+        Ok(())
     })
 }
 

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use vexfs_core::control::{Pseudo, pseudo};
 use vexfs_core::numbers::Time;
-use vexfs_core::operations::Attributes;
+use vexfs_core::operations::{Attributes, ExtentKind, FileExtent};
 use vexfs_core::{Error, Result};
 
 use crate::transfer::Times;
@@ -192,6 +192,30 @@ impl From<CTimes> for Times {
             modified: times.modified.into(),
             changed: times.changed.into(),
         }
+    }
+}
+
+/// `struct vexfs_extent`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CExtent {
+    offset: u64,
+    len: u64,
+    device: u64,
+    /// 0 a hole, 1 in the tree, 2 data, 3 not written.
+    kind: u32,
+    reserved: u32,
+}
+
+impl From<FileExtent> for CExtent {
+    fn from(from: FileExtent) -> Self {
+        let (kind, device) = match from.what {
+            ExtentKind::Hole => (0, 0),
+            ExtentKind::Inline => (1, 0),
+            ExtentKind::Data(device) => (2, device),
+            ExtentKind::Unwritten(device) => (3, device),
+        };
+        Self { offset: from.offset, len: from.len, device, kind, reserved: 0 }
     }
 }
 

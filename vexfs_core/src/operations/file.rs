@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::types::{ReadPlan, Seek};
+use super::types::{ExtentKind, FileExtent, ReadPlan, Seek};
 use super::{extents, inode};
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
@@ -93,6 +93,38 @@ impl<H: BlockDevice + Data> Volume<H> {
                 None => Err(Error::PastEnd),
             },
         }
+    }
+
+    /// What lies at byte `offset` of a regular file, and how far; a hole ends where the next extent begins, or never.
+    pub fn extent_at(&self, inode: Ino, offset: u64) -> Result<FileExtent> {
+        let record = inode::load(self, inode)?;
+        if record.kind(inode)? != FileKind::Regular {
+            return Err(Error::Invalid("not a regular file"));
+        }
+        let block_size = u64::from(self.layout.block_size);
+        if record.flags().contains(InodeFlags::INLINE) {
+            let len = record.size.get();
+            if offset < len {
+                return Ok(FileExtent { offset: 0, len, what: ExtentKind::Inline });
+            }
+            return Ok(FileExtent { offset, len: u64::MAX - offset, what: ExtentKind::Hole });
+        }
+        let from = offset / block_size;
+        let start = from * block_size;
+        let mut found = FileExtent { offset: start, len: u64::MAX - start, what: ExtentKind::Hole };
+        extents::each(self, inode, from, u64::MAX, &mut |extent| {
+            let device = extent.run.start.0 * block_size;
+            match (extent.at == from, extent.unwritten) {
+                (false, _) => found.len = (extent.at - from) * block_size,
+                (true, false) => found.what = ExtentKind::Data(device),
+                (true, true) => found.what = ExtentKind::Unwritten(device),
+            }
+            if extent.at == from {
+                found.len = extent.run.count * block_size;
+            }
+            Ok(false)
+        })?;
+        Ok(found)
     }
 }
 

@@ -150,6 +150,30 @@ pub enum Seek {
     Hole,
 }
 
+/// What lies at a byte of a file ([`crate::Volume::extent_at`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileExtent {
+    /// Its first byte in the file, at a block's boundary.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// What it is.
+    pub what: ExtentKind,
+}
+
+/// Where the bytes of a part of a file lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtentKind {
+    /// Nowhere: they read as zeros.
+    Hole,
+    /// In the tree.
+    Inline,
+    /// From this byte of the device on.
+    Data(u64),
+    /// Reserved from this byte of the device on; they read as zeros.
+    Unwritten(u64),
+}
+
 /// How an attribute is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetMode {
