@@ -21,7 +21,9 @@ BIN := target/bin
 VENV := $(or $(VEXFS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/venv)
 PYTHON := $(VENV)/bin/python
 CODECS_VENV := $(or $(VEXFS_CODECS_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/codecs-venv)
-PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP tests/mount
+INTEROP_VENV := $(or $(VEXFS_INTEROP_VENV),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs/interop-venv)
+PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -rP --ignore=tests/mount/interop tests/mount
+PYTEST_INTEROP := $(INTEROP_VENV)/bin/python -B -m pytest -p no:cacheprovider -rP tests/mount/interop
 
 BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs
 BENCH_PYTHON := $(BENCH_CACHE)/bench-venv/bin/python
@@ -35,13 +37,14 @@ SLOW := scale or linux
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs
+.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs setup-interop
 SETUP_build := build
 SETUP_demo := $(SETUP_build) demo
 SETUP_test := $(SETUP_demo) test
 SETUP_soak := $(SETUP_test) soak
 SETUP_codecs := $(SETUP_build) codecs
-setup-build setup-demo setup-test setup-soak setup-codecs: setup-%:
+SETUP_interop := $(SETUP_test) interop
+setup-build setup-demo setup-test setup-soak setup-codecs setup-interop: setup-%:
 	@scripts/setup.sh $(SETUP_$*)
 
 .PHONY: build
@@ -91,6 +94,7 @@ test: setup-test ## everything: check, crash tests, planted bugs, kernel module,
 	$(MAKE) kernel
 	$(MAKE) test-posix
 	$(MAKE) test-mount
+	$(MAKE) test-interop
 
 .PHONY: test-fast
 test-fast: setup-demo build ## the mount tests without the slow ones [ONLY=expression]
@@ -129,6 +133,10 @@ test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
 .PHONY: test-mount
 test-mount: setup-test build ## all tests on real mounts, the slow ones too [ONLY=expression]
 	$(PYTEST) $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: test-interop
+test-interop: setup-interop build ## what pyarrow, polars, duckdb and faiss make of a mount [ONLY=expression]
+	$(PYTEST_INTEROP) $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-posix
 test-posix: setup-test build ## on a mount: pjdfstest, 100,000 operations of fsx, git, SQLite killed in the middle

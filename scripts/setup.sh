@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs] [interop]
 #
 # build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
 # source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
-# codecs: a second venv, with faiss.
+# codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb and faiss.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VEXFS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/venv}
 codecs_venv=${VEXFS_CODECS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/codecs-venv}
+interop_venv=${VEXFS_INTEROP_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/interop-venv}
 
 say() { echo "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -24,8 +25,8 @@ packages_of() {
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
                 git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
-    codecs) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
-    *) die "unknown group '$1': build, demo, test, soak or codecs" ;;
+    codecs | interop) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
+    *) die "unknown group '$1': build, demo, test, soak, codecs or interop" ;;
     esac
 }
 
@@ -90,5 +91,6 @@ for group in "$@"; do
         install_suites
         ;;
     codecs) make_venv "$codecs_venv" scripts/codecs-requirements.txt ;;
+    interop) make_venv "$interop_venv" scripts/interop-requirements.txt ;;
     esac
 done

@@ -14,6 +14,8 @@
 //! error checksum memory numbers
 //! ```
 //!
+//! [`operations::guide`] shows how a program uses it as a library.
+//!
 //! Beside them `codec`, how a vector is stored in its row, and `json`, which reads metadata, see the two lowest alone.
 
 #![no_std]

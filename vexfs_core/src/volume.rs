@@ -38,11 +38,13 @@ pub struct MountOptions {
     pub implicit: Implicit,
     /// List `.vexfs` in the root directory.
     pub list_control: bool,
+    /// Show what only a daemon serves: `vectors.arrow`, whose changes [`crate::control::arrow::mirror`] tells.
+    pub daemon: bool,
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
-        Self { read_only: false, implicit: Implicit::Any, list_control: false }
+        Self { read_only: false, implicit: Implicit::Any, list_control: false, daemon: false }
     }
 }
 

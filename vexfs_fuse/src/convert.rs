@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
-use vexfs_core::control::{COLUMNS, Pseudo, is_control, pseudo};
+use vexfs_core::control::{COLUMNS, Pseudo, arrow, is_control, pseudo};
 use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
@@ -28,7 +28,8 @@ pub fn attribute_ttl(attributes: &Attributes) -> Duration {
 
 /// How long the kernel may keep an entry; those of the control directory can come and go by themselves.
 pub fn entry_ttl(attributes: &Attributes) -> Duration {
-    // Columns that are made from metadata come and go.
+    // Columns that are made from metadata come and go, and a collection that grew is another
+    // `vectors.arrow`.
     let lasts = pseudo(attributes.inode) == Some(Pseudo::Column)
         && collection_part(attributes.inode).is_some_and(|(_, part)| part < COLUMNS);
     if is_control(attributes.inode) && !lasts { Duration::ZERO } else { LONG }
@@ -71,10 +72,15 @@ impl Shown {
     fn owner(&self, attributes: &Attributes) -> (u32, u32) {
         let inode = attributes.inode;
         match pseudo(inode) {
-            Some(_) if inode != COLLECTIONS && collection_part(inode).is_none() => self.owner,
+            Some(_) if inode != COLLECTIONS && !is_collections(inode) => self.owner,
             _ => (attributes.uid, attributes.gid),
         }
     }
+}
+
+// True for a collection's directory and files.
+fn is_collections(inode: Ino) -> bool {
+    collection_part(inode).is_some() || arrow::collection_of(inode).is_some()
 }
 
 /// Attributes as the kernel wants them.

@@ -139,6 +139,7 @@ fn mount_options(options: &Options) -> MountOptions {
             Implicit::Any => CoreImplicit::Any,
         },
         list_control: options.list_control,
+        daemon: true,
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Service {
     later: Mutex<Option<Sender<Later>>>,
     /// Sizes of columns that the kernel was told.
     sizes: Mutex<HashMap<u64, u64>>,
+    /// Every `vectors.arrow` that the kernel was told, by collection: one for each size it had.
+    arrows: Mutex<HashMap<u32, Vec<Ino>>>,
     opens: Opens,
     gone: Gone,
     wake: Mutex<Wake>,
@@ -119,6 +121,7 @@ impl Service {
             telling: Mutex::default(),
             later: Mutex::new(None),
             sizes: Mutex::new(HashMap::new()),
+            arrows: Mutex::new(HashMap::new()),
             opens: Opens::default(),
             gone: Gone::default(),
             wake: Mutex::new(Wake { tidy: true, ..Wake::default() }),

@@ -59,7 +59,8 @@ pub extern "C" fn vexfs_mount(
             _ => Implicit::Any,
         };
         let read_only = options.read_only != 0;
-        let chosen = MountOptions { read_only, implicit, list_control: options.list_control != 0 };
+        let list_control = options.list_control != 0;
+        let chosen = MountOptions { read_only, implicit, list_control, daemon: false };
         let mount = Mount::new(host, size, chosen, options.discard != 0);
         let mount = mount.inspect_err(|error| {
             let mut text = memory::Text::new();

@@ -51,7 +51,7 @@ fn time(clock: i64) -> Time {
 impl<D: BlockDevice + Clone> Pair<D> {
     /// Options of all mounts here.
     pub const OPTIONS: MountOptions =
-        MountOptions { read_only: false, implicit: Implicit::Any, list_control: false };
+        MountOptions { read_only: false, implicit: Implicit::Any, list_control: false, daemon: false };
 
     /// Formats the disk and mounts it.
     pub fn format(device: D, block_size: u32) -> Result<Self> {

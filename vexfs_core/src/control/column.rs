@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{COLUMNS, HEADERS, MATRIX, SCALE, VALID};
+use super::{COLUMNS, HEADERS, MATRIX, SCALE, VALID, arrow};
 use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
     offset: u64,
     buffer: &mut [u8],
 ) -> Result<ReadPlan> {
+    if let Some(plan) = arrow::read(volume, inode, offset, buffer)? {
+        return Ok(plan);
+    }
     let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
     let loaded = load_collection(volume, id)?;
     let size = volume.attributes(inode)?.size;
@@ -80,8 +83,8 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
     Ok(ReadPlan { len, pieces })
 }
 
-// Bytes of the matrix from `offset` on; `base` is where `buffer` lies in the caller's.
-fn matrix<N: Nodes>(
+/// Bytes of the matrix from `offset` on; `base` is where `buffer` lies in the caller's.
+pub(super) fn matrix<N: Nodes>(
     nodes: &N,
     loaded: &Loaded,
     offset: u64,
@@ -138,8 +141,8 @@ fn dead(loaded: &Loaded, offset: u64, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-// Renders the entries of live rows, `width` bytes each, into zeros.
-fn rows<N: Nodes>(
+/// Renders the entries of live rows, `width` bytes each, into zeros.
+pub(super) fn rows<N: Nodes>(
     nodes: &N,
     loaded: &Loaded,
     width: u64,

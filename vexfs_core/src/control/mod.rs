@@ -3,6 +3,7 @@
 //! The bytes of a pseudo-file depend on the volume alone, never on who asks: a view per caller would leak through
 //! the page cache. Nothing here is stored; the collections' directories and records are.
 
+pub mod arrow;
 mod column;
 mod listing;
 mod render;
@@ -16,8 +17,8 @@ use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_INODES, COLLECTIONS, CONTROL, FileKind, InodeRecord, MATRIX_DATA, ROOT, collection_directory,
-    collection_part,
+    COLLECTION_INODES, COLLECTION_PARTS, COLLECTIONS, CONTROL, FileKind, InodeRecord, MATRIX_DATA, ROOT,
+    collection_directory, collection_part,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
@@ -51,7 +52,8 @@ pub const VALID: u64 = 3;
 pub const SCHEMA: u64 = 4;
 /// `scale.npy`, of collections whose codec has one.
 pub const SCALE: u64 = 5;
-
+/// `vectors.arrow`, whose inode is none of these: [`arrow::collection_of`].
+const ARROW: u64 = COLLECTION_PARTS;
 /// `paths.jsonl`.
 pub const PATHS: u64 = 7;
 /// `metadata.jsonl`.
@@ -68,7 +70,7 @@ const FILES: [(&[u8], Ino, u32); 5] = [
     (b"log", LOG, 0o600),
     (b"stale", STALE, 0o400),
 ];
-const PARTS: [(&[u8], u64); 8] = [
+const PARTS: [(&[u8], u64); 9] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
@@ -77,6 +79,7 @@ const PARTS: [(&[u8], u64); 8] = [
     (b"control", REQUESTS),
     (b"paths.jsonl", PATHS),
     (b"metadata.jsonl", METADATA),
+    (b"vectors.arrow", ARROW),
 ];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
@@ -106,6 +109,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
     match inode {
         CONTROL | COLLECTIONS => Some(Pseudo::Directory),
         README | STATUS | METRICS | LOG | STALE => Some(Pseudo::Computed),
+        _ if arrow::collection_of(inode).is_some() => Some(Pseudo::Column),
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
             SCHEMA | PATHS | METADATA => Some(Pseudo::Computed),
@@ -148,7 +152,7 @@ pub(crate) fn check_changeable<H: BlockDevice + Data>(
     }
     if let Some((id, _)) = collection_part(inode) {
         load_collection(volume, id)?;
-        for (_, part) in PARTS {
+        for (_, part) in PARTS.iter().filter(|part| part.1 != ARROW) {
             let event = Event { inode: Ino(inode.0 + part), offset: 0, len: 0 };
             crate::memory::push(&mut volume.events, event)?;
         }
@@ -179,6 +183,9 @@ pub(crate) fn attributes<H: BlockDevice + Data>(
     if let Some((_, _, permissions)) = FILES.iter().find(|file| file.1 == inode) {
         return fixed(volume, inode, FileKind::Regular, *permissions).map(Some);
     }
+    if let Some(found) = arrow::attributes(volume, inode)? {
+        return Ok(Some(found));
+    }
     match (collection_part(inode), pseudo(inode)) {
         (Some((id, 0)), _) => {
             load_collection(volume, id)?;
@@ -203,8 +210,12 @@ pub(crate) fn lookup<H: BlockDevice + Data>(
         files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
     } else if let Some((id, 0)) = collection_part(directory) {
         let loaded = load_collection(volume, id)?;
-        let found = match PARTS.iter().find(|part| part.0 == name && has_part(&loaded, part.1)) {
-            Some(part) => Some(Ino(directory.0 + part.1)),
+        let part = match PARTS.iter().find(|part| part.0 == name) {
+            Some((_, part)) => part_inode(volume, &loaded, *part)?,
+            None => None,
+        };
+        let found = match part {
+            Some(found) => Some(found),
             None => column_named(volume, id, name)?,
         };
         match found {
@@ -245,8 +256,12 @@ pub(crate) fn read_directory<H: BlockDevice + Data>(
         if part != 0 {
             return Err(Error::NotDirectory);
         }
-        let mut parts = PARTS.iter().filter(|(_, part)| has_part(&loaded, *part));
-        let mut more = parts.all(|(name, part)| give(name, Ino(directory.0 + part), FileKind::Regular));
+        let mut more = true;
+        for (name, part) in PARTS {
+            if let Some(inode) = part_inode(volume, &loaded, part)? {
+                more = more && give(name, inode, FileKind::Regular);
+            }
+        }
         for column in if more { columns(volume, id)? } else { Vec::new() } {
             more = more && give(&file_name(&column)?, column.inode(id), FileKind::Regular);
         }
@@ -266,6 +281,19 @@ fn column_named<N: Nodes>(nodes: &N, id: CollectionId, name: &[u8]) -> Result<Op
     let Some(name) = name.strip_suffix(b".npy") else { return Ok(None) };
     let found = columns(nodes, id)?.into_iter().find(|column| column.name == name);
     Ok(found.map(|column| column.inode(id)))
+}
+
+// The inode of a collection's file; `None` if it has no such file.
+fn part_inode<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    loaded: &LoadedCollection,
+    part: u64,
+) -> Result<Option<Ino>> {
+    match part {
+        ARROW if !volume.options.daemon => Ok(None),
+        ARROW => arrow::current(volume, loaded),
+        part => Ok(has_part(loaded, part).then(|| Ino(collection_directory(loaded.id).0 + part))),
+    }
 }
 
 // True if a collection has this file.

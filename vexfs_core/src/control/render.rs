@@ -26,6 +26,7 @@ takes files and vectors and nothing else.
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
+    vectors.arrow         the same in one Arrow IPC file: vector, vector_id, inode, n; free rows are null (FUSE)
     metadata.jsonl      row, inode, number and metadata of every vector that has some, a JSON object a line
     <field>.npy         a member of the metadata, after `echo column add FIELD TYPE > control`; types are bool, int, float,
                         timestamp, and string BYTES; where a row has none: -1, -2^63, NaN, NaT, b\"\\xff\"

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use fuser::{INodeNo, Notifier};
 use vexfs_core::Event;
-use vexfs_core::control::{Pseudo, pseudo};
+use vexfs_core::control::{Pseudo, arrow, pseudo};
+use vexfs_core::format::collection_part;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::Attributes;
 
@@ -106,7 +107,8 @@ impl Service {
         let mut list: Vec<&Event> = events.list.iter().collect();
         list.sort_unstable_by_key(|event| (event.inode.0, event.offset, event.len));
         list.dedup();
-        for event in list {
+        let mirrored = self.mirrored(&list);
+        for event in list.into_iter().chain(&mirrored) {
             self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
@@ -116,8 +118,33 @@ impl Service {
         }
     }
 
-    /// Notes the size of a column that the kernel is told with attributes.
+    // What changed in each `vectors.arrow` that the kernel knows, heads last.
+    fn mirrored(&self, list: &[&Event]) -> Vec<Event> {
+        let mut mirrored = Vec::new();
+        let arrows = self.arrows.lock().unwrap_or_else(PoisonError::into_inner);
+        if !arrows.is_empty() {
+            for event in list {
+                let id = collection_part(event.inode).map(|(id, _)| id.0);
+                let known = id.and_then(|id| arrows.get(&id)).into_iter().flatten();
+                known.for_each(|inode| arrow::mirror(event, *inode, &mut |event| mirrored.push(event)));
+            }
+        }
+        drop(arrows);
+        mirrored.sort_unstable_by_key(|event| (event.inode.0, event.offset == 0, event.offset, event.len));
+        mirrored.dedup();
+        mirrored
+    }
+
+    /// Notes the size of a column that the kernel is told with attributes, and which files show a collection.
     pub fn told(&self, attributes: &Attributes) {
+        if let Some(id) = arrow::collection_of(attributes.inode) {
+            let mut arrows = self.arrows.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = arrows.entry(id.0).or_default();
+            if !known.contains(&attributes.inode) {
+                known.push(attributes.inode);
+            }
+            return;
+        }
         if pseudo(attributes.inode) == Some(Pseudo::Column) {
             let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
             let known = sizes.entry(attributes.inode.0).or_insert(attributes.size);
@@ -128,7 +155,7 @@ impl Service {
     // A column that grew: an invalidation makes the kernel drop the answers to its own questions for the size, so it
     // could read with the old one. Storing the last byte sets the size at once; the page is read anew afterwards.
     fn tell_size(&self, notifier: &Notifier, inode: Ino) {
-        if pseudo(inode) != Some(Pseudo::Column) {
+        if pseudo(inode) != Some(Pseudo::Column) || arrow::collection_of(inode).is_some() {
             return;
         }
         let Ok(attributes) = self.volume().attributes(inode) else {
