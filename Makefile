@@ -174,8 +174,8 @@ bench-index: setup-demo build ## from which size on a search with an index is fa
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: bench bench-fsync bench-codecs bench-search
-bench: bench-alloc bench-fsync bench-codecs bench-search bench-index ## all benchmarks
+.PHONY: bench bench-fsync bench-codecs bench-search bench-filter
+bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-filter ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
 	cargo build --release --package vexfs_search --bin bench-codecs
@@ -186,6 +186,11 @@ bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on
 	cargo build --release --package vexfs_search --example bench_search --example bench_scan
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
 		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS)
+
+bench-filter: setup-build ## conditions on 1,000,000 rows against DuckDB and numpy, on one thread
+	scripts/bench-data
+	cargo build --release --package vexfs_search --example bench_filter
+	$(BENCH_PYTHON) -B scripts/bench_filter.py
 
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py

@@ -70,13 +70,13 @@ impl Filter {
                 verdicts
             }
             Expression::Compare { field, operator, value } => {
-                compare(&source.values(&self.fields[*field].0, wanted)?, *operator, value)
+                compare(&source.values(&self.fields[*field].0, wanted)?, *operator, value, wanted)
             }
             Expression::In { field, values } => {
                 let column = source.values(&self.fields[*field].0, wanted)?;
                 let mut verdicts = constant(FALSE);
                 for value in values {
-                    let equal = compare(&column, Operator::Equal, value);
+                    let equal = compare(&column, Operator::Equal, value, wanted);
                     verdicts
                         .iter_mut()
                         .zip(equal)
@@ -89,9 +89,12 @@ impl Filter {
                 texts(&column, wanted, |text| pattern.matches(text))
             }
             Expression::IsNull { field } => is_null(&source.values(&self.fields[*field].0, wanted)?),
-            Expression::IsTrue { field } => {
-                compare(&source.values(&self.fields[*field].0, wanted)?, Operator::Equal, &Scalar::Bool(true))
-            }
+            Expression::IsTrue { field } => compare(
+                &source.values(&self.fields[*field].0, wanted)?,
+                Operator::Equal,
+                &Scalar::Bool(true),
+                wanted,
+            ),
         })
     }
 
@@ -163,7 +166,8 @@ fn by_operator<T: PartialOrd + Copy>(
     }
 }
 
-fn compare(values: &Values<'_>, operator: Operator, to: &Scalar) -> Vec<u8> {
+// Texts are compared only where it matters.
+fn compare(values: &Values<'_>, operator: Operator, to: &Scalar, wanted: &[u8]) -> Vec<u8> {
     match (values, to) {
         (Values::Bool(values), Scalar::Bool(to)) => {
             by_operator(values, operator, |value| value < 0, i8::from(*to))
@@ -182,10 +186,18 @@ fn compare(values: &Values<'_>, operator: Operator, to: &Scalar) -> Vec<u8> {
                 verdict(value.is_nan(), holds(operator, whole_and_float(*to, *value).map(Ordering::reverse)))
             })
             .collect(),
-        (Values::Text(bytes, width), Scalar::Text(to)) => bytes
-            .chunks_exact((*width).max(1))
-            .map(|entry| verdict(entry[0] == 0xff, holds(operator, Some(trimmed(entry).cmp(to.as_bytes())))))
-            .collect(),
+        (Values::Text(bytes, width), Scalar::Text(to)) => {
+            let entries = bytes.chunks_exact((*width).max(1)).zip(wanted);
+            if !matches!(operator, Operator::Equal | Operator::NotEqual) {
+                let order = |entry: &[u8]| Some(trimmed(entry).cmp(to.as_bytes()));
+                return judged(entries, |entry| holds(operator, order(entry)));
+            }
+            // Whole entries, zeros and all.
+            let mut padded = to.as_bytes().to_vec();
+            padded.resize((*width).max(to.len()), 0);
+            let equal = operator == Operator::Equal;
+            judged(entries, |entry| (entry == padded) == equal)
+        }
         (Values::Any(values), to) => values
             .iter()
             .map(|value| match value.as_ref().and_then(|value| order(value, to)) {
@@ -195,6 +207,14 @@ fn compare(values: &Values<'_>, operator: Operator, to: &Scalar) -> Vec<u8> {
             .collect(),
         (values, _) => vec![UNKNOWN; len(values)],
     }
+}
+
+// The verdicts on entries of texts.
+fn judged<'e>(entries: impl Iterator<Item = (&'e [u8], &'e u8)>, holds: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let judge = |(entry, wanted): (&'e [u8], &u8)| {
+        if *wanted == 0 { UNKNOWN } else { verdict(entry[0] == 0xff, holds(entry)) }
+    };
+    entries.map(judge).collect()
 }
 
 fn holds(operator: Operator, order: Option<Ordering>) -> bool {
@@ -242,23 +262,23 @@ fn order(value: &Scalar, to: &Scalar) -> Option<Ordering> {
 }
 
 fn trimmed(entry: &[u8]) -> &[u8] {
-    let end = entry.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let mut end = entry.len();
+    while end >= 8 && entry[end - 8..end] == [0; 8] {
+        end -= 8;
+    }
+    let end = entry[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &entry[..end]
 }
 
 fn texts(values: &Values<'_>, wanted: &[u8], holds: impl Fn(&str) -> bool) -> Vec<u8> {
-    let judge = |text: Option<&str>, wanted: u8| match text {
-        Some(text) if wanted != 0 => u8::from(holds(text)) * TRUE,
-        _ => UNKNOWN,
-    };
     match values {
         Values::Text(bytes, width) => {
             let entries = bytes.chunks_exact((*width).max(1)).zip(wanted);
-            entries.map(|(entry, wanted)| judge(std::str::from_utf8(trimmed(entry)).ok(), *wanted)).collect()
+            judged(entries, |entry| std::str::from_utf8(trimmed(entry)).is_ok_and(&holds))
         }
         Values::Any(values) => {
             let text = |value: &Option<Scalar>, wanted| match value {
-                Some(Scalar::Text(text)) => judge(Some(text), wanted),
+                Some(Scalar::Text(text)) if wanted != 0 => u8::from(holds(text)) * TRUE,
                 _ => UNKNOWN,
             };
             values.iter().zip(wanted).map(|(value, wanted)| text(value, *wanted)).collect()

@@ -6,6 +6,8 @@ pub(super) struct Pattern {
     parts: Vec<Part>,
     /// Letters of either case are the same.
     folds: bool,
+    /// The texts between the `%`, if there is no `_`: the first begins, the last ends what matches.
+    pieces: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,8 @@ impl Pattern {
                 other => Part::Just(other),
             });
         }
-        Ok(Self { parts, folds })
+        let pieces = pieces(&parts);
+        Ok(Self { parts, folds, pieces })
     }
 
     /// True if all of `text` is of the pattern; the time is at most the product of their lengths.
@@ -45,6 +48,9 @@ impl Pattern {
         } else {
             text
         };
+        if let Some(pieces) = &self.pieces {
+            return contains(pieces, text);
+        }
         let (mut part, mut rest) = (0, text.chars());
         // Where the last `%` stands, and what of the text it did not take yet.
         let mut back: Option<(usize, std::str::Chars<'_>)> = None;
@@ -69,6 +75,35 @@ impl Pattern {
             }
         }
     }
+}
+
+// The texts between the `%`.
+fn pieces(parts: &[Part]) -> Option<Vec<String>> {
+    let mut pieces = vec![String::new()];
+    for part in parts {
+        match (part, pieces.last_mut()) {
+            (Part::Any, _) => pieces.push(String::new()),
+            (Part::Just(character), Some(piece)) => piece.push(*character),
+            _ => return None,
+        }
+    }
+    Some(pieces)
+}
+
+// True if the pieces lie in the text in this order, the first at its beginning, the last at its end.
+fn contains(pieces: &[String], text: &str) -> bool {
+    let [first, between @ .., last] = pieces else {
+        return pieces.first().is_some_and(|whole| whole == text);
+    };
+    let inner = text.strip_prefix(first.as_str()).and_then(|text| text.strip_suffix(last.as_str()));
+    let Some(mut inner) = inner else { return false };
+    between.iter().all(|piece| match inner.find(piece.as_str()) {
+        Some(at) => {
+            inner = &inner[at + piece.len()..];
+            true
+        }
+        None => false,
+    })
 }
 
 #[cfg(test)]
