@@ -147,7 +147,7 @@ fn every_call_may_fail() {
     println!("faults: {runs} runs with a failing disk, {} failures", wrong.len());
     wrong.truncate(20);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(runs > 300, "only {runs} runs; the disk hardly ever failed");
+    assert!(runs > 100, "only {runs} runs; the disk hardly ever failed");
 }
 
 #[test]
