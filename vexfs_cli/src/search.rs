@@ -7,7 +7,6 @@ mod text;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use vexfs_search::{Collection, Metric, Options, Query};
@@ -61,10 +60,9 @@ fn neighbours(
 ) -> Result<(), Failure> {
     let (query, own) = query(arguments, place, reach.collection, metric)?;
     let min_score = least(arguments, metric)?.unwrap_or(f32::NEG_INFINITY);
-    let start = Instant::now();
     let found = reach.nearest(&query, Options { min_score, ..Options::nearest(k) }, own)?;
     if arguments.explain {
-        explain(&reach, metric, common, start)?;
+        explain(&reach, metric, common)?;
     }
     if common.json {
         return found.iter().try_for_each(|found| Ok(output::line(&as_json(found, metric))?));
@@ -101,10 +99,9 @@ fn duplicates(
             )));
         }
     };
-    let start = Instant::now();
     let pairs = reach.pairs(metric, least)?;
     if arguments.explain {
-        explain(&reach, metric, common, start)?;
+        explain(&reach, metric, common)?;
     }
     let pairs = &pairs[..pairs.len().min(arguments.k.unwrap_or(usize::MAX))];
     if common.json {
@@ -171,11 +168,11 @@ fn vector_of(file: &Path, place: &Place) -> Result<Vec<u8>, Failure> {
     value.ok_or_else(|| Failure::new(format!("{}: has no vector in collection `{name}`", file.display())))
 }
 
-fn explain(reach: &Reach<'_>, metric: Metric, common: &Common, start: Instant) -> Result<(), Failure> {
+fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Failure> {
     let schema = reach.collection.schema();
     let plan = &reach.plan;
     let (cost, bytes) = (&plan.cost, plan.bytes(schema));
-    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+    let milliseconds = plan.begun.elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
             "plan": plan.name(), "why": plan.why, "mapped": !reach.collection.is_coded(), "metric": metric.name(),

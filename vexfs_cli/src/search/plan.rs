@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(super) why: String,
     /// What it cost so far.
     pub(super) cost: Cost,
+    /// When the choice began.
+    pub(super) begun: Instant,
 }
 
 struct Used {
@@ -59,7 +61,7 @@ pub(crate) fn suffices(efforts: &[Effort], min_recall: f64) -> Option<&Effort> {
 impl Plan {
     /// Reads every row.
     fn exact(why: impl Into<String>) -> Self {
-        Self { index: None, why: why.into(), cost: Cost::default() }
+        Self { index: None, why: why.into(), cost: Cost::default(), begun: Instant::now() }
     }
 
     /// Chooses for a search of the nearest `k` by `metric`.
@@ -72,6 +74,7 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let start = Instant::now();
         let mut plan = Self::decide(arguments, place, collection, metric, k)?;
+        plan.begun = start;
         plan.cost.ms = start.elapsed().as_secs_f64() * 1e3;
         Ok(plan)
     }
@@ -153,7 +156,7 @@ impl Plan {
             used.index.leaves(),
             effort.queries
         );
-        Ok(Self { index: Some(used), why, cost: Cost::default() })
+        Ok(Self { index: Some(used), why, ..Self::exact("") })
     }
 
     fn distrusted(error: &vexfs_search::Error) -> Self {
@@ -216,7 +219,7 @@ impl Plan {
 
     // Exactly from now on; what it cost so far stays.
     fn instead(&mut self, why: &str) -> Self {
-        Self { index: None, why: why.to_owned(), cost: std::mem::take(&mut self.cost) }
+        Self { cost: std::mem::take(&mut self.cost), begun: self.begun, ..Self::exact(why) }
     }
 }
 
