@@ -62,6 +62,7 @@ build_in_chroot() {
 }
 
 need_root
+command -v depmod >/dev/null || fail "depmod is missing: install the package kmod"
 mkdir -p "$cache"
 why=$(unfit)
 if [ -z "$why" ]; then build_here; else say "$why" && build_in_chroot "$why"; fi
