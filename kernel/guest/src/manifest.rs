@@ -1,6 +1,7 @@
 //! All that can be seen of a tree, a line a path: attributes, content (read and mapped), extended attributes.
 //!
-//! The control directory is told too, but for what each host says of itself (`status.json`, `metrics`, `log`).
+//! The control directory is told too, but for what each host says of itself (`status.json`, `metrics`, `log`), and for
+//! `vectors.arrow`, which one host alone shows.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -17,6 +18,8 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 pub(crate) type Outcome = Result<(), Failure>;
 
 const OF_THE_HOST: [&str; 3] = ["status.json", "metrics", "log"];
+/// What the FUSE host alone shows of a collection.
+const UNDER_FUSE: &str = "vectors.arrow";
 
 /// Prints the manifest of the tree at `root`.
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
@@ -69,8 +72,10 @@ fn describe(root: &Path, path: &Path, text: &mut String) -> Result<(), Failure> 
         }
         names.sort();
         let control = path == root.join(".vexfs");
+        let collection = path.parent().is_some_and(|parent| parent == root.join(".vexfs/collections"));
         for name in names {
-            if !(control && OF_THE_HOST.iter().any(|of_host| name == *of_host)) {
+            let differs = control && OF_THE_HOST.iter().any(|of_host| name == *of_host);
+            if !differs && !(collection && name == UNDER_FUSE) {
                 describe(root, &path.join(&name), text)?;
             }
         }
