@@ -22,7 +22,6 @@ overwrite_before_stale      crash       write-under-vectors,write-under-vectors+
 orphan_forgotten            crash       unlink-while-open,unlink-open-with-vectors
 vector_before_told          told        -
 compaction_before_told      told        -
-map_checksum_ignored        corruption  -
 superblock_in_one_slot      corruption  -
 log_of_any_base             crash       create-and-append+sync,replace-by-rename+sync,set-vectors+sync
 replay_over_nodes           repair      -
