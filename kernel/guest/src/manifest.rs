@@ -74,8 +74,9 @@ fn describe(root: &Path, path: &Path, text: &mut String) -> Result<(), Failure> 
         let control = path == root.join(".vexfs");
         let collection = path.parent().is_some_and(|parent| parent == root.join(".vexfs/collections"));
         for name in names {
-            let differs = control && OF_THE_HOST.iter().any(|of_host| name == *of_host);
-            if !differs && !(collection && name == UNDER_FUSE) {
+            let of_the_host = control && OF_THE_HOST.iter().any(|of_host| name == *of_host);
+            let differs = of_the_host || (collection && name == UNDER_FUSE);
+            if !differs {
                 describe(root, &path.join(&name), text)?;
             }
         }
