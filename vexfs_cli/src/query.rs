@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use vexfs_search::filter::{Field, Scalar, Source, Table, Values};
+use vexfs_search::filter::{Scalar, Source, Table, Values};
 
 use crate::arguments::{Common, Query};
 use crate::failure::Failure;
@@ -111,7 +111,7 @@ fn sort(rows: &mut [usize], table: &Table<'_>, text: &str, descending: bool) -> 
     };
     let mut wanted = vec![0; table.rows()];
     rows.iter().for_each(|row| wanted[*row] = 1);
-    let keys = keys(&table.values(field, &wanted)?, field);
+    let keys = keys(&table.values(field, &wanted)?);
     rows.sort_by(|one, other| match (&keys[*one], &keys[*other]) {
         (Some(a), Some(b)) if descending => compare(b, a),
         (Some(a), Some(b)) => compare(a, b),
@@ -122,7 +122,7 @@ fn sort(rows: &mut [usize], table: &Table<'_>, text: &str, descending: bool) -> 
     Ok(())
 }
 
-fn keys(values: &Values<'_>, _: &Field) -> Vec<Option<Scalar>> {
+fn keys(values: &Values<'_>) -> Vec<Option<Scalar>> {
     let whole = |value: &i64| (*value != i64::MIN).then_some(Scalar::Int(*value));
     match values {
         Values::Bool(values) => {

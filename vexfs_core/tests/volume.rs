@@ -362,3 +362,22 @@ fn a_program_that_knows_no_index_may_not_write() {
     volume.sync(NOW).unwrap();
     assert_eq!(bits(&volume), 1);
 }
+
+#[test]
+fn a_renamed_collection_keeps_no_row_for_who_staged_in_it() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let now = Time { seconds: 1, nanoseconds: 0 };
+    let file = volume.create(ROOT, b"file", &new(FileKind::Regular), now).unwrap().inode;
+    let set = |volume: &mut Volume<Direct<&Ram>>, name: &[u8]| {
+        volume.set_attribute(file, name, &[7; 64], SetMode::Any, &root(), now).unwrap();
+    };
+    set(&mut volume, b"user.vector.old:i8");
+    assert!(volume.stage_vector(file, b"user.vector.old:i8.1", &[8; 64], &root(), now).unwrap());
+    let (from, to) = ((COLLECTIONS, &b"old"[..]), (COLLECTIONS, &b"new"[..]));
+    volume.rename(from, to, RenameFlags::empty(), &|_| false, now).unwrap();
+    set(&mut volume, b"user.vector.new:i8.2");
+    let mut rows = Vec::new();
+    volume.vectors_of(file, &mut |vector| rows.push(vector.row)).unwrap();
+    assert_eq!(rows, [0, 1]);
+}

@@ -330,6 +330,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             orphan::add(tx, found.inode, OrphanKind::Collection)?;
             Ok(closed)
         })?;
+        self.forget_staged(id);
         for inode in closed {
             memory::push(&mut self.waiting, inode)?;
         }

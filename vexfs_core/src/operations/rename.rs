@@ -8,7 +8,7 @@ use super::{index, inherit, inode};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTIONS, FileKind, ROOT};
+use crate::format::{COLLECTIONS, FileKind, ROOT, collection_part};
 use crate::numbers::{Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::volume::{Event, Nodes, Volume};
@@ -57,6 +57,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let moves = from.0 != COLLECTIONS
             && !exchanges
             && target.as_ref().is_none_or(|found| found.inode != source.inode);
+        let target_inode = target.as_ref().map(|found| found.inode);
         let removed = self.transact(budget, now, |tx| match target {
             None if flags.contains(RenameFlags::EXCHANGE) => Err(Error::NotFound),
             None => {
@@ -73,6 +74,11 @@ impl<H: BlockDevice + Data> Volume<H> {
             Some(_) if to.0 == COLLECTIONS => Err(Error::Exists),
             Some(target) => replace(tx, from, to, &source, &target, is_open).map(Some),
         })?;
+        for inode in target_inode.into_iter().chain([source.inode]) {
+            if let Some((id, 0)) = collection_part(inode) {
+                self.forget_staged(id);
+            }
+        }
         if moves {
             self.note_rename(source.inode, from, to);
         }

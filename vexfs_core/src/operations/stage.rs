@@ -6,6 +6,8 @@
 //! in memory; nobody is given a row on it, copies into it, or gives its chunk back. A host that has one cache of a
 //! matrix for readers and writers need not stage.
 
+use alloc::vec::Vec;
+
 use super::collection::{self, Loaded};
 use super::rows;
 use super::vector_name::VectorName;
@@ -21,8 +23,8 @@ use crate::volume::{Event, Staged, Volume};
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// Puts the bytes of a vector into the free row that [`Volume::set_attribute`] of the same will give it; true if it
-    /// did. The host then tells the kernel of the events, sets the vector, and at the end calls
-    /// [`Volume::unstage_vector`], whatever came of it.
+    /// did. The host then tells the kernel of the events and sets the vector, which takes it off the list; if that fails it calls
+    /// [`Volume::unstage_vector`].
     ///
     /// False for other attributes, and for a collection that is yet to be made, of which nobody has a page.
     ///
@@ -87,6 +89,21 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub(super) fn staged_row(&self, id: CollectionId, inode: Ino, n: u32, checksum: u32) -> Option<u64> {
         let ours = |staged: &&Staged| staged.id == id && staged.inode == inode && staged.n == n;
         self.staged.iter().find(ours).filter(|staged| staged.checksum == checksum).map(|staged| staged.row)
+    }
+
+    /// A collection has another name now, or is gone: who staged vectors in it by the old one will not find it. Its rows are
+    /// free again.
+    pub(super) fn forget_staged(&mut self, id: CollectionId) {
+        let mut rows = Vec::new();
+        while let Some(index) = self.staged.iter().position(|staged| staged.id == id) {
+            let row = self.staged.swap_remove(index).row;
+            // Without memory that row keeps its bytes, as after a crash.
+            let _ = memory::push(&mut rows, row);
+        }
+        if let Ok(loaded) = collection::load(self, id) {
+            // In the same way, if the device fails.
+            let _ = rows::blank_bytes(self, &loaded, &rows);
+        }
     }
 
     /// True if bytes are staged in this row.
