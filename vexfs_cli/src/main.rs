@@ -8,6 +8,7 @@
 mod analyze;
 mod arguments;
 mod chart;
+mod chunk;
 mod compact;
 mod create;
 mod export;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use vexfs_search::filter::{Scalar, Source, Table, Values};
 
 use crate::arguments::{Common, Query};
+use crate::chunk::{self, Chunk};
 use crate::failure::Failure;
 use crate::output;
 use crate::site::Place;
@@ -85,19 +86,14 @@ fn print(
             Ok(output::line(&json!({"path": path(*row), "row": row, "metadata": of(*row)}))?)
         });
     }
-    let line =
-        |row: &usize| vec![place(&path(*row), of(*row)), of(*row).map_or_else(String::new, Value::to_string)];
+    let line = |row: &usize| {
+        vec![
+            chunk::place(&path(*row), of(*row).and_then(Chunk::of)),
+            of(*row).map_or_else(String::new, Value::to_string),
+        ]
+    };
     output::table(&["FILE", "METADATA"], &rows.iter().map(line).collect::<Vec<_>>())?;
     Ok(())
-}
-
-// `path`, or `path:start+length` of a part.
-fn place(path: &str, metadata: Option<&Value>) -> String {
-    let number = |name: &str| metadata?.get(name)?.as_u64();
-    match (number("start"), number("length")) {
-        (Some(start), Some(length)) => format!("{path}:{start}+{length}"),
-        _ => path.to_owned(),
-    }
 }
 
 // In the order of a field; rows without it last.

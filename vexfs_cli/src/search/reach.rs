@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use vexfs_search::{Collection, Hit, Metric, Options, Pair, Query, RowSet};
 
+use crate::chunk::{self, Chunk};
 use crate::failure::Failure;
 use crate::paths::Paths;
 use crate::search::plan::{Plan, count, unchanged};
@@ -19,13 +19,6 @@ use crate::xattr;
 const SPARE: usize = 8;
 /// Attempts at a moment in which no row that is found changes hands.
 const ATTEMPTS_MAX: u32 = 16;
-
-/// A part of a file, in whatever unit its vector's metadata counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) start: u64,
-    pub(super) length: u64,
-}
 
 /// A file that was found.
 #[derive(Clone, Debug)]
@@ -39,11 +32,7 @@ pub(super) struct Found {
 impl Found {
     /// `path`, or `path:start+length` of a part.
     pub(super) fn place(&self) -> String {
-        let path = self.path.to_string_lossy();
-        match &self.chunk {
-            Some(chunk) => format!("{path}:{}+{}", chunk.start, chunk.length),
-            None => path.into_owned(),
-        }
+        chunk::place(&self.path.to_string_lossy(), self.chunk)
     }
 }
 
@@ -205,16 +194,7 @@ impl<'a> Reach<'a> {
         let value = |name: &VectorName| xattr::get(&file, &name.attribute()).ok().flatten();
         let name = own.find(|name| value(name).as_deref() == Some(&*row))?;
         let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
-        Chunk::parse(&metadata)
-    }
-}
-
-impl Chunk {
-    // Of a vector's metadata, which is a JSON object.
-    fn parse(metadata: &[u8]) -> Option<Self> {
-        let metadata: Value = serde_json::from_slice(metadata).ok()?;
-        let number = |name: &str| metadata.get(name)?.as_u64();
-        Some(Self { start: number("start")?, length: number("length")? })
+        Chunk::of(&serde_json::from_slice(&metadata).ok()?)
     }
 }
 
@@ -230,18 +210,4 @@ fn relative(place: &Place, directory: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::new(format!("{}: is no directory", directory.display())));
     }
     Ok(inside.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_is_told_behind_its_path() {
-        let chunk = Chunk::parse(br#"{"source": "book", "start": 1200, "length": 300}"#);
-        let found = Found { row: 3, score: 0.5, path: "a/b.txt".into(), chunk };
-        assert_eq!(found.place(), "a/b.txt:1200+300");
-        assert_eq!(Found { chunk: Chunk::parse(b"{\"start\": 1}"), ..found }.place(), "a/b.txt");
-        assert_eq!(Chunk::parse(b"[1"), None);
-    }
 }
