@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ impl fmt::Display for Holder {
 /// Between two attempts at a lock.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a lock is looked for in `/proc/locks` before it counts as that of a process that is gone.
+const LOOKS: u32 = 4;
+
 /// Locks `file`, trying until `end`; gives the file back with the error.
 pub(crate) fn lock(file: File, exclusive: bool, end: Instant) -> Result<Flock<File>, (File, Errno)> {
     let how = if exclusive { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
@@ -52,13 +56,31 @@ pub(crate) fn lock(file: File, exclusive: bool, end: Instant) -> Result<Flock<Fi
 
 /// Who holds a lock on the file with these numbers, or has it open.
 pub(crate) fn holders(device: u64, inode: u64) -> Vec<Holder> {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let mut pids: Vec<u32> = lock_pids(&locks, device, inode);
-    pids.retain(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
-    if pids.is_empty() {
-        pids = open_pids(device, inode);
-    }
+    let seen = || {
+        let mut pids = lock_pids(&lock_table().unwrap_or_default(), device, inode);
+        pids.retain(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
+        Some(pids).filter(|pids| !pids.is_empty())
+    };
+    let pids = (0..LOOKS).find_map(|_| seen()).unwrap_or_else(|| open_pids(device, inode));
     pids.into_iter().map(|pid| Holder { pid, program: program(pid) }).collect()
+}
+
+/// The text of `/proc/locks`.
+///
+/// The kernel counts lines from one `read` to the next: a lock let go between two of them makes the next read skip
+/// a line. So it is read in as few calls as the kernel allows (a page each), and [`holders`] looks more than once.
+fn lock_table() -> io::Result<String> {
+    let mut file = File::open("/proc/locks")?;
+    let mut text = Vec::new();
+    let mut page = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut page) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(read) => text.extend_from_slice(&page[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Processes with a `flock` on the file, from the text of `/proc/locks`.
