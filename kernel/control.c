@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * control.c: the files of the control directory: columns, which the page cache has, and computed files, which are what
- * they were when they were opened. What is written to some of these is a request.
+ * they were when they were opened. What is written to some of these is a request. `query` answers what is written to it.
  */
 #include <linux/pagemap.h>
 #include <linux/slab.h>
@@ -93,6 +93,72 @@ const struct file_operations vexfs_computed_file = {
 	.write = computed_write,
 	.open = computed_open,
 	.release = computed_release,
+};
+
+/* Bytes that one call takes or gives at most. */
+#define PIECE_MAX (1 << 20)
+
+static int query_open(struct inode *inode, struct file *file)
+{
+	file->private_data = vexfs_exchange_new();
+	return file->private_data ? 0 : -ENOMEM;
+}
+
+static int query_release(struct inode *inode, struct file *file)
+{
+	vexfs_exchange_free(file->private_data);
+	return 0;
+}
+
+static ssize_t query_write(struct file *file, const char __user *from, size_t count, loff_t *pos)
+{
+	void *question;
+	int error;
+
+	count = min_t(size_t, count, PIECE_MAX);
+	question = vmemdup_user(from, count);
+	if (IS_ERR(question))
+		return PTR_ERR(question);
+	error = vexfs_exchange_write(file->private_data, *pos, (struct vexfs_bytes){ question, count });
+	kvfree(question);
+	if (error)
+		return error;
+	*pos += count;
+	return count;
+}
+
+/* Who opened the file is answered, whoever reads. */
+static ssize_t query_read(struct file *file, char __user *to, size_t count, loff_t *pos)
+{
+	struct inode *inode = file_inode(file);
+	const struct cred *reader;
+	struct vexfs_caller caller;
+	void *answer;
+	ssize_t len;
+
+	count = min_t(size_t, count, PIECE_MAX);
+	answer = kvzalloc(count, GFP_KERNEL);
+	if (!answer)
+		return -ENOMEM;
+	reader = override_creds(file->f_cred);
+	caller = vexfs_caller();
+	len = vexfs_exchange_read(vexfs_of(inode), inode->i_ino, file->private_data, *pos,
+				  (struct vexfs_buffer){ answer, count }, &caller);
+	revert_creds(reader);
+	if (len > 0 && copy_to_user(to, answer, len))
+		len = -EFAULT;
+	kvfree(answer);
+	if (len > 0)
+		*pos += len;
+	return len;
+}
+
+const struct file_operations vexfs_query_file = {
+	.llseek = no_seek_end_llseek,
+	.read = query_read,
+	.write = query_write,
+	.open = query_open,
+	.release = query_release,
 };
 
 static int column_open(struct inode *inode, struct file *file)

@@ -78,6 +78,8 @@ static void set_operations(struct inode *inode, const struct vexfs_attributes *f
 		inode->i_op = &vexfs_file_inode;
 		if (from->class == VEXFS_COMPUTED || from->class == VEXFS_REQUEST) {
 			inode->i_fop = &vexfs_computed_file;
+		} else if (from->class == VEXFS_QUERY) {
+			inode->i_fop = &vexfs_query_file;
 		} else if (from->class == VEXFS_COLUMN) {
 			inode->i_fop = &vexfs_column_file;
 			inode->i_mapping->a_ops = &vexfs_column_pages;
@@ -176,15 +178,16 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 	struct inode *inode = d_inode(dentry);
 	struct vexfs_changes changes;
 	struct vexfs_attributes now;
+	u32 class = vexfs_inode(inode)->class;
 	bool resizes = attr->ia_valid & ATTR_SIZE;
 	int error = setattr_prepare(idmap, dentry, attr);
 
 	if (error)
 		return error;
 	/* `echo request > control` truncates first, which says nothing to a file without a size. */
-	if (resizes && vexfs_inode(inode)->class == VEXFS_REQUEST && !attr->ia_size)
+	if (resizes && !attr->ia_size && (class == VEXFS_REQUEST || class == VEXFS_QUERY))
 		return 0;
-	if (resizes && vexfs_inode(inode)->class != VEXFS_ORDINARY)
+	if (resizes && class != VEXFS_ORDINARY)
 		return -EPERM;
 	changes = changes_of(idmap, inode, attr);
 	if (resizes) {

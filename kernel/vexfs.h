@@ -36,7 +36,7 @@ struct vexfs_time {
 };
 
 /* What of the control directory an inode is. */
-enum vexfs_class { VEXFS_ORDINARY, VEXFS_DIRECTORY, VEXFS_COMPUTED, VEXFS_COLUMN, VEXFS_REQUEST };
+enum vexfs_class { VEXFS_ORDINARY, VEXFS_DIRECTORY, VEXFS_COMPUTED, VEXFS_COLUMN, VEXFS_REQUEST, VEXFS_QUERY };
 
 struct vexfs_attributes {
 	u64 inode;
@@ -134,6 +134,11 @@ ssize_t vexfs_read_link(struct vexfs_mount *m, u64 inode, struct vexfs_buffer bu
 ssize_t vexfs_read(struct vexfs_mount *m, u64 inode, u64 offset, struct vexfs_buffer buffer);
 ssize_t vexfs_render(struct vexfs_mount *m, u64 inode, void **out);
 int vexfs_request(struct vexfs_mount *m, u64 inode, struct vexfs_bytes text);
+struct vexfs_exchange *vexfs_exchange_new(void);
+void vexfs_exchange_free(struct vexfs_exchange *exchange);
+int vexfs_exchange_write(struct vexfs_exchange *exchange, u64 offset, struct vexfs_bytes question);
+ssize_t vexfs_exchange_read(struct vexfs_mount *m, u64 inode, struct vexfs_exchange *exchange, u64 offset,
+			    struct vexfs_buffer buffer, const struct vexfs_caller *caller);
 ssize_t vexfs_attribute(struct vexfs_mount *m, u64 inode, struct vexfs_bytes name, struct vexfs_buffer buffer);
 ssize_t vexfs_list_attributes(struct vexfs_mount *m, u64 inode, struct vexfs_buffer buffer);
 int vexfs_set_attribute(struct vexfs_mount *m, u64 inode, struct vexfs_bytes name, struct vexfs_bytes value, int flags,
@@ -242,7 +247,7 @@ int vexfs_set_acl(struct mnt_idmap *idmap, struct dentry *dentry, struct posix_a
 
 extern const struct xattr_handler *const vexfs_xattr_handlers[];
 extern const struct inode_operations vexfs_directory_inode, vexfs_file_inode, vexfs_link_inode, vexfs_special_inode;
-extern const struct file_operations vexfs_directory_file, vexfs_file, vexfs_column_file, vexfs_computed_file;
+extern const struct file_operations vexfs_directory_file, vexfs_file, vexfs_column_file, vexfs_computed_file, vexfs_query_file;
 extern const struct address_space_operations vexfs_pages, vexfs_column_pages;
 long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument);

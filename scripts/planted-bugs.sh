@@ -1,6 +1,6 @@
 #!/bin/sh
-# Plants one bug after the other into the core (the places say `cfg(vexfs_bug = "...")`) and runs a short part of
-# the suites, which must fail each time: a suite that finds no planted bug would find no real one.
+# Plants one bug after the other into the core (the places say `planted("...")`) and runs a short part of the suites,
+# which must pass without it and fail with it: a suite that finds no planted bug would find no real one.
 # Usage: scripts/planted-bugs.sh [NAME ...]      without names: all of them.
 set -eu
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ shrunk_forgotten            crash       ace-shrink-overwrite+commit,ace-shrink-o
 '
 
 # Every name in the core must be in the list, and the other way round.
-in_core=$(grep -rhoE 'vexfs_bug = "[a-z_]+"' vexfs_core/src | cut -d'"' -f2 | sort -u)
+in_core=$(grep -rhoE 'planted\("[a-z_]+"\)' vexfs_core/src | cut -d'"' -f2 | sort -u)
 in_list=$(printf '%s\n' "$bugs" | awk 'NF { print $1 }' | sort -u)
 if [ "$in_core" != "$in_list" ]; then
     echo "the bugs planted in the core and those in the list of $0 differ:" >&2
@@ -38,12 +38,28 @@ if [ "$in_core" != "$in_list" ]; then
     exit 1
 fi
 
-# A wrapper for each bug: cargo keeps what different wrappers made apart, and builds the libraries only once.
+# One build has them all, and the environment says which is there. The wrapper gives the flag to our own crates alone, and
+# keeps what it made apart.
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target/planted-bugs"
 target=$(cd "$target/planted-bugs" && pwd)
-export CARGO_TARGET_DIR="$target" RUST_BACKTRACE=0
+wrapper=$target/rustc.sh
+printf '#!/bin/sh\nrustc=$1\nshift\nexec "$rustc" "$@" --cfg vexfs_bugs\n' >"$wrapper"
+chmod +x "$wrapper"
+export CARGO_TARGET_DIR="$target" RUSTC_WORKSPACE_WRAPPER="$wrapper" RUST_BACKTRACE=0 VEXFS_LIMITS=few
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
+
+# run SUITE WORKLOADS LOG [NAME=VALUE]: the suite, cut short.
+run() {
+    workloads=$2
+    [ "$workloads" != - ] || workloads=
+    env ${workloads:+"VEXFS_WORKLOADS=$workloads"} ${4:+"$4"} \
+        cargo test --quiet --package vexfs_tests --release --test "$1" >"$3" 2>&1
+}
+
+suites=$(printf '%s\n' "$bugs" | awk 'NF { print "--test " $2 }' | sort -u)
+# shellcheck disable=SC2086 # words
+cargo test --quiet --package vexfs_tests --release --no-run $suites
 
 planted=0
 found=0
@@ -55,20 +71,14 @@ for name in ${*:-$in_list}; do
     fi
     suite=$(echo "$line" | awk '{ print $2 }')
     workloads=$(echo "$line" | awk '{ print $3 }')
-    wrapper=$target/$name.sh
-    printf '#!/bin/sh\nrustc=$1\nshift\nexec "$rustc" "$@" --cfg %s\n' "'vexfs_bug=\"$name\"'" >"$wrapper"
-    chmod +x "$wrapper"
-    export RUSTC_WORKSPACE_WRAPPER="$wrapper"
-    run="cargo test --quiet --package vexfs_tests --release --test $suite"
-    # A suite that does not compile fails as well, and proves nothing.
-    $run --no-run
     planted=$((planted + 1))
-    if [ "$workloads" != - ]; then
-        export VEXFS_WORKLOADS="$workloads"
-    else
-        unset VEXFS_WORKLOADS || true
+    # A suite that fails by itself proves nothing.
+    if ! run "$suite" "$workloads" "$target/none.log"; then
+        cat "$target/none.log" >&2
+        echo "the suite $suite fails without a planted bug" >&2
+        exit 1
     fi
-    if VEXFS_LIMITS=few $run >"$target/$name.log" 2>&1; then
+    if run "$suite" "$workloads" "$target/$name.log" "VEXFS_BUG=$name"; then
         echo "  $name: NOT FOUND by the suite $suite"
     else
         found=$((found + 1))

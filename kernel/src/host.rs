@@ -159,6 +159,8 @@ unsafe impl<T: Send + Sync> Sync for Lock<T> {}
 /// What a lock protects, for lockdep: each has an order of its own among the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Class {
+    /// A question and its answer.
+    Exchange,
     /// Told changes.
     Telling,
     /// Commits.

@@ -7,6 +7,7 @@
 
 mod analyze;
 mod arguments;
+mod ask;
 mod chart;
 mod chunk;
 mod compact;

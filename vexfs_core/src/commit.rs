@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
+use crate::bugs::planted;
 use crate::checksum::crc32;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -30,17 +31,17 @@ impl Sealed {
     ///
     /// The first flush also makes durable the bytes of files that were written before the seal.
     pub fn write(&self, device: &impl BlockDevice) -> Result<()> {
-        if cfg!(vexfs_bug = "superblock_before_nodes") {
+        if planted("superblock_before_nodes") {
             self.write_superblock(device)?;
         }
         for (offset, block) in &self.blocks {
             device.write(*offset, block)?;
         }
-        if cfg!(not(vexfs_bug = "no_flush_before_superblock")) {
+        if !planted("no_flush_before_superblock") {
             device.flush()?;
         }
         self.write_superblock(device)?;
-        if cfg!(not(vexfs_bug = "no_flush_after_superblock")) {
+        if !planted("no_flush_after_superblock") {
             device.flush()?;
         }
         Ok(())
@@ -54,7 +55,7 @@ impl Sealed {
     fn write_superblock(&self, device: &impl BlockDevice) -> Result<()> {
         let offsets = slot_offsets(self.size);
         let slots = self.superblock.slots();
-        let copies = if cfg!(vexfs_bug = "superblock_in_one_slot") { 1 } else { slots.len() };
+        let copies = if planted("superblock_in_one_slot") { 1 } else { slots.len() };
         for slot in slots.into_iter().take(copies) {
             device.write(offsets[slot as usize], self.superblock.sealed(slot).as_bytes())?;
         }

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::bugs::planted;
 use crate::checksum::crc32_parts;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
@@ -97,7 +98,7 @@ impl Journal {
 
     /// A vector was made from the bytes of this file: what says so is not durable before they are.
     pub(crate) fn bound(&mut self, inode: Ino) {
-        if self.overwritten.contains(inode.0) && cfg!(not(vexfs_bug = "bound_before_bytes")) {
+        if self.overwritten.contains(inode.0) && !planted("bound_before_bytes") {
             self.flush_first = true;
         }
     }
@@ -246,14 +247,14 @@ pub struct Record {
 impl Record {
     /// Writes the record and flushes; before it flushes what it refers to, unless it carries that along.
     pub fn write(&self, host: &(impl BlockDevice + Data)) -> Result<()> {
-        if self.flush_first && cfg!(not(vexfs_bug = "log_before_data")) {
+        if self.flush_first && !planted("log_before_data") {
             host.flush()?;
         }
         let mut body = memory::copy(&self.body)?;
         for (place, len) in &self.fresh {
             let mut bytes = memory::zeroed(*len as usize)?;
             host.read_at(*place, &mut bytes)?;
-            if cfg!(not(vexfs_bug = "log_without_bytes")) {
+            if !planted("log_without_bytes") {
                 entry(&mut body, LogKind::Bytes, 0, place.device, 0, &bytes)?;
             }
         }
@@ -266,7 +267,7 @@ impl Record {
         let padding = bytes.len().next_multiple_of(LOG_ALIGN as usize) - bytes.len();
         memory::extend(&mut bytes, &memory::zeroed(padding)?)?;
         host.write(self.offset, &bytes)?;
-        if cfg!(not(vexfs_bug = "no_flush_after_log")) {
+        if !planted("no_flush_after_log") {
             host.flush()?;
         }
         Ok(())
@@ -455,14 +456,14 @@ impl LogReader {
         let length = header.length.get() as usize;
         let ours = header.magic.get() == LOG_MAGIC
             && header.uuid == self.uuid
-            && (header.base.get() == self.base || cfg!(vexfs_bug = "log_of_any_base"))
+            && (header.base.get() == self.base || planted("log_of_any_base"))
             && fits(header.sequence.get());
         if !ours || !(LOG_HEADER..=LOG_RECORD_MAX).contains(&length) || position + length as u64 > size {
             return Ok(None);
         }
         let mut body = memory::zeroed(length - LOG_HEADER)?;
         device.read(start + LOG_HEADER as u64, &mut body)?;
-        if sum(&header, &body) != header.checksum.get() && cfg!(not(vexfs_bug = "log_checksum_ignored")) {
+        if sum(&header, &body) != header.checksum.get() && !planted("log_checksum_ignored") {
             return Ok(None);
         }
         Ok(Some(FoundRecord { header, position, body }))

@@ -11,7 +11,7 @@
 //! transaction  volume  commit  journal  patches  space    the only writer of metadata; free space
 //! device  buddy                                the host's disk; the block allocator
 //! format                                       the records on disk, docs/FORMAT.md in code
-//! error checksum memory numbers
+//! error checksum memory numbers bugs
 //! ```
 //!
 //! [`operations::guide`] shows how a program uses it as a library.
@@ -28,6 +28,7 @@
 extern crate alloc;
 
 pub mod buddy;
+mod bugs;
 pub mod check;
 pub mod checksum;
 pub mod codec;

@@ -7,6 +7,7 @@
 
 use zerocopy::FromBytes;
 
+use crate::bugs::planted;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{COLLECTION_INODES, FIRST_INODE, Incompatible, NODE_HEADER, NODE_MAGIC, NodeHeader};
@@ -45,7 +46,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok(());
         }
         let Some((records, last)) = self.hold()? else { return Ok(()) };
-        if !cfg!(vexfs_bug = "replay_without_bytes") {
+        if !planted("replay_without_bytes") {
             self.restore_bytes(&last)?;
         }
         // Read anew, so that only one is in memory at a time.
@@ -114,7 +115,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     #[inline(never)]
     fn restore_bytes(&mut self, record: &FoundRecord) -> Result<()> {
         let layout = self.layout;
-        if cfg!(not(vexfs_bug = "replay_over_nodes")) {
+        if !planted("replay_over_nodes") {
             self.check_bytes(record)?;
         }
         let (host, read_only, patches) = (&self.host, self.read_only, &mut self.patches);

@@ -11,6 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::buddy::Buddy;
+use crate::bugs::planted;
 use crate::checksum::crc32;
 use crate::device::{Address, BlockDevice};
 use crate::error::{Error, Result};
@@ -145,7 +146,7 @@ impl Space {
 
     /// Gives back blocks that the durable generation may still refer to: they wait for the next commit.
     pub fn free_later(&mut self, run: Run) {
-        if cfg!(vexfs_bug = "reuse_before_durable") {
+        if planted("reuse_before_durable") {
             self.give_back(run);
             return;
         }

@@ -29,6 +29,25 @@ impl Who {
     }
 }
 
+/// A process with its groups, as they were when it opened a file.
+pub struct Asker {
+    who: Who,
+    groups: Vec<u32>,
+}
+
+impl Asker {
+    /// This process, as it is now.
+    pub fn of(who: Who) -> Self {
+        Self { who, groups: groups_of(who.pid) }
+    }
+
+    /// Does `work` in its name.
+    pub fn as_caller<R>(&self, work: impl FnOnce(&Caller<'_>) -> R) -> R {
+        let in_group = |group| self.groups.contains(&group);
+        work(&Caller { uid: self.who.uid, gid: self.who.gid, in_group: &in_group })
+    }
+}
+
 /// Sets an attribute and lets `answer` reply.
 ///
 /// The bytes of a vector are in its row, and the kernel knows it, before anything says that the row is in use.

@@ -17,10 +17,11 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use vexfs_core::Error;
-use vexfs_core::control::is_control;
+use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::format::FileKind;
 use vexfs_core::operations::{Changes, RenameFlags as CoreRenameFlags};
 
+use crate::attributes::Who;
 use crate::clock::now;
 use crate::convert::{errno, errno_of_inode, ino, time};
 use crate::names::new_inode;
@@ -211,10 +212,10 @@ impl Filesystem for Vexfs {
         });
     }
 
-    fn open(&self, _request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard(|| {
             let writing = flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0;
-            match self.files.open(ino(inode), writing) {
+            match self.files.open(Who::of(request), ino(inode), writing) {
                 Ok((handle, flags)) => reply.opened(handle, flags),
                 Err(error) => reply.error(errno_of_inode(error)),
             }
@@ -236,7 +237,7 @@ impl Filesystem for Vexfs {
             let (made, events) =
                 self.service.change(|volume| volume.create(ino(parent), name.as_bytes(), &new, now()));
             let opened = made.and_then(|attributes| {
-                let (handle, flags) = self.files.open(attributes.inode, false)?;
+                let (handle, flags) = self.files.open(Who::of(request), attributes.inode, false)?;
                 Ok((attributes, handle, flags))
             });
             replies::created(&self.service, reply, (opened, events));
@@ -263,7 +264,7 @@ impl Filesystem for Vexfs {
         &self,
         _request: &Request,
         inode: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
@@ -274,7 +275,11 @@ impl Filesystem for Vexfs {
         self.guard(|| {
             let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
             let durable = flags.0 & libc::O_DSYNC != 0;
-            let written = self.service.write(ino(inode), offset, data, kill).map(|()| data.len() as u32);
+            let written = match pseudo(ino(inode)) {
+                Some(Pseudo::Query) => self.files.ask(fh, offset, data),
+                _ => self.service.write(ino(inode), offset, data, kill),
+            };
+            let written = written.map(|()| data.len() as u32);
             if durable && written.is_ok() {
                 self.service.sync_then(move |synced| replies::written(reply, synced.and(written)));
             } else {
@@ -373,7 +378,7 @@ impl Filesystem for Vexfs {
     ) {
         self.guard(|| {
             let Some(mode) = attributes::set_mode(flags) else { return reply.error(Errno::EINVAL) };
-            let who = attributes::Who::of(request);
+            let who = Who::of(request);
             attributes::set(&self.service, who, ino(inode), name, value, mode, |service, set| {
                 replies::done(service, reply, set);
             });
@@ -393,7 +398,7 @@ impl Filesystem for Vexfs {
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.guard(|| {
-            let removed = attributes::remove(&self.service, attributes::Who::of(request), ino(inode), name);
+            let removed = attributes::remove(&self.service, Who::of(request), ino(inode), name);
             replies::done(&self.service, reply, removed);
         });
     }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{FileHandle, FopenFlags};
-use vexfs_core::control::{Pseudo, is_control, pseudo};
+use vexfs_core::control::{Exchange, Pseudo, is_control, pseudo};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Result};
 
+use crate::attributes::{Asker, Who};
 use crate::clock::now;
 use crate::service::{Service, Untold};
 
@@ -31,10 +32,18 @@ pub struct OpenFiles {
 /// What is known of one open file.
 struct OpenFile {
     inode: Ino,
-    /// A computed file's content, as it was at the open.
-    content: Option<Vec<u8>>,
+    /// A computed file's content.
+    content: Option<Content>,
     /// The access was marked, or need not be.
     touched: AtomicBool,
+}
+
+/// What is not read from the volume each time.
+enum Content {
+    /// As it was at the open.
+    Rendered(Vec<u8>),
+    /// Questions of who opened the file, and their answers.
+    Exchange(Asker, Mutex<Exchange>),
 }
 
 impl OpenFiles {
@@ -47,10 +56,11 @@ impl OpenFiles {
         self.by_handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a file: counts it, renders it if it is computed.
-    pub fn open(&self, inode: Ino, writing: bool) -> Result<(FileHandle, FopenFlags)> {
+    /// Opens a file for `who`: counts it, renders it if it is computed.
+    pub fn open(&self, who: Who, inode: Ino, writing: bool) -> Result<(FileHandle, FopenFlags)> {
         let kind = pseudo(inode);
-        if kind.is_some_and(|kind| kind != Pseudo::Request) && writing {
+        let takes = matches!(kind, None | Some(Pseudo::Request | Pseudo::Query));
+        if writing && !takes {
             return Err(Error::AccessDenied("files of the control directory cannot be written"));
         }
         // Counted first, so that an unlink from now on keeps the inode.
@@ -59,8 +69,13 @@ impl OpenFiles {
         }
         let opened = match kind {
             Some(Pseudo::Computed | Pseudo::Request) => {
-                self.service.volume().render(inode, &*self.service).map(Some)
+                self.service.volume().render(inode, &*self.service).map(|text| Some(Content::Rendered(text)))
             }
+            Some(Pseudo::Query) => self
+                .service
+                .volume()
+                .attributes(inode)
+                .map(|_| Some(Content::Exchange(Asker::of(who), Mutex::new(Exchange::new())))),
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
         let content = opened.inspect_err(|_| self.service.tell(&self.closed(inode)))?;
@@ -86,10 +101,19 @@ impl OpenFiles {
         let size = size as usize;
         let file = self.by_handle().get(&handle.0).cloned();
         if let Some(file) = file {
-            if let Some(content) = &file.content {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-                let end = start.saturating_add(size).min(content.len());
-                return then(Ok(&content[start..end]));
+            match &file.content {
+                Some(Content::Rendered(text)) => {
+                    let rest = usize::try_from(offset).ok().and_then(|start| text.get(start..));
+                    return then(Ok(first(rest.unwrap_or_default(), size)));
+                }
+                Some(Content::Exchange(asker, exchange)) => {
+                    let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+                    let answer = |question: &[u8]| {
+                        asker.as_caller(|caller| self.service.volume().query(inode, question, caller))
+                    };
+                    return then(exchange.read(offset, answer).map(|rest| first(rest, size)));
+                }
+                None => {}
             }
             if !file.touched.swap(true, Ordering::Relaxed) {
                 self.touch(inode);
@@ -104,6 +128,17 @@ impl OpenFiles {
                 Err(error) => then(Err(error)),
             }
         })
+    }
+
+    /// Takes a question that is written to a file.
+    pub fn ask(&self, handle: FileHandle, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.by_handle().get(&handle.0).cloned();
+        match file.as_ref().and_then(|file| file.content.as_ref()) {
+            Some(Content::Exchange(_, exchange)) => {
+                exchange.lock().unwrap_or_else(PoisonError::into_inner).write(offset, bytes)
+            }
+            _ => Err(Error::NotPermitted("not open for questions")),
+        }
     }
 
     /// Marks that a directory is read, if accesses are marked.
@@ -145,4 +180,8 @@ impl OpenFiles {
         };
         if gone { self.service.bury(inode) } else { Untold::default() }
     }
+}
+
+fn first(bytes: &[u8], size: usize) -> &[u8] {
+    &bytes[..size.min(bytes.len())]
 }

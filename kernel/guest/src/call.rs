@@ -70,6 +70,16 @@ pub(crate) fn make_node(path: &Path, mode: u32, device: u64) -> io::Result<()> {
     checked(unsafe { libc::mknod(path.as_ptr(), mode, device) } as isize).map(drop)
 }
 
+/// Does `work` with files as the user and group of this number.
+pub(crate) fn as_user<R>(id: u32, work: impl FnOnce() -> R) -> R {
+    // SAFETY: they change who this thread is to files, and nothing else.
+    let (group, user) = unsafe { (libc::setfsgid(id), libc::setfsuid(id)) };
+    let done = work();
+    // SAFETY: as before.
+    unsafe { (libc::setfsuid(user as u32), libc::setfsgid(group as u32)) };
+    done
+}
+
 /// Sets access and modification time of a path itself.
 pub(crate) fn set_times(path: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()> {
     let path = c_path(path)?;

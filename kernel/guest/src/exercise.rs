@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use vexfs_guest::bytes::{floats, noise};
@@ -22,6 +22,7 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "direct", direct)?;
     step(root, "codecs", codecs)?;
     step(root, "compaction", compaction)?;
+    step(root, "questions", questions)?;
     step(root, "inheritance", inheritance)?;
     step(root, "binding", binding)?;
     step(root, "errors", errors)
@@ -271,6 +272,36 @@ fn codecs(at: &Path) -> Outcome {
         expect(&format!("{codec}: {header}"), header.contains(entries), true)?;
     }
     Ok(())
+}
+
+// The files of rows are told on the descriptor that asked, to root and to a user.
+fn questions(at: &Path) -> Outcome {
+    for (index, directory) in ["open", "closed"].iter().enumerate() {
+        fs::create_dir(at.join(directory))?;
+        fs::write(at.join(directory).join("f"), "x")?;
+        call::set_attribute(&at.join(directory).join("f"), b"user.vector.asked", &floats(index as u64, 32))?;
+    }
+    let directory = root_of(at).join(".vexfs/collections/asked");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(at.join("closed"), fs::Permissions::from_mode(0o700))?;
+    let ask = |file: &mut fs::File, question: &str| -> Result<String, Failure> {
+        file.write_all(question.as_bytes())?;
+        let mut answer = String::new();
+        file.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let open = || OpenOptions::new().read(true).write(true).open(directory.join("query"));
+    let mut file = open()?;
+    let answer = ask(&mut file, "{\"rows\":[1,7,0]}")?;
+    let rows: Vec<bool> =
+        answer.lines().map(|line| line.contains("/closed/f\",\"row\":1,\"n\":0,")).collect();
+    expect(&format!("both: {answer}"), rows, vec![true, false])?;
+    let refused = ask(&mut file, "{\"rows\":[-1]}")?;
+    expect(&format!("no row: {refused}"), refused.starts_with("{\"error\":\"a row is"), true)?;
+    let mut users = call::as_user(1000, open)?;
+    let answer = ask(&mut users, "{\"rows\":[0,1]}")?;
+    expect(&format!("a user's: {answer}"), answer.lines().count(), 1)?;
+    expect(&format!("a user's: {answer}"), answer.contains("/open/f\""), true)
 }
 
 // Compaction closes the gaps in the background, and each file keeps its vector.

@@ -4,8 +4,10 @@
 //! References and [`Bytes`] stand for pointers that are valid for the call, and a `Mount` lives from `vexfs_mount` to
 //! `vexfs_unmount`; the C side answers for both. No function may be called under a spin lock.
 
+mod exchange;
 mod structures;
 
+pub use exchange::*;
 pub use structures::*;
 
 use alloc::sync::Arc;
@@ -17,7 +19,7 @@ use vexfs_core::format::FileKind;
 use vexfs_core::memory;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, RenameFlags, Seek, SetMode};
-use vexfs_core::{Error, Implicit, MountOptions, Result};
+use vexfs_core::{Error, Implicit, MountOptions, Result, Volume};
 
 use crate::host::{Host, Level, NoFilesystem, in_group, now};
 use crate::mount::Mount;
@@ -254,10 +256,19 @@ pub extern "C" fn vexfs_set_attribute(
         };
         let (name, value) = (name.get(), value.get());
         let who = Caller { uid: caller.uid, gid: caller.gid, in_group: &in_group };
+        let vector = name.starts_with(b"user.vector.");
+        // The bytes of a vector are in its row, and the page cache knows it, before anything says that the row is in
+        // use. What cannot be staged cannot be set either, and that says why.
+        let stage = |volume: &mut Volume<_>| volume.stage_vector(Ino(inode), name, value, &who, now());
+        let staged = vector && matches!(mount.change(stage), Ok(true));
         let set = mount.change(|volume| {
             volume.set_attribute(Ino(inode), name, value, mode, &who, now())?;
-            if name.starts_with(b"user.vector.") { volume.await_content(Ino(inode)) } else { Ok(()) }
+            if vector { volume.await_content(Ino(inode)) } else { Ok(()) }
         });
+        if staged && set.is_err() {
+            // At worst a free row keeps the bytes of a vector that was not set.
+            let _ = mount.change(|volume| volume.unstage_vector(Ino(inode), name));
+        }
         set.inspect_err(|error| mount.refused(caller.process, inode, name, *error))
     })
 }

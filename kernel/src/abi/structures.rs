@@ -96,7 +96,7 @@ pub struct CAttributes {
     pub(crate) links: u32,
     pub(crate) device: u32,
     /// What of the control directory it is: 0 nothing, 1 a directory, 2 computed, 3 a column, 4 a file
-    /// that takes requests.
+    /// that takes requests, 5 one that answers questions.
     pub(crate) class: u32,
 }
 
@@ -108,6 +108,7 @@ impl From<Attributes> for CAttributes {
             Some(Pseudo::Computed) => 2,
             Some(Pseudo::Column) => 3,
             Some(Pseudo::Request) => 4,
+            Some(Pseudo::Query) => 5,
         };
         Self {
             inode: from.inode.0,

@@ -67,6 +67,11 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
         Some(vexfs_core::control::Pseudo::Computed | vexfs_core::control::Pseudo::Request) => {
             exercise.probe("render", || volume.render(inode, &Nothing));
         }
+        Some(vexfs_core::control::Pseudo::Query) => {
+            let asked = br#"{"rows": [0, 1, 2, 5, 63, 64, 1000]}"#;
+            let nobody = vexfs_core::operations::Caller { uid: 1000, gid: 1000, in_group: &|_| false };
+            exercise.probe("query", || volume.query(inode, asked, &nobody));
+        }
         Some(vexfs_core::control::Pseudo::Column) => {
             content(exercise, volume, inode, found.map_or(0, |found| found.size));
         }

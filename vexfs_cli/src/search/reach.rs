@@ -4,10 +4,13 @@
 //! many. A row is told with the file it belongs to: if rows change hands meanwhile, the search begins again.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use vexfs_search::{Collection, Hit, Metric, Options, Pair, Query, RowSet};
 
+use crate::ask::{self, Owner};
 use crate::chunk::{self, Chunk};
 use crate::failure::Failure;
 use crate::paths::Paths;
@@ -17,6 +20,8 @@ use crate::xattr;
 
 /// Rows asked for beyond k in the first attempt, for those that turn out not to be reachable.
 const SPARE: usize = 8;
+/// How many times as many in the next one, where they were too few.
+const MORE: usize = 8;
 /// Attempts at a moment in which no row that is found changes hands.
 const ATTEMPTS_MAX: u32 = 16;
 
@@ -27,6 +32,8 @@ pub(super) struct Found {
     pub(super) score: f32,
     pub(super) path: PathBuf,
     pub(super) chunk: Option<Chunk>,
+    /// Which of the file's vectors it is, if that was told.
+    n: Option<u32>,
 }
 
 impl Found {
@@ -82,20 +89,25 @@ impl<'a> Reach<'a> {
         options: Options<'_>,
         own: Option<u64>,
     ) -> Result<Vec<Found>, Failure> {
+        let mut spare = SPARE;
         for _ in 0..ATTEMPTS_MAX {
-            let wanted = options.k.saturating_add(SPARE);
+            let wanted = options.k.saturating_add(spare);
             let hits = self.scan(query, Options { k: wanted, ..options }, own)?;
             let inodes = self.inodes(hits.iter().map(|hit| hit.row))?;
             if !unchanged(self.collection, query, &hits)? {
                 continue;
             }
-            let named = self.named(&hits, &inodes);
+            let named = self.named(&hits, &inodes)?;
             let others = named.into_iter().flatten().filter(|found| inodes.get(&found.row).copied() != own);
             let mut found: Vec<Found> = others.take(options.k).collect();
             if found.len() < options.k && hits.len() == wanted && self.files.is_none() {
-                // Too many are out of reach, or parts of the file itself: choose from what can be an answer.
-                self.walks += 1;
-                self.files = Some(Paths::below(&self.place.site, Path::new("")));
+                // Too many are out of reach, or parts of the file itself.
+                if self.walks > 0 {
+                    // Choose from what can be an answer.
+                    self.walks += 1;
+                    self.files = Some(Paths::below(&self.place.site, Path::new("")));
+                }
+                spare = spare.saturating_mul(MORE);
                 continue;
             }
             found.iter_mut().for_each(|found| found.chunk = self.chunk(found));
@@ -119,7 +131,7 @@ impl<'a> Reach<'a> {
             .filter(differ)
             .flat_map(|pair| [pair.row, pair.other].map(|row| Hit { row, score: pair.score }));
         let hits: Vec<Hit> = hits.collect();
-        let named = self.named(&hits, &inodes);
+        let named = self.named(&hits, &inodes)?;
         let both = named.chunks_exact(2).filter_map(|two| Some((two[0].clone()?, two[1].clone()?)));
         Ok(both.map(|(one, other)| (self.with_chunk(one), self.with_chunk(other))).collect())
     }
@@ -159,11 +171,18 @@ impl<'a> Reach<'a> {
     }
 
     // The files of hits; none of one that the caller cannot reach.
-    fn named(&mut self, hits: &[Hit], inodes: &HashMap<u64, u64>) -> Vec<Option<Found>> {
+    fn named(&mut self, hits: &[Hit], inodes: &HashMap<u64, u64>) -> Result<Vec<Option<Found>>, Failure> {
         let found;
         let paths = match &self.files {
             Some(files) => files,
             None => {
+                let rows: Vec<u64> = hits.iter().map(|hit| hit.row).collect();
+                if let Some(owners) = ask::owners(self.place, &rows)? {
+                    return Ok(hits
+                        .iter()
+                        .map(|hit| self.owned(hit, owners.get(&hit.row)?, inodes))
+                        .collect());
+                }
                 self.walks += 1;
                 let wanted = hits.iter().filter_map(|hit| inodes.get(&hit.row).copied());
                 found = Paths::find(&self.place.site, wanted);
@@ -172,9 +191,19 @@ impl<'a> Reach<'a> {
         };
         let name = |hit: &Hit| {
             let path = paths.of(*inodes.get(&hit.row)?)?.to_owned();
-            Some(Found { row: hit.row, score: hit.score, path, chunk: None })
+            Some(Found { row: hit.row, score: hit.score, path, chunk: None, n: None })
         };
-        hits.iter().map(name).collect()
+        Ok(hits.iter().map(name).collect())
+    }
+
+    // A hit with the file it was told to be of, if that is still so, and if nothing else is mounted over that path.
+    fn owned(&self, hit: &Hit, owner: &Owner, inodes: &HashMap<u64, u64>) -> Option<Found> {
+        let file = fs::symlink_metadata(self.place.site.root.join(&owner.path)).ok()?;
+        let same = inodes.get(&hit.row) == Some(&owner.inode)
+            && file.ino() == owner.inode
+            && file.dev() == self.place.site.device;
+        let path = owner.path.clone();
+        same.then_some(Found { row: hit.row, score: hit.score, path, chunk: None, n: Some(owner.n) })
     }
 
     // Which part of its file the row is, if its metadata tells.
@@ -185,16 +214,22 @@ impl<'a> Reach<'a> {
 
     fn chunk(&self, found: &Found) -> Option<Chunk> {
         let file = self.place.site.root.join(&found.path);
-        let names = xattr::list(&file).ok()?;
+        let n = found.n.or_else(|| self.number(&file, found.row))?;
+        let name = VectorName { n, element: None, ..self.place.name.clone() };
+        let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
+        Chunk::of(&serde_json::from_slice(&metadata).ok()?)
+    }
+
+    // Which of the file's vectors has the bytes of the row.
+    fn number(&self, file: &Path, row: u64) -> Option<u32> {
+        let names = xattr::list(file).ok()?;
         let vectors =
             names.iter().filter_map(|name| VectorName::parse(name.strip_prefix("user.vector.")?).ok());
         let mut own = vectors.filter(|name| name.collection == self.place.name.collection).peekable();
         own.peek()?;
-        let row = self.collection.vector(usize::try_from(found.row).ok()?)?;
-        let value = |name: &VectorName| xattr::get(&file, &name.attribute()).ok().flatten();
-        let name = own.find(|name| value(name).as_deref() == Some(&*row))?;
-        let metadata = xattr::get(&file, &format!("{}.meta", name.attribute())).ok()??;
-        Chunk::of(&serde_json::from_slice(&metadata).ok()?)
+        let row = self.collection.vector(usize::try_from(row).ok()?)?;
+        let value = |name: &VectorName| xattr::get(file, &name.attribute()).ok().flatten();
+        own.find(|name| value(name).as_deref() == Some(&*row)).map(|name| name.n)
     }
 }
 

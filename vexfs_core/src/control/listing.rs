@@ -32,7 +32,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 if version == record.version {
                     return Ok(());
                 }
-                self.path_member(text, file)?;
+                path_member(text, self.path(file)?.as_deref())?;
                 let rest = |text: &mut Text| {
                     text.write_str(",\"collection\":")?;
                     json_string(text, &name)?;
@@ -48,7 +48,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub(super) fn paths(&self, text: &mut Text, id: CollectionId) -> Result<()> {
         self.each_row(id, &mut |row, record| {
             let file = Ino(record.header.file_inode.get());
-            self.path_member(text, file)?;
+            path_member(text, self.path(file)?.as_deref())?;
             writeln!(text, ",\"row\":{row},\"n\":{},\"inode\":{file}}}", record.n)
                 .map_err(|_| Error::NoMemory)
         })
@@ -81,24 +81,22 @@ impl<H: BlockDevice + Data> Volume<H> {
             Ok(true)
         })
     }
+}
 
-    // Opens an object with the path as its first member; a path that is no UTF-8 also as the hexadecimal digits of its
-    // bytes.
-    fn path_member(&self, text: &mut Text, file: Ino) -> Result<()> {
-        let path = self.path(file)?;
-        let write = |text: &mut Text| {
-            text.write_str("{\"path\":")?;
-            let Some(path) = &path else { return text.write_str("null") };
-            json_string(text, path)?;
-            if core::str::from_utf8(path).is_err() {
-                text.write_str(",\"path_hex\":\"")?;
-                for byte in path {
-                    write!(text, "{byte:02x}")?;
-                }
-                text.write_str("\"")?;
+/// Opens an object with the path as its first member; a path that is no UTF-8 also as the hexadecimal digits of its bytes.
+pub(super) fn path_member(text: &mut Text, path: Option<&[u8]>) -> Result<()> {
+    let write = |text: &mut Text| {
+        text.write_str("{\"path\":")?;
+        let Some(path) = path else { return text.write_str("null") };
+        json_string(text, path)?;
+        if core::str::from_utf8(path).is_err() {
+            text.write_str(",\"path_hex\":\"")?;
+            for byte in path {
+                write!(text, "{byte:02x}")?;
             }
-            Ok(())
-        };
-        write(text).map_err(|_| Error::NoMemory)
-    }
+            text.write_str("\"")?;
+        }
+        Ok(())
+    };
+    write(text).map_err(|_| Error::NoMemory)
 }

@@ -5,11 +5,15 @@
 
 pub mod arrow;
 mod column;
+mod exchange;
 mod listing;
+mod query;
 mod render;
 mod request;
 
 pub(crate) use column::read_column;
+pub use exchange::Exchange;
+pub use query::QUESTION_MAX;
 
 use alloc::vec::Vec;
 
@@ -56,6 +60,8 @@ pub const SCALE: u64 = 5;
 const ARROW: u64 = COLLECTION_PARTS;
 /// `paths.jsonl`.
 pub const PATHS: u64 = 7;
+/// `query`, which answers questions.
+pub const QUERY: u64 = 8;
 /// `metadata.jsonl`.
 pub const METADATA: u64 = 12;
 /// Part of the first of the columns that are made from metadata.
@@ -70,19 +76,21 @@ const FILES: [(&[u8], Ino, u32); 5] = [
     (b"log", LOG, 0o600),
     (b"stale", STALE, 0o400),
 ];
-const PARTS: [(&[u8], u64); 9] = [
+const PARTS: [(&[u8], u64); 10] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
     (b"valid.npy", VALID),
     (b"scale.npy", SCALE),
     (b"control", REQUESTS),
+    (b"query", QUERY),
     (b"paths.jsonl", PATHS),
     (b"metadata.jsonl", METADATA),
     (b"vectors.arrow", ARROW),
 ];
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
+const READ: u32 = 0o444;
 const WRITE: u32 = 0o222;
 const EXECUTE: u32 = 0o111;
 
@@ -95,6 +103,8 @@ pub enum Pseudo {
     Computed,
     /// As a computed one, and what is written to it is a request: [`Volume::request`].
     Request,
+    /// What is written to an open file is a question, what is read from it then the answer: [`Volume::query`].
+    Query,
     /// A column that can be mapped: [`Volume::read_begin`]; the host caches it and heeds [`Volume::events`].
     Column,
 }
@@ -114,6 +124,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
             0 => Some(Pseudo::Directory),
             SCHEMA | PATHS | METADATA => Some(Pseudo::Computed),
             REQUESTS => Some(Pseudo::Request),
+            QUERY => Some(Pseudo::Query),
             MATRIX | HEADERS | VALID | SCALE | COLUMNS.. => Some(Pseudo::Column),
             _ => None,
         },
@@ -326,7 +337,7 @@ fn fixed<H: BlockDevice + Data>(
     })
 }
 
-// A collection's file shows its directory's mode, without execution; nobody writes it but for requests.
+// A collection's file shows its directory's mode, without execution; nobody writes it but for requests and questions.
 fn part_attributes<H: BlockDevice + Data>(
     volume: &Volume<H>,
     id: CollectionId,
@@ -352,10 +363,13 @@ fn part_attributes<H: BlockDevice + Data>(
         _ => 0,
     };
     let hidden = if kind == Pseudo::Request { EXECUTE } else { WRITE | EXECUTE };
-    // Paths may be nobody's business but root's.
+    let permissions = shown.permissions & !hidden & 0o777;
     let (permissions, uid, gid) = match part {
+        // Paths may be nobody's business but root's.
         PATHS => (0o400, 0, 0),
-        _ => (shown.permissions & !hidden & 0o777, shown.uid, shown.gid),
+        // Who may read the collection may ask.
+        QUERY => (permissions | (permissions & READ) >> 1, shown.uid, shown.gid),
+        _ => (permissions, shown.uid, shown.gid),
     };
     let block_sectors = u64::from(volume.geometry().block_size) / 512;
     Ok(Attributes {

@@ -16,6 +16,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::key::Key;
+use crate::bugs::planted;
 use crate::checksum::crc32;
 use crate::error::{Error, Result};
 use crate::memory;
@@ -174,7 +175,7 @@ impl<'a> Node<'a> {
     pub fn check(bytes: &[u8], expected: &Expected) -> Result<()> {
         let block = expected.pointer.block;
         let bad = |why| Err(Error::corrupt("tree node", block, why));
-        if cfg!(not(vexfs_bug = "node_checksum_ignored")) && crc32(bytes) != expected.pointer.checksum {
+        if !planted("node_checksum_ignored") && crc32(bytes) != expected.pointer.checksum {
             return Err(Error::checksum("tree node", block));
         }
         let Ok((header, rest)) = NodeHeader::ref_from_prefix(bytes) else { return bad("too short") };

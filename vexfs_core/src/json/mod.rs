@@ -47,6 +47,11 @@ pub(crate) fn member<'a>(object: &'a [u8], path: &[u8]) -> Result<Option<Value<'
     Ok(None)
 }
 
+/// Gives the values of an array, as [`Value::Array`] has it.
+pub(crate) fn elements<'a>(array: &'a [u8], each: &mut dyn FnMut(Value<'a>) -> Result<()>) -> Result<()> {
+    Scanner::new(array).array(each)
+}
+
 /// The characters that a string stands for, in UTF-8.
 pub(crate) fn unescape(raw: &[u8]) -> Result<Vec<u8>> {
     if !raw.contains(&b'\\') {

@@ -8,11 +8,11 @@ const DEPTH_MAX: u32 = 32;
 
 /// Fails unless `text` is one JSON object, with white space around it.
 pub(crate) fn check_object(text: &[u8]) -> Result<()> {
-    core::str::from_utf8(text).map_err(|_| Error::Invalid("metadata is JSON, in UTF-8"))?;
+    core::str::from_utf8(text).map_err(|_| Error::Invalid("JSON is written in UTF-8"))?;
     let mut scanner = Scanner::new(text);
     scanner.space();
     if scanner.peek() != Some(b'{') {
-        return Err(Error::Invalid("metadata is a JSON object: {\"name\": value, ...}"));
+        return Err(Error::Invalid("not a JSON object: {\"name\": value, ...}"));
     }
     scanner.value(0)?;
     scanner.space();
@@ -72,7 +72,7 @@ impl<'a> Scanner<'a> {
                 Ok(Value::Object(&self.text[start..self.at]))
             }
             Some(b'[') => {
-                self.array(depth)?;
+                self.elements(depth, &mut |_| Ok(()))?;
                 Ok(Value::Array(&self.text[start..self.at]))
             }
             Some(b'"') => self.string().map(Value::String),
@@ -81,14 +81,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn array(&mut self, depth: u32) -> Result<()> {
-        self.at += 1;
+    /// Goes over an array; gives its values.
+    pub(super) fn array(&mut self, each: &mut dyn FnMut(Value<'a>) -> Result<()>) -> Result<()> {
+        self.space();
+        self.elements(0, each)
+    }
+
+    fn elements(&mut self, depth: u32, each: &mut dyn FnMut(Value<'a>) -> Result<()>) -> Result<()> {
+        self.expect(b'[', "an array begins with [")?;
         self.space();
         if self.take(b']') {
             return Ok(());
         }
         loop {
-            self.value(depth + 1)?;
+            each(self.value(depth + 1)?)?;
             self.space();
             if self.take(b']') {
                 return Ok(());

@@ -1,8 +1,8 @@
 //! POSIX access lists: what `system.posix_acl_access` and `system.posix_acl_default` mean to a file.
 //!
 //! A list is kept as an attribute, and only where it says more than the mode. Mode and access list say some of it
-//! twice, so whatever changes one changes the other in the same transaction. Who passes is the host's to check, here
-//! is only what a list does to new files, to the mode, and to itself.
+//! twice, so whatever changes one changes the other in the same transaction. Who passes is the host's to check, but
+//! for what the host cannot know: who may change a collection, and which paths a caller can find.
 
 use alloc::vec::Vec;
 
@@ -112,6 +112,32 @@ impl Acl {
         }
     }
 
+    /// What the list allows somebody who is not the owner: bits of read (4), write (2) and search (1), of which an entry
+    /// for groups must have all that are `wanted` by itself.
+    fn allowed(&self, group: u32, caller: &Caller<'_>, wanted: u32) -> u32 {
+        let mask = if self.group_tag() == acl_tag::MASK { self.bits(acl_tag::MASK) } else { 7 };
+        let named = |entry: &&AclEntry| entry.tag.get() == acl_tag::USER && entry.id.get() == caller.uid;
+        if let Some(entry) = self.0.iter().find(named) {
+            return u32::from(entry.permissions.get()) & mask;
+        }
+        let mut in_one = false;
+        for entry in &self.0 {
+            let of = match entry.tag.get() {
+                acl_tag::OWNING_GROUP => group,
+                acl_tag::GROUP => entry.id.get(),
+                _ => continue,
+            };
+            if is_in(caller, of) {
+                in_one = true;
+                let bits = u32::from(entry.permissions.get()) & mask;
+                if bits & wanted == wanted {
+                    return bits;
+                }
+            }
+        }
+        if in_one { 0 } else { self.bits(acl_tag::OTHER) }
+    }
+
     /// Which entry the group's bits of a mode stand for.
     fn group_tag(&self) -> u16 {
         let masked = self.0.iter().any(|entry| entry.tag.get() == acl_tag::MASK);
@@ -179,17 +205,46 @@ impl Inherited {
     }
 }
 
+/// True if `caller` has all `wanted` permissions on `inode`: read (4), write (2), execution or search (1). As the
+/// kernel decides it (acl(5), `posix_acl_permission`): root may do all with a directory; a list whose mask is empty
+/// says nothing.
+pub(crate) fn permits<N: Nodes>(nodes: &N, inode: Ino, caller: &Caller<'_>, wanted: u32) -> Result<bool> {
+    let record = inode::load(nodes, inode)?;
+    let (mode, group) = (record.mode.get(), record.gid.get());
+    let allowed = if caller.uid == 0 {
+        7
+    } else if caller.uid == record.uid.get() {
+        mode >> OWNER
+    } else if let Some(list) = listed(nodes, inode, &record)?.filter(|_| mode >> GROUP & 7 != 0) {
+        list.allowed(group, caller, wanted)
+    } else if is_in(caller, group) {
+        mode >> GROUP
+    } else {
+        mode
+    };
+    Ok(allowed & wanted == wanted)
+}
+
+// The access list of an inode, if it has one.
+fn listed<N: Nodes>(nodes: &N, inode: Ino, record: &InodeRecord) -> Result<Option<Acl>> {
+    if record.attributes.get() == 0 {
+        return Ok(None);
+    }
+    let Some(value) = xattr::stored(nodes, inode, ACL_ACCESS)? else { return Ok(None) };
+    decode(inode, &value)
+}
+
+fn is_in(caller: &Caller<'_>, group: u32) -> bool {
+    caller.gid == group || (caller.in_group)(group)
+}
+
 /// Makes the access list of `inode`, if it has one, follow the mode in `record`.
 pub(crate) fn follow_mode<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
     record: &mut InodeRecord,
 ) -> Result<()> {
-    if record.attributes.get() == 0 {
-        return Ok(());
-    }
-    let Some(value) = xattr::stored(tx, inode, ACL_ACCESS)? else { return Ok(()) };
-    let Some(mut list) = decode(inode, &value)? else { return Ok(()) };
+    let Some(mut list) = listed(tx, inode, record)? else { return Ok(()) };
     list.set_mode(record.mode.get());
     xattr::replace(tx, inode, record, ACL_ACCESS, Some(&list.value()?)).map(|_| ())
 }
@@ -241,7 +296,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 // Who sets the mode of a file whose group is not theirs loses setgid, as with chmod(2).
 fn may_keep_setgid(record: &InodeRecord, caller: &Caller<'_>) -> bool {
     let group = record.gid.get();
-    caller.uid == 0 || caller.gid == group || (caller.in_group)(group)
+    caller.uid == 0 || is_in(caller, group)
 }
 
 /// A list that the volume holds for `inode`.

@@ -8,7 +8,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::rows::ROWS_MAX;
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
-use super::{directory, index, inode, orphan};
+use super::{acl, directory, index, inode, orphan};
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
@@ -372,16 +372,7 @@ pub(crate) fn create_implicit<H: BlockDevice + Data>(
 
 /// Fails unless the caller may put vectors into the collection.
 pub(crate) fn check_access<N: Nodes>(nodes: &N, id: CollectionId, caller: &Caller<'_>) -> Result<()> {
-    let record = inode::load(nodes, collection_directory(id))?;
-    let mode = record.mode.get();
-    let bit = if caller.uid == record.uid.get() {
-        0o200
-    } else if caller.gid == record.gid.get() || (caller.in_group)(record.gid.get()) {
-        0o020
-    } else {
-        0o002
-    };
-    if caller.uid == 0 || mode & bit != 0 {
+    if acl::permits(nodes, collection_directory(id), caller, 2)? {
         return Ok(());
     }
     Err(Error::AccessDenied("no write permission on the collection"))

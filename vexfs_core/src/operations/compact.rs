@@ -16,6 +16,7 @@ use zerocopy::little_endian::U64;
 use super::collection::{Loaded, load};
 use super::metadata;
 use super::vector::{row_record, stored_row, vector_key};
+use crate::bugs::planted;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -101,7 +102,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok((false, blanks(self, id)?));
         }
         self.copied = Some(Copied { id, moves });
-        if cfg!(vexfs_bug = "compaction_before_told") {
+        if planted("compaction_before_told") {
             return self.compact_step(id, now);
         }
         Ok((true, true))

@@ -8,6 +8,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use super::{extents, inode, rows};
+use crate::bugs::planted;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -48,7 +49,7 @@ pub(crate) fn bury<H: BlockDevice + Data>(
     limit: u64,
 ) -> Result<()> {
     if open || limit == 0 || !free_step(tx, inode, limit)? {
-        if cfg!(vexfs_bug = "orphan_forgotten") {
+        if planted("orphan_forgotten") {
             return Ok(());
         }
         return add(tx, inode, OrphanKind::Delete);

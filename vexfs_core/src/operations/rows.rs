@@ -10,6 +10,7 @@ use zerocopy::little_endian::U64;
 use super::collection::{Loaded, load};
 use super::extents::{self, Extent};
 use super::{columns, inode, orphan, write};
+use crate::bugs::planted;
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
@@ -254,7 +255,7 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
             return Err(Error::corrupt("collection", directory.0, "a freed row behind all rows"));
         }
         rest = true;
-        if blank.generation.get() <= durable || cfg!(vexfs_bug = "blank_before_durable") {
+        if blank.generation.get() <= durable || planted("blank_before_durable") {
             memory::push(&mut rows, key.offset)?;
         }
         Ok((rows.len() as u64) < limit)

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use super::collection::{self, Loaded};
 use super::rows;
 use super::vector_name::VectorName;
+use crate::bugs::planted;
 use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
@@ -45,7 +46,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         control::check_writable(inode)?;
         let Some(id) = collection::find(self, name.collection)? else { return Ok(false) };
         collection::check_access(self, id, caller)?;
-        if cfg!(vexfs_bug = "vector_before_told") {
+        if planted("vector_before_told") {
             return Ok(false);
         }
         if self.staged.iter().any(|staged| staged.inode == inode && staged.id == id && staged.n == name.n) {

@@ -11,6 +11,7 @@ use super::allocate::zero_part;
 use super::extents::{self, Extent};
 use super::types::{Attributes, Source, WritePlan};
 use super::{file, inode, xattr};
+use crate::bugs::planted;
 use crate::control;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
@@ -49,15 +50,14 @@ impl<H: BlockDevice + Data> Volume<H> {
         let fresh = record.version == record.bound_version;
         let lately = lately_stale(&tx, inode, &record);
         // What became stale lately may have been longer before, and the last durable state shows what lies there.
-        let shown =
-            if lately && cfg!(not(vexfs_bug = "shrunk_forgotten")) { u64::MAX } else { record.size.get() };
+        let shown = if lately && !planted("shrunk_forgotten") { u64::MAX } else { record.size.get() };
         let bound = record.bound_version.get() != 0 && plan.changes_in_place(shown);
         if bound && fresh {
             let mut record = record;
             record.content_changed(generation, now);
             inode::store(&mut tx, inode, &record)?;
         }
-        let guarded = bound && cfg!(not(vexfs_bug = "overwrite_before_stale"));
+        let guarded = bound && !planted("overwrite_before_stale");
         plan.commit_first = guarded && (fresh || lately);
         let taken = tx.detach_data(&plan.links);
         debug_assert_eq!(taken, plan.links.len());
@@ -214,7 +214,7 @@ pub(crate) fn zero_gap<H: BlockDevice + Data>(
     to: u64,
 ) -> Result<()> {
     if let Some((place, len)) = gap(tx, inode, record, to)? {
-        if lately_stale(tx, inode, record) && cfg!(not(vexfs_bug = "shrunk_forgotten")) {
+        if lately_stale(tx, inode, record) && !planted("shrunk_forgotten") {
             return zero_part(tx, inode, record, place.offset, place.offset + len);
         }
         tx.volume.host.write_zeros_at(place, len)?;
