@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import sample
-from volume import BIN, run
+from volume import BIN, run, who
 
 DIMENSIONS = 32
 FILES = 1500
@@ -38,9 +38,8 @@ def fill(volume, vectors, collection="c", options=()):
 
 def vexfs(volume, *words, user=None, ok=(0,)):
     """The command's (exit code, stdout, stderr)."""
-    who = {} if user is None else {"user": user[0], "group": user[0], "extra_groups": user[1]}
     command = [str(word) for word in (BIN / "vexfs", *words, "--mount", volume.path)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **who)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **who(*user or (None,)))
     assert done.returncode in ok, done.stdout + done.stderr
     return done
 

@@ -6,11 +6,10 @@ import os
 import random
 import sqlite3
 import stat
-import subprocess
 
 import numpy as np
 import pytest
-from volume import BIN, run
+from volume import BIN, run, who
 
 NAME = "user.vector.c"
 META = NAME + ".meta"
@@ -42,11 +41,7 @@ def column(volume, name):
 
 def query(volume, *words, ok=(0,), user=None):
     command = [BIN / "vexfs", "query", "c", *words, "--mount", volume.path, "--json"]
-    if user is not None:
-        done = subprocess.run([str(word) for word in command], user=user, group=user, extra_groups=[], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        assert done.returncode in ok, done.stdout
-    else:
-        done = run(*command, ok=ok)
+    done = run(*command, ok=ok, **who(user))
     return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else done.stdout
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from volume import BIN
+from volume import BIN, who
 
 NAME = "user.vector.c"
 USER, GROUP = 1234, 4321
@@ -197,7 +197,7 @@ def test_nobody_is_told_of_what_a_walk_would_not_find(shared):
     os.link(root / "closed/f", root / "open/second")
     assert ask_as(shared, rows) == ["open/f", "open/second"]
     for user in (USER, 5678):
-        walk = subprocess.run(["find", ".", "-type", "f", "-size", "-1000"], cwd=root, user=user, group=user, extra_groups=[], capture_output=True, text=True, check=False)
+        walk = subprocess.run(["find", ".", "-type", "f", "-size", "-1000"], cwd=root, **who(user), capture_output=True, text=True, check=False)
         found = {line.removeprefix("./") for line in walk.stdout.splitlines()}
         assert set(ask_as(shared, rows, user=user, group=user)) == found
 
@@ -274,5 +274,5 @@ def test_search_names_files_without_a_walk(shared):
     paths, plan = search("--vector", query, "-k", "3")
     assert set(paths[:2]) == {"closed/f1", "open/near"} and plan["walks"] == 0
     # Forty files that are out of reach, two that are not: k is filled all the same.
-    paths, plan = search("--vector", query, "-k", "2", user=USER, group=USER, extra_groups=[])
+    paths, plan = search("--vector", query, "-k", "2", **who(USER))
     assert paths == ["open/near", "open/far"] and plan["walks"] == 0

@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from volume import BIN, DTYPES, attribute, random_vectors, run
+from volume import BIN, DTYPES, attribute, random_vectors, run, who
 
 DIMENSIONS = 64
 FILES = 300
@@ -35,11 +35,7 @@ def fill(volume, element="f32", files=FILES, collection="c", metric=None, chunks
 def search(volume, *words, collection="c", user=None, ok=(0,)):
     """The JSON lines of a search, as (path, score) and as they are."""
     command = [BIN / "vexfs", "search", collection, "--mount", volume.path, "--json", *words]
-    if user is not None:
-        done = subprocess.run([str(word) for word in command], user=user, group=user, extra_groups=[], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        assert done.returncode in ok, done.stdout
-    else:
-        done = run(*command, ok=ok)
+    done = run(*command, ok=ok, **who(user))
     return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else done.stdout
 
 

@@ -25,6 +25,11 @@ def run(*command, ok=(0,), **options):
     return done
 
 
+def who(user, groups=()):
+    """The options of `run` that make a command this user's; none for root's."""
+    return {} if user is None else {"user": user, "group": user, "extra_groups": list(groups)}
+
+
 def fails_with(number, call, *arguments, **options):
     """The call must raise OSError with this errno."""
     with pytest.raises(OSError) as raised:
