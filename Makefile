@@ -37,14 +37,15 @@ SLOW := scale or linux
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs setup-interop
+.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs setup-interop setup-coverage
 SETUP_build := build
 SETUP_demo := $(SETUP_build) demo
 SETUP_test := $(SETUP_demo) test
 SETUP_soak := $(SETUP_test) soak
 SETUP_codecs := $(SETUP_build) codecs
 SETUP_interop := $(SETUP_test) interop
-setup-build setup-demo setup-test setup-soak setup-codecs setup-interop: setup-%:
+SETUP_coverage := $(SETUP_build) coverage
+setup-build setup-demo setup-test setup-soak setup-codecs setup-interop setup-coverage: setup-%:
 	@scripts/setup.sh $(SETUP_$*)
 
 .PHONY: build
@@ -125,6 +126,10 @@ soak-kill: setup-test build ## the daemon killed under load, as soak-crash [KILL
 
 soak-mutants: setup-build ## mutation testing of journal, commit and space, as soak-crash [MUTANTS=N] [MINUTES=150]
 	scripts/soak.sh mutants
+
+.PHONY: coverage
+coverage: setup-coverage ## which lines of the core its tests run; fails below 95 %
+	scripts/coverage.sh
 
 .PHONY: test-bugs
 test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs] [interop]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs] [interop] [coverage]
 #
 # build: a C linker and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
 # source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
-# codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb and faiss.
+# codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb and faiss.  coverage: cargo-llvm-cov.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,8 +25,9 @@ packages_of() {
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
                 git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
+    coverage) ;;
     codecs | interop) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
-    *) die "unknown group '$1': build, demo, test, soak, codecs or interop" ;;
+    *) die "unknown group '$1': build, demo, test, soak, codecs, interop or coverage" ;;
     esac
 }
 
@@ -69,10 +70,10 @@ make_venv() {
     echo "$wanted" >"$stamp"
 }
 
-# The conformance suites, at versions whose lists of skips stand in scripts/posix.
-install_suites() {
+# Programs from crates.io, at these versions.
+install_programs() {
     local tools=${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/tools suite
-    for suite in pjdfstest@0.2.2 fsx@0.3.2; do
+    for suite in "$@"; do
         grep -qs "^\"${suite/@/ } " "$tools/.crates.toml" && continue
         say "building $suite"
         env -u CARGO_TARGET_DIR nice cargo install --quiet --locked --root "$tools" "$suite" ||
@@ -88,9 +89,15 @@ for group in "$@"; do
     demo) make_venv "$venv" scripts/requirements.txt ;;
     test)
         make_venv "$venv" scripts/requirements.txt
-        install_suites
+        # The conformance suites, at versions whose lists of skips stand in scripts/posix.
+        install_programs pjdfstest@0.2.2 fsx@0.3.2
         ;;
     codecs) make_venv "$codecs_venv" scripts/codecs-requirements.txt ;;
+    coverage)
+        install_programs cargo-llvm-cov@0.9.1
+        command -v rustup >/dev/null || die "rustup is missing, which brings Rust's llvm-tools (https://rustup.rs)"
+        rustup component add llvm-tools 2>/dev/null || die "cannot add llvm-tools with rustup (no network?)"
+        ;;
     interop) make_venv "$interop_venv" scripts/interop-requirements.txt ;;
     esac
 done

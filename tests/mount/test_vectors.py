@@ -219,3 +219,16 @@ def test_a_freed_row_is_used_again(volume4, generator):
     for i in range(64):
         row = volume4.collection("c").row_of(volume4.path / f"f{i}")
         assert matrix[row, :32].tobytes() == vectors[63 - i].tobytes()
+
+
+def test_a_vector_of_an_open_file_without_a_name_goes_with_it(volume):
+    vector = np.arange(16, dtype="<f4")
+    (volume.path / "named").touch()
+    os.setxattr(volume.path / "named", "user.vector.c", vector.tobytes())
+    fd = os.open(volume.path / "f", os.O_CREAT | os.O_RDWR)
+    os.unlink(volume.path / "f")
+    os.setxattr(fd, "user.vector.c", (2 * vector).tobytes())
+    assert os.getxattr(fd, "user.vector.c") == (2 * vector).tobytes() and os.listxattr(fd) == ["user.vector.c"]
+    os.close(fd)
+    schema = json.loads((volume.path / ".vexfs/collections/c/schema.json").read_text())
+    assert (schema["live"], schema["rows"]) == (1, 1)

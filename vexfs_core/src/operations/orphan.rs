@@ -167,6 +167,12 @@ impl<H: BlockDevice + Data> Volume<H> {
         if kind == OrphanKind::Truncate {
             return self.truncate_step(inode, now);
         }
+        if kind == OrphanKind::Delete {
+            check_unused(self, inode, kind)?;
+            if self.reap_vector(inode, now)? {
+                return Ok(false);
+            }
+        }
         match self.free_orphan(inode, kind, STEP, Budget::freeing(STEP + 8), now) {
             // A full volume: record by record, until a commit brings space.
             Err(Error::NoSpace { .. }) => self.free_orphan(inode, kind, 2, Budget::least(), now),

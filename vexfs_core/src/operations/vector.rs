@@ -19,8 +19,8 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
-    VectorRecord, collection_directory, collection_matrix, parse_exact,
+    BlankRecord, Codec, Element, FileKind, InodeRecord, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC,
+    VectorHeader, VectorRecord, collection_directory, collection_matrix, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino, Time};
@@ -30,6 +30,8 @@ use crate::volume::{Nodes, Volume};
 
 /// Records that unlinking one vector changes at most, without its metadata.
 const RECORDS: u64 = 6;
+/// Records that dropping a vector which a file without a name keeps as a plain attribute changes at most.
+const KEPT_RECORDS: u64 = 140;
 
 /// The vectors of a file.
 pub(crate) struct Linked {
@@ -67,7 +69,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             Ok((loaded, row)) => metadata::records(self, loaded.id, row)?,
             Err(_) => 0,
         };
-        let budget = self.row_budget(value.len(), pieces);
+        let nameless = inode::load(self, inode).is_ok_and(|record| record.links.get() == 0);
+        let budget = self.row_budget(value.len(), pieces + if nameless { KEPT_RECORDS } else { 0 });
         let (id, replaced) = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
@@ -82,8 +85,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             let key = vector_key(inode, id, name.n);
             let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
-            xattr::check_mode(old.is_some(), mode)?;
-            let (mut created, mut about) = (tx.now.as_nanoseconds(), None);
+            let kept = drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
+            xattr::check_mode(old.is_some() || kept.is_some(), mode)?;
+            let (mut created, mut about) = (tx.now.as_nanoseconds(), kept.flatten());
             match old {
                 Some(old) => {
                     about = metadata::of_row(tx, id, old.row.get())?;
@@ -140,20 +144,41 @@ impl<H: BlockDevice + Data> Volume<H> {
         control::check_writable(inode)?;
         let id = collection::find(self, name.collection)?.ok_or(Error::NoAttribute)?;
         collection::check_access(self, id, caller)?;
-        self.transact(Budget::freeing(16), now, |tx| {
+        self.transact(Budget::freeing(16 + KEPT_RECORDS), now, |tx| {
             let mut loaded = collection::load(tx, id)?;
             loaded.check_element(name.element)?;
             let key = vector_key(inode, id, name.n);
-            let old = tree::record(tx, key, "vector of inode")?.ok_or(Error::NoAttribute)?;
-            free_row(tx, &mut loaded, inode, name.n, &old)?;
-            tree::remove(tx, key)?;
-            loaded.store(tx)?;
             let mut record = inode::load(tx, inode)?;
-            record.attributes.set(record.attributes.get().saturating_sub(1));
+            match tree::record(tx, key, "vector of inode")? {
+                Some(old) => {
+                    take_out(tx, &mut loaded, inode, name.n, &old)?;
+                    record.attributes.set(record.attributes.get().saturating_sub(1));
+                }
+                None => {
+                    let kept = drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
+                    kept.ok_or(Error::NoAttribute)?;
+                }
+            }
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)
         })?;
         self.note_blanks(id)
+    }
+
+    /// Takes one of the vectors that were set on a file after its last name had gone out of its collection; false if none
+    /// is left.
+    pub(super) fn reap_vector(&mut self, inode: Ino, now: Time) -> Result<bool> {
+        let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
+        let Some((key, value)) = tree::first(self, from, to)? else { return Ok(false) };
+        let (id, n) = vector_of(key);
+        let vector: VectorRecord = *parse_exact(&value, "vector of inode", inode.0)?;
+        let metadata = metadata::records(self, id, vector.row.get())?;
+        self.transact(Budget::freeing(16 + metadata), now, |tx| {
+            let mut loaded = collection::load(tx, id)?;
+            take_out(tx, &mut loaded, inode, n, &vector)
+        })?;
+        self.note_blanks(id)?;
+        Ok(true)
     }
 
     /// All vectors of a file, in order of collection and number.
@@ -370,6 +395,45 @@ fn keep_as<H: BlockDevice + Data>(
     xattr::put(tx, inode, text.as_bytes(), value)
 }
 
+// Drops the plain attribute that a vector became when its file, still open, lost its last name, and that of its metadata,
+// which it gives; none if there is no such attribute. The inode's record is the caller's to store.
+fn drop_kept<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    inode: Ino,
+    record: &mut InodeRecord,
+    name: &VectorName<'_>,
+    element: Element,
+) -> Result<Option<Option<Vec<u8>>>> {
+    if record.links.get() != 0 {
+        return Ok(None);
+    }
+    let mut name = VectorName { element: Some(element), meta: false, ..*name };
+    let mut text = Text::new();
+    name.write(&mut text)?;
+    if !xattr::replace(tx, inode, record, text.as_bytes(), None)? {
+        return Ok(None);
+    }
+    name.meta = true;
+    let mut text = Text::new();
+    name.write(&mut text)?;
+    let about = xattr::stored(tx, inode, text.as_bytes())?;
+    xattr::replace(tx, inode, record, text.as_bytes(), None)?;
+    Ok(Some(about))
+}
+
+// Takes a vector out of its collection and away from its file.
+fn take_out<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    inode: Ino,
+    n: u32,
+    vector: &VectorRecord,
+) -> Result<()> {
+    free_row(tx, loaded, inode, n, vector)?;
+    tree::remove(tx, vector_key(inode, loaded.id, n))?;
+    loaded.store(tx)
+}
+
 // Frees the row of a vector, and its metadata; gives when the vector was first set.
 fn free_row<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
@@ -445,10 +509,15 @@ pub(super) fn scan<N: Nodes>(
 ) -> Result<()> {
     let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
     tree::scan(nodes, from, to, &mut |key, value| {
-        let id = CollectionId((key.offset >> 32) as u32);
-        each(id, key.offset as u32, parse_exact(value, "vector of inode", inode.0)?)?;
+        let (id, n) = vector_of(key);
+        each(id, n, parse_exact(value, "vector of inode", inode.0)?)?;
         Ok(true)
     })
+}
+
+// The collection and number that a key of a vector names.
+const fn vector_of(key: Key) -> (CollectionId, u32) {
+    (CollectionId((key.offset >> 32) as u32), key.offset as u32)
 }
 
 pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
