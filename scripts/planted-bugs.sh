@@ -21,6 +21,7 @@ log_checksum_ignored        crash       create-and-append+sync,set-vectors+sync,
 overwrite_before_stale      crash       write-under-vectors,write-under-vectors+sync
 orphan_forgotten            crash       unlink-while-open,unlink-open-with-vectors
 vector_before_told          told        -
+batch_before_told           told        -
 compaction_before_told      told        -
 superblock_in_one_slot      corruption  -
 log_of_any_base             crash       create-and-append+sync,replace-by-rename+sync,set-vectors+sync

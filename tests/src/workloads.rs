@@ -243,6 +243,17 @@ impl Story {
         self.op(Op::SetVector { inode, vector, fill, mode: SetMode::Any })
     }
 
+    /// A batch: vectors of these files and numbers.
+    fn vectors(&mut self, collection: &str, files: &[(&str, u32)], dimensions: u32, keep: bool) -> Step {
+        let mut vectors = Vec::new();
+        for (path, n) in files {
+            self.seed += 1;
+            let fill = VectorFill { seed: self.seed, dimensions, poison: false };
+            vectors.push((self.inode(path)?, *n, fill));
+        }
+        self.op(Op::SetVectors { collection: collection.into(), vectors, keep })
+    }
+
     fn remove_vector(&mut self, path: &str, collection: &str, n: u32) -> Step {
         let inode = self.inode(path)?;
         let element =

@@ -9,7 +9,7 @@ use vexfs_core::checksum::crc32;
 use vexfs_core::device::Direct;
 use vexfs_core::format::{FileKind, MATRIX_DATA, ROOT, collection_matrix};
 use vexfs_core::numbers::{CollectionId, Ino, Time};
-use vexfs_core::operations::{Caller, NewInode, SetMode};
+use vexfs_core::operations::{Batch, Caller, NewInode, NewVector, SetMode, StagedBatch};
 use vexfs_core::volume::{MountOptions, Volume};
 use vexfs_tests::check::check_clean;
 use vexfs_tests::random::Random;
@@ -118,6 +118,26 @@ impl Host {
         assert_eq!(self.volume.attribute(inode, NAME).expect("reads"), [value; LEN]);
     }
 
+    fn stage_batch(&mut self, wanted: &[Wanted]) -> StagedBatch {
+        let vectors: Vec<NewVector<'_>> = wanted.iter().map(|wanted| wanted.vector(&self.files)).collect();
+        let staged = self.volume.stage_vectors(self.id(), &vectors, &root(), NOW);
+        self.look("the bytes of a batch were put into its rows");
+        self.tell();
+        staged.expect("stages")
+    }
+
+    fn put_batch(&mut self, staged: &StagedBatch, wanted: &[Wanted]) -> Batch {
+        let vectors: Vec<NewVector<'_>> = wanted.iter().map(|wanted| wanted.vector(&self.files)).collect();
+        let set = self.volume.set_staged(staged, &vectors, &root(), NOW).expect("sets");
+        self.look("a batch was set");
+        self.tell();
+        set
+    }
+
+    fn value(&self, file: usize) -> Option<Vec<u8>> {
+        self.volume.attribute(self.files[file], NAME).ok()
+    }
+
     fn remove(&mut self, file: usize) {
         if self.volume.remove_attribute(self.files[file], NAME, &root(), NOW).is_ok() {
             self.look("a vector was removed");
@@ -138,6 +158,28 @@ impl Host {
             self.tidy();
         }
         self.volume.commit(NOW).expect("commits");
+    }
+}
+
+/// One vector of a batch.
+struct Wanted {
+    file: usize,
+    value: [u8; LEN],
+    keep: bool,
+}
+
+impl Wanted {
+    fn some(random: &mut Random) -> Vec<Self> {
+        let one = |random: &mut Random| Self {
+            file: random.index(FILES),
+            value: [random.below(120) as u8; LEN],
+            keep: random.one_in(4),
+        };
+        (0..random.below(14)).map(|_| one(random)).collect()
+    }
+
+    fn vector(&self, files: &[Ino]) -> NewVector<'_> {
+        NewVector { inode: files[self.file], n: 0, value: &self.value, keep: self.keep }
     }
 }
 
@@ -202,19 +244,87 @@ fn vectors_on_their_way_have_rows_of_their_own() {
         }
         host.settle();
         check_clean(&host.device).expect("clean");
-        // Nothing is kept for anybody: what is free is blank, or zero where nothing ever was.
-        let live: Vec<u64> = rows(&host);
-        let frontier = live.last().map_or(0, |row| row + 1);
-        for row in (0..frontier).filter(|row| !live.contains(row)) {
-            let mut bytes = vec![0; LEN];
-            let offset = MATRIX_DATA + row * LEN as u64;
-            host.volume.read(collection_matrix(host.id()), offset, &mut bytes).expect("reads");
-            assert!(
-                bytes.chunks(4).all(|value| f32::from_le_bytes(value.try_into().expect("four")).is_nan())
-                    || bytes.iter().all(|byte| *byte == 0),
-                "seed {seed}: free row {row} keeps bytes"
-            );
+        assert_free_rows_are_blank(&host, seed);
+    }
+}
+
+#[test]
+fn batches_on_their_way_have_rows_of_their_own() {
+    for seed in 0..6 {
+        let (mut host, mut random) = (Host::new(), Random::new(200 + seed));
+        for _ in 0..60 {
+            let mut batches = Vec::new();
+            for _ in 0..random.below(4) {
+                let wanted = Wanted::some(&mut random);
+                batches.push((host.stage_batch(&wanted), wanted));
+            }
+            let single = random.index(FILES);
+            assert!(host.stage(single, 130) || unstaged());
+            if random.one_in(2) {
+                (0..random.below(9)).for_each(|_| host.remove(random.index(FILES)));
+                host.settle();
+            }
+            if random.one_in(3) {
+                host.volume.compact(host.id()).expect("compacts");
+                host.settle();
+            }
+            host.put(single, 130);
+            while !batches.is_empty() {
+                let (staged, wanted) = batches.swap_remove(random.index(batches.len()));
+                if random.one_in(3) {
+                    host.volume.unstage_vectors(&staged).expect("unstages");
+                    host.tell();
+                } else {
+                    set_and_check(&mut host, &staged, &wanted);
+                }
+                if random.one_in(4) {
+                    host.settle();
+                }
+            }
         }
+        host.settle();
+        check_clean(&host.device).expect("clean");
+        assert_free_rows_are_blank(&host, seed);
+    }
+}
+
+/// Sets a batch; afterwards each file has what the last vector of it says.
+fn set_and_check(host: &mut Host, staged: &StagedBatch, wanted: &[Wanted]) {
+    let mut expected: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut kept = 0;
+    let there: Vec<Option<Vec<u8>>> = (0..FILES).map(|file| host.value(file)).collect();
+    for Wanted { file, value, keep } in wanted {
+        let old = expected.get(file).or(there[*file].as_ref());
+        match old.filter(|_| *keep) {
+            Some(old) => expected.insert(*file, old.clone()),
+            None => expected.insert(*file, value.to_vec()),
+        };
+    }
+    let set = host.put_batch(staged, wanted);
+    for (file, value) in expected {
+        // What was kept when the batch was staged may have been removed since.
+        match host.value(file) {
+            Some(found) => assert_eq!(found, value, "file {file}"),
+            None => kept += 1,
+        }
+    }
+    assert_eq!(set.set + set.kept, wanted.len() as u64);
+    assert!(kept <= set.kept, "{kept} of {} kept ones are gone", set.kept);
+}
+
+/// Nothing is kept for anybody: what is free is blank, or zero where nothing ever was.
+fn assert_free_rows_are_blank(host: &Host, seed: u64) {
+    let live: Vec<u64> = rows(host);
+    let frontier = live.last().map_or(0, |row| row + 1);
+    for row in (0..frontier).filter(|row| !live.contains(row)) {
+        let mut bytes = vec![0; LEN];
+        let offset = MATRIX_DATA + row * LEN as u64;
+        host.volume.read(collection_matrix(host.id()), offset, &mut bytes).expect("reads");
+        assert!(
+            bytes.chunks(4).all(|value| f32::from_le_bytes(value.try_into().expect("four")).is_nan())
+                || bytes.iter().all(|byte| *byte == 0),
+            "seed {seed}: free row {row} keeps bytes"
+        );
     }
 }
 

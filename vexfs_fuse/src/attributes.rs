@@ -27,6 +27,11 @@ impl Who {
     pub fn of(request: &Request) -> Self {
         Self { uid: request.uid(), gid: request.gid(), pid: request.pid() }
     }
+
+    /// The process.
+    pub fn pid(self) -> u32 {
+        self.pid
+    }
 }
 
 /// A process with its groups, as they were when it opened a file.

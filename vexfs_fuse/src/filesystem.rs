@@ -16,10 +16,10 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use vexfs_core::Error;
 use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::format::FileKind;
 use vexfs_core::operations::{Changes, RenameFlags as CoreRenameFlags};
+use vexfs_core::{Error, Result};
 
 use crate::attributes::Who;
 use crate::clock::now;
@@ -256,6 +256,9 @@ impl Filesystem for Vexfs {
         reply: ReplyData,
     ) {
         self.guard(|| {
+            if let Some(append) = self.files.appending(fh) {
+                return append.read(&self.service, size as usize, |bytes| reply.data(&bytes));
+            }
             self.files.read(fh, ino(inode), offset, size, |bytes| replies::bytes(reply, bytes));
         });
     }
@@ -275,6 +278,11 @@ impl Filesystem for Vexfs {
         self.guard(|| {
             let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
             let durable = flags.0 & libc::O_DSYNC != 0;
+            if let Some(append) = self.files.appending(fh) {
+                let len = data.len() as u32;
+                let answer = move |done: Result<()>| replies::written(reply, done.map(|()| len));
+                return append.write(&self.service, data, durable, answer);
+            }
             let written = match pseudo(ino(inode)) {
                 Some(Pseudo::Query) => self.files.ask(fh, offset, data),
                 _ => self.service.write(ino(inode), offset, data, kill),
@@ -292,12 +300,15 @@ impl Filesystem for Vexfs {
         &self,
         _request: &Request,
         _inode: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // Nothing is held back between write and close; the kernel need not ask again.
-        reply.error(Errno::ENOSYS);
+        let answer = |result| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        };
+        self.guard(|| self.files.end_batch(fh, answer));
     }
 
     fn release(
@@ -313,8 +324,13 @@ impl Filesystem for Vexfs {
         self.guard(|| replies::done(&self.service, reply, (Ok(()), self.files.close(fh))));
     }
 
-    fn fsync(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
-        self.guard(|| self.service.sync_then(|result| replies::durable(reply, result)));
+    fn fsync(&self, _request: &Request, _inode: INodeNo, fh: FileHandle, _data: bool, reply: ReplyEmpty) {
+        let service = Arc::clone(&self.service);
+        let answer = move |result| match result {
+            Ok(()) => service.sync_then(|result| replies::durable(reply, result)),
+            Err(error) => reply.error(errno(error)),
+        };
+        self.guard(|| self.files.end_batch(fh, answer));
     }
 
     fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {

@@ -3,6 +3,7 @@
 //! It translates the kernel's calls into the core's, and brings what the core has not: the lock, the cache, the
 //! clock, the timer of the commits, and the bytes of files, which it moves without holding the lock.
 
+pub mod append;
 pub mod attributes;
 pub mod cache;
 pub mod capabilities;

@@ -13,6 +13,7 @@ use vexfs_core::control::{Exchange, Pseudo, is_control, pseudo};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Result};
 
+use crate::append::Append;
 use crate::attributes::{Asker, Who};
 use crate::clock::now;
 use crate::service::{Service, Untold};
@@ -34,6 +35,8 @@ struct OpenFile {
     inode: Ino,
     /// A computed file's content.
     content: Option<Content>,
+    /// The stream of an `append`.
+    append: Option<Arc<Append>>,
     /// The access was marked, or need not be.
     touched: AtomicBool,
 }
@@ -59,7 +62,7 @@ impl OpenFiles {
     /// Opens a file for `who`: counts it, renders it if it is computed.
     pub fn open(&self, who: Who, inode: Ino, writing: bool) -> Result<(FileHandle, FopenFlags)> {
         let kind = pseudo(inode);
-        let takes = matches!(kind, None | Some(Pseudo::Request | Pseudo::Query));
+        let takes = matches!(kind, None | Some(Pseudo::Request | Pseudo::Query | Pseudo::Append));
         if writing && !takes {
             return Err(Error::AccessDenied("files of the control directory cannot be written"));
         }
@@ -79,13 +82,16 @@ impl OpenFiles {
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
         let content = opened.inspect_err(|_| self.service.tell(&self.closed(inode)))?;
+        let append = (kind == Some(Pseudo::Append)).then(|| Arc::new(Append::new(who, inode)));
         let flags = match content {
-            Some(_) => FopenFlags::FOPEN_DIRECT_IO,
-            None => FopenFlags::FOPEN_KEEP_CACHE,
+            _ if append.is_some() => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_STREAM,
+            // Nothing is held back between write and close.
+            Some(_) => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+            None => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
         };
         let touched = AtomicBool::new(!self.access_times);
         let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.by_handle().insert(number, Arc::new(OpenFile { inode, content, touched }));
+        self.by_handle().insert(number, Arc::new(OpenFile { inode, content, append, touched }));
         Ok((FileHandle(number), flags))
     }
 
@@ -138,6 +144,19 @@ impl OpenFiles {
                 exchange.lock().unwrap_or_else(PoisonError::into_inner).write(offset, bytes)
             }
             _ => Err(Error::NotPermitted("not open for questions")),
+        }
+    }
+
+    /// An open `append`; none for other files.
+    pub fn appending(&self, handle: FileHandle) -> Option<Arc<Append>> {
+        self.by_handle().get(&handle.0)?.append.clone()
+    }
+
+    /// Ends the batch of an `append`; of other files nothing is held back between write and close.
+    pub fn end_batch(&self, handle: FileHandle, answer: impl FnOnce(Result<()>) + Send + 'static) {
+        match self.appending(handle) {
+            Some(append) => append.finish(&self.service, answer),
+            None => answer(Ok(())),
         }
     }
 

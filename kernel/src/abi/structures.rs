@@ -107,7 +107,7 @@ impl From<Attributes> for CAttributes {
             Some(Pseudo::Directory) => 1,
             Some(Pseudo::Computed) => 2,
             Some(Pseudo::Column) => 3,
-            Some(Pseudo::Request) => 4,
+            Some(Pseudo::Request | Pseudo::Append) => 4,
             Some(Pseudo::Query) => 5,
         };
         Self {

@@ -11,7 +11,7 @@ use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 use super::{CollectionState, Model, Node, Op, Renamed, VectorState};
 
 /// What the volume chose.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Learned {
     /// The inode number of what was created.
     pub inode: u64,
@@ -23,10 +23,12 @@ pub struct Learned {
     pub vector_id: u64,
     /// The content version the vector was bound to.
     pub version: u64,
+    /// The same three for each vector of a batch.
+    pub batch: Vec<(u64, u64, u64)>,
 }
 
 /// The content version of a file that nothing was written to yet.
-const FIRST_VERSION: u64 = 1;
+pub(super) const FIRST_VERSION: u64 = 1;
 /// Renamed files that are kept in mind.
 const RENAMED_MAX: usize = 64;
 
@@ -165,11 +167,10 @@ impl Model {
             }
             Op::SetVector { inode, .. } => {
                 let touched = self.vector(op, learned)?;
-                let node = self.change(*inode);
-                let new = node.bytes.size() == 0 && node.version == FIRST_VERSION;
-                node.awaits |= new && node.kind == FileKind::Regular;
+                self.await_content(*inode);
                 Ok(touched)
             }
+            Op::SetVectors { collection, vectors, keep } => self.batch((collection, vectors, *keep), learned),
             Op::RemoveVector { .. } | Op::SetMetadata { .. } | Op::RemoveMetadata { .. } => {
                 self.vector(op, learned)
             }

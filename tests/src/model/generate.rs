@@ -26,6 +26,7 @@ enum Age {
     First,
     Second,
     Third,
+    Fourth,
 }
 
 /// How many of them the first runs used.
@@ -45,13 +46,18 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Third }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Fourth }
     }
 
     /// The same without what came later: codecs, compaction and metadata. The bytes that these operations leave are the
     /// ground of other tests.
     pub fn first(seed: u64, file_size: u64) -> Self {
         Self { age: Age::First, ..Self::new(seed, file_size) }
+    }
+
+    /// The same without batches of vectors.
+    pub fn third(seed: u64, file_size: u64) -> Self {
+        Self { age: Age::Third, ..Self::new(seed, file_size) }
     }
 
     /// The same with codecs and compaction, without metadata.
@@ -234,6 +240,10 @@ impl Generator {
         if self.age >= Age::Third && self.random.one_in(3) {
             return Some(self.metadata(inode, vector));
         }
+        if self.age >= Age::Fourth && known.is_some_and(|state| state.dimensions > 0) && self.random.one_in(4)
+        {
+            return Some(self.batch(model, name, dimensions));
+        }
         let mut fill = VectorFill { seed: self.random.bits(), dimensions, poison: false };
         let mut mode = self.mode();
         if known.is_some_and(|state| state.dimensions > 0) && self.random.one_in(12) {
@@ -248,6 +258,19 @@ impl Generator {
             }
         }
         Some(Op::SetVector { inode, vector, fill, mode })
+    }
+
+    // Vectors of a few files; some have the same file and number, and one may be impossible.
+    fn batch(&mut self, model: &Model, name: &str, dimensions: u32) -> Op {
+        let mut vectors = Vec::new();
+        for _ in 0..self.random.below(12) {
+            let fill = VectorFill { seed: self.random.bits(), dimensions, poison: self.random.one_in(150) };
+            let inode = self.file(model, |kind| kind == FileKind::Regular);
+            if let Some(inode) = inode.filter(|inode| model.node(*inode).links > 0) {
+                vectors.push((inode, self.random.below(6) as u32, fill));
+            }
+        }
+        Op::SetVectors { collection: name.into(), vectors, keep: self.random.one_in(3) }
     }
 
     fn metadata(&mut self, inode: u64, vector: VectorName) -> Op {

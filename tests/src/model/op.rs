@@ -300,6 +300,15 @@ pub enum Op {
         /// Create, replace or either.
         mode: SetMode,
     },
+    /// A batch of vectors, whole or not at all.
+    SetVectors {
+        /// Of which collection.
+        collection: String,
+        /// Each with its file and number.
+        vectors: Vec<(u64, u32, VectorFill)>,
+        /// Vectors that are there are kept.
+        keep: bool,
+    },
     /// removexattr(2) of a vector.
     RemoveVector {
         /// The file.

@@ -6,10 +6,10 @@ use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
 use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric, ROOT};
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, Removed};
+use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, NewVector, Removed};
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
-use super::{Comparison, Learned, Model, Op, Overlay, compare};
+use super::{Comparison, Learned, Model, Op, Overlay, VectorFill, compare};
 
 /// A volume under test, and what it should be.
 pub struct Pair<D> {
@@ -262,6 +262,9 @@ impl<D: BlockDevice + Clone> Pair<D> {
                     }
                 })?;
             }
+            Op::SetVectors { collection, vectors, keep } => {
+                learned.batch = set_vectors(volume, collection, vectors, *keep, now)?;
+            }
             Op::RemoveVector { inode, vector } => {
                 volume.remove_attribute(Ino(*inode), &vector.attribute(), &caller, now)?;
             }
@@ -402,7 +405,11 @@ impl<D: BlockDevice + Clone> Pair<D> {
         }
         if matches!(
             op,
-            Op::SetVector { .. } | Op::RemoveVector { .. } | Op::SetMetadata { .. } | Op::SetAttribute { .. }
+            Op::SetVector { .. }
+                | Op::SetVectors { .. }
+                | Op::RemoveVector { .. }
+                | Op::SetMetadata { .. }
+                | Op::SetAttribute { .. }
         ) && real.version != version
         {
             return Err(format!("setting an attribute changed the content version of {inode}"));
@@ -442,4 +449,30 @@ fn create_collection<D: BlockDevice>(
         permissions: 0o755,
     };
     Ok(volume.create_collection(name.as_bytes(), &new, now)?.0)
+}
+
+/// Sets a batch, and gives row, id and version of each of its vectors as they are then.
+fn set_vectors<D: BlockDevice>(
+    volume: &mut Volume<Direct<D>>,
+    name: &str,
+    vectors: &[(u64, u32, VectorFill)],
+    keep: bool,
+    now: Time,
+) -> Result<Vec<(u64, u64, u64)>> {
+    let known = volume.collection_by_name(name.as_bytes())?;
+    let values: Vec<Vec<u8>> = vectors.iter().map(|(.., fill)| fill.bytes(known.element)).collect();
+    let new = vectors.iter().zip(&values);
+    let new = new.map(|((inode, n, _), value)| NewVector { inode: Ino(*inode), n: *n, value, keep });
+    let caller = Caller { uid: 0, gid: 0, in_group: &|_| false };
+    let set = volume.set_vectors(known.id, &new.collect::<Vec<_>>(), &caller, now);
+    set.map_err(|refused| refused.error)?;
+    let mut learned = vec![(0, 0, 0); vectors.len()];
+    for ((inode, n, _), learned) in vectors.iter().zip(&mut learned) {
+        volume.vectors_of(Ino(*inode), &mut |found| {
+            if found.collection == known.id && found.n == *n {
+                *learned = (found.row, found.vector_id, found.version);
+            }
+        })?;
+    }
+    Ok(learned)
 }

@@ -1,10 +1,11 @@
 //! What the model says of vectors and their metadata.
 
 use vexfs_core::error::Error;
-use vexfs_core::format::{Codec, Element, METADATA_MAX, XATTR_LIST_MAX};
+use vexfs_core::format::{Codec, Element, FileKind, METADATA_MAX, XATTR_LIST_MAX};
+use vexfs_core::operations::SetMode;
 
-use super::apply::mode_allows;
-use super::{CollectionState, Learned, Model, Op, VectorName, VectorState};
+use super::apply::{FIRST_VERSION, mode_allows};
+use super::{CollectionState, Learned, Model, Op, VectorFill, VectorName, VectorState};
 
 impl Model {
     pub(super) fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
@@ -30,7 +31,7 @@ impl Model {
                 mode_allows(*mode, known.is_some() && self.node(*inode).vectors.contains_key(&key))?;
                 state.dimensions = fill.dimensions;
                 self.collections.insert(vector.collection.clone(), state);
-                let Learned { row, vector_id, version, .. } = *learned;
+                let Learned { row, vector_id, version, .. } = learned.clone();
                 let node = self.change(*inode);
                 let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
                 let metadata = node.vectors.get(&key).and_then(|old| old.metadata);
@@ -68,6 +69,35 @@ impl Model {
             }
             _ => unreachable!("only vectors come here"),
         }
+    }
+
+    /// Vectors of one collection, one after another.
+    pub(super) fn batch(
+        &mut self,
+        (collection, vectors, keep): (&str, &[(u64, u32, VectorFill)], bool),
+        learned: &Learned,
+    ) -> Result<Vec<u64>, Error> {
+        let state = self.collections.get(collection).copied().ok_or(Error::NotFound)?;
+        let mut touched = Vec::new();
+        for (at, (inode, n, fill)) in vectors.iter().enumerate() {
+            if keep && self.node(*inode).vectors.contains_key(&(state.id, *n)) {
+                continue;
+            }
+            let vector = VectorName { n: *n, element: state.element, ..VectorName::new(collection) };
+            let op = Op::SetVector { inode: *inode, vector, fill: *fill, mode: SetMode::Any };
+            let (row, vector_id, version) = learned.batch.get(at).copied().unwrap_or_default();
+            let learned = Learned { collection: state.id, row, vector_id, version, ..Learned::default() };
+            touched.extend(self.vector(&op, &learned)?);
+            self.await_content(*inode);
+        }
+        Ok(touched)
+    }
+
+    /// A new file's vectors wait for its content.
+    pub(super) fn await_content(&mut self, inode: u64) {
+        let node = self.change(inode);
+        let new = node.bytes.size() == 0 && node.version == FIRST_VERSION;
+        node.awaits |= new && node.kind == FileKind::Regular;
     }
 
     fn known_vector(&mut self, inode: u64, vector: &VectorName) -> Result<&mut VectorState, Error> {

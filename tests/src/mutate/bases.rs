@@ -41,7 +41,7 @@ pub fn image(name: &str) -> Result<Image, String> {
         "codecs-4k" => golden_image(4096, "codecs"),
         "compacted-4k" => random_image(3 << 20, 4096, Generator::second(15, FILE_SIZE)),
         "metadata-4k" => golden_image(4096, "metadata"),
-        "described-4k" => random_image(3 << 20, 4096, Generator::new(16, FILE_SIZE)),
+        "described-4k" => random_image(3 << 20, 4096, Generator::third(16, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }

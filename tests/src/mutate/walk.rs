@@ -75,6 +75,8 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
         Some(vexfs_core::control::Pseudo::Column) => {
             content(exercise, volume, inode, found.map_or(0, |found| found.size));
         }
+        // Shown by a daemon alone, which takes it as a stream.
+        Some(vexfs_core::control::Pseudo::Append) => {}
         Some(vexfs_core::control::Pseudo::Directory) => directory(exercise, volume, inode, waiting),
         None => match found.map(|found| (found.kind, found.size)) {
             Ok((FileKind::Directory, _)) => directory(exercise, volume, inode, waiting),

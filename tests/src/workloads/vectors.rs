@@ -20,6 +20,8 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("truncate-under-vectors", truncate_under_vectors),
         Workload::new("all-elements", all_elements),
         Workload::new("all-codecs", all_codecs),
+        Workload::new("batches", batches),
+        Workload::new("batches-16k", batches).with(8 << 20, 16384),
         Workload::new("compaction", compaction),
         Workload::new("metadata", metadata),
         Workload::new("saved-over", saved_over),
@@ -221,6 +223,33 @@ fn all_codecs(story: &mut Story) -> Step {
         story.commit()?;
     }
     Ok(())
+}
+
+// Batches: new vectors, others in their place, in rows that were freed and behind all; files of the same batch share
+// it, and one of them twice.
+fn batches(story: &mut Story) -> Step {
+    for path in ["a", "b", "c", "d"] {
+        story.file(path, 200)?;
+    }
+    story.vector("a", "minilm", 0, 96)?;
+    story.commit()?;
+    story.vectors("minilm", &[("a", 1), ("b", 0), ("b", 1), ("c", 0), ("d", 0)], 96, false)?;
+    story.commit()?;
+    story.remove_vector("a", "minilm", 0)?;
+    story.remove_vector("b", "minilm", 1)?;
+    story.metadata("c", "minilm", 0, 300)?;
+    story.commit()?;
+    story.tidy()?;
+    story.vectors("minilm", &[("a", 0), ("b", 0), ("c", 0), ("c", 0), ("d", 1), ("d", 2)], 96, false)?;
+    story.commit()?;
+    story.vectors("minilm", &[("a", 0), ("a", 5), ("b", 1), ("b", 1), ("d", 0)], 96, true)?;
+    story.write("c", 0, 100)?;
+    story.commit()?;
+    story.unlink("d")?;
+    story.commit()?;
+    story.tidy()?;
+    story.vectors("minilm", &[("c", 0), ("b", 3), ("b", 4)], 96, false)?;
+    story.commit()
 }
 
 // Metadata goes where its vector goes: to a new row, to a file that is saved over, to its end.

@@ -3,6 +3,7 @@
 //! The bytes of a pseudo-file depend on the volume alone, never on who asks: a view per caller would leak through
 //! the page cache. Nothing here is stored; the collections' directories and records are.
 
+pub mod append;
 pub mod arrow;
 mod column;
 mod exchange;
@@ -62,6 +63,8 @@ const ARROW: u64 = COLLECTION_PARTS;
 pub const PATHS: u64 = 7;
 /// `query`, which answers questions.
 pub const QUERY: u64 = 8;
+/// `append`, which takes vectors in bulk.
+pub const APPEND: u64 = 9;
 /// `metadata.jsonl`.
 pub const METADATA: u64 = 12;
 /// Part of the first of the columns that are made from metadata.
@@ -76,7 +79,7 @@ const FILES: [(&[u8], Ino, u32); 5] = [
     (b"log", LOG, 0o600),
     (b"stale", STALE, 0o400),
 ];
-const PARTS: [(&[u8], u64); 10] = [
+const PARTS: [(&[u8], u64); 11] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
@@ -86,6 +89,7 @@ const PARTS: [(&[u8], u64); 10] = [
     (b"query", QUERY),
     (b"paths.jsonl", PATHS),
     (b"metadata.jsonl", METADATA),
+    (b"append", APPEND),
     (b"vectors.arrow", ARROW),
 ];
 /// Readdir cookies of fixed entries begin here.
@@ -105,6 +109,8 @@ pub enum Pseudo {
     Request,
     /// What is written to an open file is a question, what is read from it then the answer: [`Volume::query`].
     Query,
+    /// Takes a stream of records: [`Volume::appended`].
+    Append,
     /// A column that can be mapped: [`Volume::read_begin`]; the host caches it and heeds [`Volume::events`].
     Column,
 }
@@ -125,6 +131,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
             SCHEMA | PATHS | METADATA => Some(Pseudo::Computed),
             REQUESTS => Some(Pseudo::Request),
             QUERY => Some(Pseudo::Query),
+            APPEND => Some(Pseudo::Append),
             MATRIX | HEADERS | VALID | SCALE | COLUMNS.. => Some(Pseudo::Column),
             _ => None,
         },
@@ -301,7 +308,7 @@ fn part_inode<H: BlockDevice + Data>(
     part: u64,
 ) -> Result<Option<Ino>> {
     match part {
-        ARROW if !volume.options.daemon => Ok(None),
+        ARROW | APPEND if !volume.options.daemon => Ok(None),
         ARROW => arrow::current(volume, loaded),
         part => Ok(has_part(loaded, part).then(|| Ino(collection_directory(loaded.id).0 + part))),
     }
@@ -362,7 +369,10 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, _) => MATRIX_DATA + capacity,
         _ => 0,
     };
-    let hidden = if kind == Pseudo::Request { EXECUTE } else { WRITE | EXECUTE };
+    let hidden = match kind {
+        Pseudo::Request | Pseudo::Append => EXECUTE,
+        _ => WRITE | EXECUTE,
+    };
     let permissions = shown.permissions & !hidden & 0o777;
     let (permissions, uid, gid) = match part {
         // Paths may be nobody's business but root's.

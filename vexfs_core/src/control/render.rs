@@ -27,6 +27,7 @@ takes files and vectors and nothing else.
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
     vectors.arrow         the same in one Arrow IPC file: vector, vector_id, inode, n; free rows are null (FUSE)
+    append              takes vectors as a stream of records, in batches (FUSE)
     metadata.jsonl      row, inode, number and metadata of every vector that has some, a JSON object a line
     <field>.npy         a member of the metadata, after `echo column add FIELD TYPE > control`; types are bool, int, float,
                         timestamp, and string BYTES; where a row has none: -1, -2^63, NaN, NaT, b\"\\xff\"
@@ -45,6 +46,11 @@ A vector is an attribute of its file:
 with a JSON object about it, if you like: source, model, confidence, start, length, or anything
 
   setfattr -n user.vector.NAME.meta -v '{\"source\":\"page 3\",\"confidence\":0.9}' FILE
+
+and many at once go into collections/NAME/append, one record behind the other. Close, fsync, or a read, which gives the
+answer, ends a batch; it is set as a whole or not at all. PATH is from the root of the volume on
+
+  struct.pack(\"<4sIQIIII\", b\"VEXA\", n, 0, len(PATH), len(VECTOR), 0, keep_old) + PATH + VECTOR
 
 and every collection is a matrix that numpy maps:
 

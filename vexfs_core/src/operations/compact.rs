@@ -171,7 +171,7 @@ fn finish_move<H: BlockDevice + Data>(
 ) -> Result<()> {
     let directory = collection_directory(loaded.id);
     let record = row_record(tx, loaded.id, from)?;
-    loaded.take_row(tx, to)?;
+    loaded.take_rows(tx, to..to + 1)?;
     relink(tx, loaded.id, &record, from, to)?;
     tree::put(tx, Key::new(directory, Kind::Row, to), record.as_bytes())?;
     loaded.row_taken(tx, to, true)?;

@@ -110,3 +110,25 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Many at once
+//!
+//! [`Volume::set_vectors`](crate::Volume::set_vectors) is one transaction, whole or not at all.
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/ram.txt"));
+//! # fn main() -> Result<()> {
+//! # let ram = formatted()?;
+//! # let mut volume = Volume::mount(Direct(&ram), MountOptions::default())?;
+//! let minilm = volume.create_collection(b"minilm", &SETTINGS, NOW)?;
+//! let inode = volume.create(ROOT, b"file", &FILE, NOW)?.inode;
+//! let (good, bad) = (bytes([1.0; 4]), bytes([f32::NAN; 4]));
+//! let vector = |n, value| NewVector { inode, n, value, keep: false };
+//! let refused = volume.set_vectors(minilm, &[vector(0, &good), vector(1, &bad)], &ROOT_USER, NOW).unwrap_err();
+//! assert_eq!((refused.index, refused.error), (Some(1), Error::NotFinite { index: 0 }));
+//! assert_eq!(volume.collection(minilm)?.live, 0);
+//! let batch = volume.set_vectors(minilm, &[vector(0, &good), vector(1, &good)], &ROOT_USER, NOW).unwrap();
+//! assert_eq!((batch.set, volume.collection(minilm)?.live), (2, 2));
+//! # Ok(())
+//! # }
+//! ```

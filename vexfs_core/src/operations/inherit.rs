@@ -38,7 +38,7 @@ pub(crate) fn freshness<N: Nodes>(nodes: &N, file: Ino, record: &InodeRecord) ->
 }
 
 /// The content version of a file that nothing was written to yet.
-const FIRST_VERSION: u64 = 1;
+pub(super) const FIRST_VERSION: u64 = 1;
 /// Files whose content is waited for.
 const AWAITING_MAX: usize = 4096;
 

@@ -168,7 +168,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     ///
     /// A shrink frees its extents in several transactions; the new size and all else take effect with the first.
     pub fn set_attributes(&mut self, inode: Ino, changes: &Changes, now: Time) -> Result<Attributes> {
-        let takes = matches!(control::pseudo(inode), Some(control::Pseudo::Request | control::Pseudo::Query));
+        use control::Pseudo::{Append, Query, Request};
+        let takes = matches!(control::pseudo(inode), Some(Request | Query | Append));
         if takes && changes.size == Some(0) {
             // Opened with O_TRUNC, as by a shell.
             return self.attributes(inode);

@@ -3,8 +3,10 @@
 //! Each operation is one transaction, or several where it says so. It checks what it is given and what it reads;
 //! permission bits are the host's to check, but for what this says itself (who may put a vector into a collection).
 
+mod access;
 mod acl;
 mod allocate;
+mod append;
 mod collection;
 mod columns;
 mod compact;
@@ -33,6 +35,8 @@ mod vector_name;
 mod write;
 mod xattr;
 
+pub use access::Resolver;
+pub use append::{Batch, NewVector, Refused, StagedBatch};
 pub use columns::Column;
 pub use sync::Sync;
 pub use types::*;

@@ -3,6 +3,7 @@
 //! Every row below the frontier is live, waits to be blanked (`Blank`), or is free (`FreeRows`), and just one of them.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
@@ -34,45 +35,75 @@ pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 
 impl Loaded {
     /// The lowest free row that is not kept for a vector, or one behind all.
-    pub(crate) fn lowest_free<H: BlockDevice + Data>(&self, tx: &Transaction<'_, H>) -> Result<u64> {
-        let directory = collection_directory(self.id);
-        let (from, to) = (Key::new(directory, Kind::FreeRows, 0), Key::last(directory, Kind::FreeRows));
-        let staged = |row: u64| tx.volume.is_staged(self.id, row);
-        let mut free = None;
-        tree::scan(tx, from, to, &mut |key, value| {
-            let end = key.offset + free_count(self.id, key.offset, value)?;
-            free = (key.offset..end).find(|row| !staged(*row));
-            Ok(free.is_none())
-        })?;
-        let behind = || (self.record.frontier.get()..ROWS_MAX).find(|row| !staged(*row));
-        free.or_else(behind).ok_or(Error::NoSpace { pending: 0 })
+    pub(crate) fn lowest_free<N: Nodes, H: BlockDevice + Data>(
+        &self,
+        nodes: &N,
+        volume: &Volume<H>,
+    ) -> Result<u64> {
+        let runs = self.free_runs(nodes, volume, 1)?;
+        runs.first().map(|run| run.start).ok_or(Error::NoSpace { pending: 0 })
     }
 
-    /// Takes a row that is free or behind all; what it leaves out below stays free.
-    pub(crate) fn take_row<H: BlockDevice + Data>(
+    /// `count` free rows that are not kept for vectors, the lowest first, then those behind all; as runs.
+    pub(crate) fn free_runs<N: Nodes, H: BlockDevice + Data>(
+        &self,
+        nodes: &N,
+        volume: &Volume<H>,
+        count: u64,
+    ) -> Result<Vec<Range<u64>>> {
+        let directory = collection_directory(self.id);
+        let (from, to) = (Key::new(directory, Kind::FreeRows, 0), Key::last(directory, Kind::FreeRows));
+        let mut runs = Vec::new();
+        let mut missing = count;
+        let mut gather = |mut rows: Range<u64>| {
+            while missing > 0 && rows.start < rows.end {
+                let free = volume.unstaged(self.id, rows.clone());
+                rows.start = free.end;
+                let taken = missing.min(free.end - free.start);
+                missing -= taken;
+                if taken > 0 {
+                    memory::push(&mut runs, free.start..free.start + taken)?;
+                }
+            }
+            Ok(missing > 0)
+        };
+        let mut more = count > 0;
+        tree::scan(nodes, from, to, &mut |key, value| {
+            let end = key.offset + free_count(self.id, key.offset, value)?;
+            more = gather(key.offset..end)?;
+            Ok(more)
+        })?;
+        if more && gather(self.record.frontier.get()..ROWS_MAX)? {
+            return Err(Error::NoSpace { pending: 0 });
+        }
+        Ok(runs)
+    }
+
+    /// Takes rows that are one run of free ones, or all behind the others; what it leaves out below stays free.
+    pub(crate) fn take_rows<H: BlockDevice + Data>(
         &mut self,
         tx: &mut Transaction<'_, H>,
-        row: u64,
+        rows: Range<u64>,
     ) -> Result<()> {
         let directory = collection_directory(self.id);
         let key = |row| Key::new(directory, Kind::FreeRows, row);
         let frontier = self.record.frontier.get();
-        let (start, end) = if row >= frontier {
-            self.record.frontier = U64::new(row + 1);
-            (frontier, row + 1)
+        let (start, end) = if rows.start >= frontier {
+            self.record.frontier = U64::new(rows.end);
+            (frontier, rows.end)
         } else {
             let missing = Error::corrupt("collection", directory.0, "a row to be taken is not free");
-            let (run, value) = tree::last(tx, key(0), key(row + 1))?.ok_or(missing)?;
+            let (run, value) = tree::last(tx, key(0), key(rows.start + 1))?.ok_or(missing)?;
             let end = run.offset + free_count(self.id, run.offset, &value)?;
-            if end <= row {
+            if end < rows.end {
                 return Err(missing);
             }
             (run.offset, end)
         };
-        if start == row && row < frontier {
+        if start == rows.start && start < frontier {
             tree::remove(tx, key(start))?;
         }
-        for (from, to) in [(start, row), (row + 1, end)] {
+        for (from, to) in [(start, rows.start), (rows.end, end)] {
             if from < to {
                 let rest = FreeRowsRecord { count: U64::new(to - from) };
                 tree::put(tx, key(from), rest.as_bytes())?;
@@ -88,15 +119,25 @@ impl Loaded {
         row: u64,
         value: &[u8],
     ) -> Result<()> {
+        let mut bytes = memory::copy(value)?;
+        let padding = memory::zeroed(self.record.stride.get() as usize - value.len())?;
+        memory::extend(&mut bytes, &padding)?;
+        self.write_rows(tx, row, &bytes)
+    }
+
+    /// Writes rows that follow one another, from `row` on, each with its padding; makes room for them first.
+    pub(crate) fn write_rows<H: BlockDevice + Data>(
+        &mut self,
+        tx: &mut Transaction<'_, H>,
+        row: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
         let matrix = collection_matrix(self.id);
         let mut record = inode::load(tx, matrix)?;
         let before = record;
         let offset = self.row_offset(row);
-        let mut bytes = memory::copy(value)?;
-        let padding = memory::zeroed(self.record.stride.get() as usize - value.len())?;
-        memory::extend(&mut bytes, &padding)?;
         self.make_room(tx, &mut record, offset, offset + bytes.len() as u64)?;
-        write::write_now(tx, matrix, &mut record, offset, &bytes)?;
+        write::write_now(tx, matrix, &mut record, offset, bytes)?;
         if record != before {
             inode::store(tx, matrix, &record)?;
         }
@@ -110,9 +151,16 @@ impl Loaded {
         row: u64,
         told: bool,
     ) -> Result<()> {
+        let resized = self.count_row(row);
+        self.rows_changed(tx, row..row + 1, resized, !told)
+    }
+
+    /// Counts a row in, which [`Loaded::rows_changed`] then tells; true if there are more rows now.
+    pub(crate) fn count_row(&mut self, row: u64) -> bool {
         self.record.live = U64::new(self.record.live.get() + 1);
-        let rows = self.record.rows.get().max(row + 1);
-        self.row_changed(tx, row, rows, !told)
+        let before = self.record.rows.get();
+        self.record.rows = U64::new(before.max(row + 1));
+        row >= before
     }
 
     /// Counts a row out.
@@ -128,7 +176,9 @@ impl Loaded {
             let (from, to) = (Key::new(directory, Kind::Row, 0), Key::new(directory, Kind::Row, ROWS_MAX));
             rows = tree::last(tx, from, to)?.map_or(0, |(key, _)| key.offset + 1);
         }
-        self.row_changed(tx, row, rows, false)
+        let resized = self.record.rows.get() != rows;
+        self.record.rows = U64::new(rows);
+        self.rows_changed(tx, row..row + 1, resized, false)
     }
 
     /// Counts a change of a row's header alone.
@@ -137,29 +187,30 @@ impl Loaded {
         tx: &mut Transaction<'_, H>,
         row: u64,
     ) -> Result<()> {
-        self.row_changed(tx, row, self.record.rows.get(), false)
+        self.rows_changed(tx, row..row + 1, false, false)
     }
 
-    fn row_changed<H: BlockDevice + Data>(
+    /// Tells the host of rows that changed, and whether there are more or fewer now; with the bytes of the `matrix`, if it
+    /// did not hear of them before.
+    pub(crate) fn rows_changed<H: BlockDevice + Data>(
         &mut self,
         tx: &mut Transaction<'_, H>,
-        row: u64,
-        rows: u64,
+        rows: Range<u64>,
+        resized: bool,
         matrix: bool,
     ) -> Result<()> {
         let directory = collection_directory(self.id).0;
         let stride = u64::from(self.record.stride.get());
-        self.record.changes = U64::new(self.record.changes.get().wrapping_add(1));
+        let count = rows.end - rows.start;
+        self.record.changes = U64::new(self.record.changes.get().wrapping_add(count));
         self.record.modified = tx.now.into();
-        let resized = self.record.rows.get() != rows;
-        self.record.rows = U64::new(rows);
         let columns =
             [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1), (control::SCALE, 4)];
         let has_scale = codec::has_scale(self.codec()?);
         for (part, width) in columns.into_iter().filter(|(part, _)| *part != control::SCALE || has_scale) {
             let inode = Ino(directory + part);
             if part != control::MATRIX || matrix {
-                tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
+                tx.event(Event { inode, offset: MATRIX_DATA + rows.start * width, len: count * width })?;
             }
             if resized {
                 tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
@@ -167,7 +218,7 @@ impl Loaded {
         }
         for column in columns::columns(tx, self.id)? {
             let (inode, width) = (column.inode(self.id), u64::from(column.width));
-            tx.event(Event { inode, offset: MATRIX_DATA + row * width, len: width })?;
+            tx.event(Event { inode, offset: MATRIX_DATA + rows.start * width, len: count * width })?;
             if resized {
                 tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
             }

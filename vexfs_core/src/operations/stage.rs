@@ -2,11 +2,12 @@
 //! row is in use.
 //!
 //! Else a reader of a mapping could find a row valid while the page that he has is still that of the free one. A row
-//! with staged bytes is free for everybody else: the tree does not know it, a crash leaves it free. The list of them is
-//! in memory; nobody is given a row on it, copies into it, or gives its chunk back. A host that has one cache of a
-//! matrix for readers and writers need not stage.
+//! with staged bytes is free for everybody else: the tree does not know it, a crash leaves it free. The lists of them
+//! (of single vectors, and of runs of rows for batches) are in memory; nobody is given a row on them, copies into it, or
+//! gives its chunk back. A host that has one cache of a matrix for readers and writers need not stage.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::collection::{self, Loaded};
 use super::rows;
@@ -56,7 +57,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let staged = self.transact(self.row_budget(value.len(), 0), now, |tx| {
             let mut loaded = collection::load(tx, id)?;
             loaded.accept(name.element, value)?;
-            let row = loaded.lowest_free(tx)?;
+            let row = loaded.lowest_free(tx, tx.volume)?;
             let mut stored = memory::zeroed(loaded.stored_len())?;
             codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
             loaded.write_row(tx, row, &stored)?;
@@ -96,6 +97,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// free again.
     pub(super) fn forget_staged(&mut self, id: CollectionId) {
         let mut rows = Vec::new();
+        // A batch does not go by the name.
+        if collection::load(self, id).is_err() {
+            self.staged_rows.retain(|staged| staged.id != id);
+        }
         while let Some(index) = self.staged.iter().position(|staged| staged.id == id) {
             let row = self.staged.swap_remove(index).row;
             // Without memory that row keeps its bytes, as after a crash.
@@ -107,20 +112,34 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
     }
 
-    /// True if bytes are staged in this row.
-    pub(super) fn is_staged(&self, id: CollectionId, row: u64) -> bool {
-        self.staged.iter().any(|staged| staged.id == id && staged.row == row)
+    // Rows of a collection in which bytes are staged, as runs.
+    fn staged_runs(&self, id: CollectionId) -> impl Iterator<Item = Range<u64>> {
+        let single = self.staged.iter().filter(move |staged| staged.id == id);
+        let batches = self.staged_rows.iter().filter(move |staged| staged.id == id);
+        single.map(|staged| staged.row..staged.row + 1).chain(batches.map(|staged| staged.rows.clone()))
+    }
+
+    /// The first of `rows` in which nothing is staged; empty, and the end of them, if there is none.
+    pub(super) fn unstaged(&self, id: CollectionId, mut rows: Range<u64>) -> Range<u64> {
+        let mut end = rows.start;
+        while let Some(staged) = self.staged_runs(id).find(|staged| staged.contains(&end)) {
+            end = staged.end;
+        }
+        rows.start = end.min(rows.end);
+        let next = self.staged_runs(id).map(|staged| staged.start).filter(|start| rows.contains(start)).min();
+        rows.start..next.unwrap_or(rows.end)
     }
 
     /// True if bytes are staged in any row of a collection.
     pub(super) fn has_staged(&self, id: CollectionId) -> bool {
-        self.staged.iter().any(|staged| staged.id == id)
+        self.staged_runs(id).next().is_some()
     }
 
     /// The end of the last row with staged bytes in bytes `from..to` of the matrix; 0 if there is none.
     pub(super) fn staged_end(&self, loaded: &Loaded, from: u64, to: u64) -> u64 {
-        let rows = self.staged.iter().filter(|staged| staged.id == loaded.id).map(|staged| staged.row);
-        let rows = rows.filter(|row| loaded.row_offset(*row) < to && loaded.row_offset(row + 1) > from);
-        rows.map(|row| loaded.row_offset(row + 1)).max().unwrap_or(0)
+        let within =
+            |rows: &Range<u64>| loaded.row_offset(rows.start) < to && loaded.row_offset(rows.end) > from;
+        let runs = self.staged_runs(loaded.id).filter(within);
+        runs.map(|rows| loaded.row_offset(rows.end)).max().unwrap_or(0)
     }
 }

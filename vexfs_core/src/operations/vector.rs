@@ -101,14 +101,15 @@ impl<H: BlockDevice + Data> Volume<H> {
             let mut stored = memory::zeroed(loaded.stored_len())?;
             let scale = codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
             let staged = tx.volume.staged_row(id, inode, name.n, crc32(&stored));
-            let row = staged.map_or_else(|| loaded.lowest_free(tx), Ok)?;
-            loaded.take_row(tx, row)?;
+            let row = staged.map_or_else(|| loaded.lowest_free(tx, tx.volume), Ok)?;
+            loaded.take_rows(tx, row..row + 1)?;
             if staged.is_none() {
                 loaded.write_row(tx, row, &stored)?;
             }
             let version = record.version.get();
-            let bytes = Stored { bytes: &stored, scale, told: staged.is_some() };
-            put_records(tx, &mut loaded, inode, name.n, row, &bytes, version, created)?;
+            let placed = Placed { row, checksum: crc32(&stored), scale };
+            put_records(tx, &loaded, inode, name.n, placed, version, created)?;
+            loaded.row_taken(tx, row, staged.is_some())?;
             if let Some(about) = about {
                 metadata::put(tx, id, row, &about)?;
             }
@@ -434,8 +435,8 @@ fn take_out<H: BlockDevice + Data>(
     loaded.store(tx)
 }
 
-// Frees the row of a vector, and its metadata; gives when the vector was first set.
-fn free_row<H: BlockDevice + Data>(
+/// Frees the row of a vector, and its metadata; gives when the vector was first set.
+pub(super) fn free_row<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     loaded: &mut Loaded,
     inode: Ino,
@@ -456,22 +457,22 @@ fn free_row<H: BlockDevice + Data>(
     Ok(record.header.created_timestamp.get())
 }
 
-// A vector as its row holds it.
-struct Stored<'a> {
-    bytes: &'a [u8],
-    scale: u32,
-    /// The host heard of them before.
-    told: bool,
+/// A vector as it lies in its row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) row: u64,
+    /// CRC-32 of its bytes.
+    pub(super) checksum: u32,
+    pub(super) scale: u32,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of two records, each once")]
-fn put_records<H: BlockDevice + Data>(
+/// Puts both records of a vector.
+pub(super) fn put_records<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
-    loaded: &mut Loaded,
+    loaded: &Loaded,
     inode: Ino,
     n: u32,
-    row: u64,
-    stored: &Stored<'_>,
+    placed: Placed,
     version: u64,
     created: u64,
 ) -> Result<()> {
@@ -486,19 +487,21 @@ fn put_records<H: BlockDevice + Data>(
         compression: loaded.record.codec,
         dimensions: loaded.record.dimensions,
         original_size: U32::new(loaded.vector_len() as u32),
-        compressed_size: U32::new(stored.bytes.len() as u32),
+        compressed_size: U32::new(loaded.stored_len() as u32),
         created_timestamp: U64::new(created),
         modified_timestamp: U64::new(tx.now.as_nanoseconds()),
-        checksum: U32::new(crc32(stored.bytes)),
+        checksum: U32::new(placed.checksum),
         flags: U32::ZERO,
     };
     let record =
-        RowRecord { header, n: U32::new(n), scale: U32::new(stored.scale), version: U64::new(version) };
-    tree::put(tx, Key::new(collection_directory(loaded.id), Kind::Row, row), record.as_bytes())?;
-    let vector =
-        VectorRecord { row: U64::new(row), vector_id: U64::new(vector_id), version: U64::new(version) };
-    tree::put(tx, vector_key(inode, loaded.id, n), vector.as_bytes())?;
-    loaded.row_taken(tx, row, stored.told)
+        RowRecord { header, n: U32::new(n), scale: U32::new(placed.scale), version: U64::new(version) };
+    tree::put(tx, Key::new(collection_directory(loaded.id), Kind::Row, placed.row), record.as_bytes())?;
+    let vector = VectorRecord {
+        row: U64::new(placed.row),
+        vector_id: U64::new(vector_id),
+        version: U64::new(version),
+    };
+    tree::put(tx, vector_key(inode, loaded.id, n), vector.as_bytes())
 }
 
 /// The vectors of a file, in order of collection and number.

@@ -24,7 +24,7 @@ use crate::tree;
 use crate::volume::{Nodes, Volume};
 
 /// Attributes below this number cannot fill a list of names.
-const FEW: u32 = (XATTR_LIST_MAX / (XATTR_NAME_MAX + 1)) as u32 - 1;
+pub(super) const FEW: u32 = (XATTR_LIST_MAX / (XATTR_NAME_MAX + 1)) as u32 - 1;
 const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 const CAPABILITIES: &[u8] = b"security.capability";
 

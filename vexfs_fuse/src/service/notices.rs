@@ -104,11 +104,9 @@ impl Service {
     pub fn tell(&self, events: &Untold) {
         let Some(notifier) = self.notifier.get() else { return };
         // A collection's matrix comes before its other columns: who finds a row valid shall find its bytes.
-        let mut list: Vec<&Event> = events.list.iter().collect();
-        list.sort_unstable_by_key(|event| (event.inode.0, event.offset, event.len));
-        list.dedup();
+        let list = joined(&events.list);
         let mirrored = self.mirrored(&list);
-        for event in list.into_iter().chain(&mirrored) {
+        for event in list.iter().chain(&mirrored) {
             self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
@@ -119,7 +117,7 @@ impl Service {
     }
 
     // What changed in each `vectors.arrow` that the kernel knows, heads last.
-    fn mirrored(&self, list: &[&Event]) -> Vec<Event> {
+    fn mirrored(&self, list: &[Event]) -> Vec<Event> {
         let mut mirrored = Vec::new();
         let arrows = self.arrows.lock().unwrap_or_else(PoisonError::into_inner);
         if !arrows.is_empty() {
@@ -192,4 +190,20 @@ impl Service {
             (later.answer)();
         }
     }
+}
+
+// Events in order, and those that touch as one; one of attributes alone stays so.
+fn joined(events: &[Event]) -> Vec<Event> {
+    let mut list = events.to_vec();
+    list.sort_unstable_by_key(|event| (event.inode.0, event.offset, event.len));
+    list.dedup_by(|next, event| {
+        let touch = next.inode == event.inode && next.len > 0 && event.len > 0;
+        let (end, next_end) = (event.offset.saturating_add(event.len), next.offset.saturating_add(next.len));
+        let joins = next == event || (touch && next.offset <= end);
+        if joins {
+            event.len = end.max(next_end) - event.offset;
+        }
+        joins
+    });
+    list
 }

@@ -1,0 +1,45 @@
+//! What a volume keeps in mind of work that takes several calls. It is in memory alone: a crash forgets it, and leaves
+//! rows free and files as they were.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::numbers::{CollectionId, Ino};
+
+/// Rows whose bytes were copied into free ones.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) id: CollectionId,
+    /// From, to, and the vector's number.
+    pub(crate) moves: Vec<(u64, u64, u64)>,
+}
+
+/// A vector that is about to be set: its bytes are in a free row, which is kept for it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) inode: Ino,
+    pub(crate) id: CollectionId,
+    pub(crate) n: u32,
+    pub(crate) row: u64,
+    /// CRC-32 of the bytes.
+    pub(crate) checksum: u32,
+}
+
+/// Free rows that are kept for a batch of vectors, whose bytes are in them.
+#[derive(Debug)]
+pub(crate) struct StagedRows {
+    /// Of which batch.
+    pub(crate) batch: u64,
+    pub(crate) id: CollectionId,
+    pub(crate) rows: Range<u64>,
+}
+
+/// A file with vectors that was renamed; editors do that before they save it anew under its name.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    pub(crate) inode: Ino,
+    /// Directory and name that it had.
+    pub(crate) place: (Ino, Vec<u8>),
+    /// The file that has the name since.
+    pub(crate) successor: Option<Ino>,
+}
