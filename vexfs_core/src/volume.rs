@@ -3,6 +3,10 @@
 //! The state of a volume is a tree. Nodes changed since the last commit are in `dirty`, those of a commit on its
 //! way in `sealed`, all others on the device. Only a [`crate::transaction::Transaction`] changes any of it.
 
+mod kept;
+
+pub(crate) use kept::{Copied, Lease, Renamed, Staged};
+
 use alloc::vec::Vec;
 use core::ops::Deref;
 
@@ -108,35 +112,6 @@ pub struct Recovered {
     pub written: Time,
 }
 
-/// Rows whose bytes were copied into free ones.
-#[derive(Debug)]
-pub(crate) struct Copied {
-    pub(crate) id: CollectionId,
-    /// From, to, and the vector's number.
-    pub(crate) moves: Vec<(u64, u64, u64)>,
-}
-
-/// A vector that is about to be set: its bytes are in a free row, which is kept for it.
-#[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) inode: Ino,
-    pub(crate) id: CollectionId,
-    pub(crate) n: u32,
-    pub(crate) row: u64,
-    /// CRC-32 of the bytes.
-    pub(crate) checksum: u32,
-}
-
-/// A file with vectors that was renamed; editors do that before they save it anew under its name.
-#[derive(Debug)]
-pub(crate) struct Renamed {
-    pub(crate) inode: Ino,
-    /// Directory and name that it had.
-    pub(crate) place: (Ino, Vec<u8>),
-    /// The file that has the name since.
-    pub(crate) successor: Option<Ino>,
-}
-
 /// A mounted volume.
 #[derive(Debug)]
 pub struct Volume<H> {
@@ -172,6 +147,8 @@ pub struct Volume<H> {
     pub(crate) copied: Option<Copied>,
     /// Vectors whose bytes lie in the rows that they will have.
     pub(crate) staged: Vec<Staged>,
+    /// Files whose vectors somebody is making anew.
+    pub(crate) leases: Vec<Lease>,
     /// New and empty files with vectors of the content that comes.
     pub(crate) awaiting: Vec<Ino>,
     /// Files with vectors that were renamed lately, and who took their names.
@@ -270,6 +247,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             awaiting: Vec::new(),
             copied: None,
             staged: Vec::new(),
+            leases: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::collection::{self, Loaded};
 use super::rows::ROWS_MAX;
 use super::types::{Caller, SetMode};
-use super::vector::{row_of, vector_key};
+use super::vector::{check_at, row_of, vector_key};
 use super::vector_name::VectorName;
 use super::{columns, inode, xattr};
 use crate::control;
@@ -94,7 +94,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             loaded.check_element(name.element)?;
             let vector: Option<VectorRecord> =
                 tree::record(tx, vector_key(inode, id, name.n), "vector of inode")?;
-            let row = vector.ok_or(Error::NoAttribute)?.row.get();
+            let vector = vector.ok_or(Error::NoAttribute)?;
+            check_at(name, &vector)?;
+            let row = vector.row.get();
             change(tx, &loaded, row)?;
             loaded.row_relinked(tx, row)?;
             loaded.store(tx)?;

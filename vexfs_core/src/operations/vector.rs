@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::collection::{self, Loaded};
 use super::types::{Caller, FileVector, SetMode};
-use super::vector_name::VectorName;
+use super::vector_name::{At, VectorName};
 use super::{file, inode, metadata, rows, xattr};
 use crate::checksum::crc32;
 use crate::codec;
@@ -19,8 +19,8 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
-    VectorRecord, collection_directory, collection_matrix, parse_exact,
+    BlankRecord, Codec, Element, FileKind, InodeRecord, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC,
+    VectorHeader, VectorRecord, collection_directory, collection_matrix, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino, Time};
@@ -83,6 +83,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             let key = vector_key(inode, id, name.n);
             let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
             xattr::check_mode(old.is_some(), mode)?;
+            let version = made_from(name, &record, old.as_ref())?;
             let (mut created, mut about) = (tx.now.as_nanoseconds(), None);
             match old {
                 Some(old) => {
@@ -102,14 +103,15 @@ impl<H: BlockDevice + Data> Volume<H> {
             if staged.is_none() {
                 loaded.write_row(tx, row, &stored)?;
             }
-            let version = record.version.get();
             let bytes = Stored { bytes: &stored, scale, told: staged.is_some() };
             put_records(tx, &mut loaded, inode, name.n, row, &bytes, version, created)?;
             if let Some(about) = about {
                 metadata::put(tx, id, row, &about)?;
             }
             loaded.store(tx)?;
-            record.bound_version = U64::new(version);
+            if version == record.version.get() {
+                record.bound_version = record.version;
+            }
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)?;
             Ok((id, old.is_some()))
@@ -117,6 +119,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.journal.settled.remove(inode.0);
         self.journal.bound(inode);
         self.take_staged(id, inode, name.n);
+        if name.at != At::Present {
+            self.await_nothing(inode);
+        }
         if replaced { self.note_blanks(id) } else { Ok(()) }
     }
 
@@ -145,6 +150,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             loaded.check_element(name.element)?;
             let key = vector_key(inode, id, name.n);
             let old = tree::record(tx, key, "vector of inode")?.ok_or(Error::NoAttribute)?;
+            check_at(name, &old)?;
             free_row(tx, &mut loaded, inode, name.n, &old)?;
             tree::remove(tx, key)?;
             loaded.store(tx)?;
@@ -226,7 +232,35 @@ pub(super) fn row_of<N: Nodes>(nodes: &N, inode: Ino, name: &VectorName<'_>) -> 
         return Err(Error::NoAttribute);
     }
     let vector: Option<VectorRecord> = tree::record(nodes, vector_key(inode, id, name.n), "vector of inode")?;
-    Ok((loaded, vector.ok_or(Error::NoAttribute)?.row.get()))
+    let vector = vector.ok_or(Error::NoAttribute)?;
+    check_at(name, &vector)?;
+    Ok((loaded, vector.row.get()))
+}
+
+/// Fails if the name asks for another version than this vector is of.
+pub(super) fn check_at(name: &VectorName<'_>, vector: &VectorRecord) -> Result<()> {
+    match name.at {
+        At::Content(version) if version != vector.version.get() => Err(Error::NoAttribute),
+        _ => Ok(()),
+    }
+}
+
+// The content version that a vector to be set is made from: what its name says, or that of the present content. One of an
+// older version is stale from the first, and takes no place of one that is not.
+fn made_from(name: &VectorName<'_>, record: &InodeRecord, old: Option<&VectorRecord>) -> Result<u64> {
+    let present = record.version.get();
+    match name.at {
+        At::Present => Ok(present),
+        At::Content(version) if version > present => {
+            Err(Error::Invalid("the file has not come to this content version yet"))
+        }
+        At::Content(version)
+            if version != present && old.is_some_and(|old| old.version == record.version) =>
+        {
+            Err(Error::Outdated)
+        }
+        At::Content(version) => Ok(version),
+    }
 }
 
 /// The record of a live row.
@@ -290,7 +324,8 @@ pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Resu
         }
         let mut text = Text::new();
         if let Some((_, element, name)) = &known {
-            let mut wanted = VectorName { collection: name, element: Some(*element), n, meta: false };
+            let mut wanted =
+                VectorName { collection: name, element: Some(*element), n, at: At::Present, meta: false };
             wanted.write(&mut text)?;
             text.raw(&[0])?;
             if metadata::exists(nodes, id, vector.row.get())? {
@@ -330,7 +365,8 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
                 Ok(bytes) => {
                     let collection = collection::name(tx, *id)?;
                     let element = Some(loaded.element()?);
-                    let mut name = VectorName { collection: &collection, element, n: *n, meta: false };
+                    let mut name =
+                        VectorName { collection: &collection, element, n: *n, at: At::Present, meta: false };
                     keep_as(tx, inode, &name, &bytes)?;
                     if let Some(about) = metadata::of_row(tx, *id, row)? {
                         name.meta = true;
@@ -458,7 +494,8 @@ pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
 /// Bytes that a vector, with its metadata, takes in a list of names.
 pub(super) fn name_len<N: Nodes>(nodes: &N, loaded: &Loaded, n: u32, row: u64) -> Result<usize> {
     let (collection, element) = (collection::name(nodes, loaded.id)?, loaded.element()?);
-    let mut name = VectorName { collection: &collection, element: Some(element), n, meta: false };
+    let mut name =
+        VectorName { collection: &collection, element: Some(element), n, at: At::Present, meta: false };
     let len = name.listed_len(element);
     name.meta = true;
     Ok(len + if metadata::exists(nodes, loaded.id, row)? { name.listed_len(element) } else { 0 })

@@ -1,0 +1,48 @@
+//! What a volume keeps in mind between calls and nowhere on disk: a crash loses it, and nothing of it may be needed for
+//! what is on disk to be right.
+
+use alloc::vec::Vec;
+
+use crate::numbers::{CollectionId, Ino};
+
+/// Rows whose bytes were copied into free ones.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) id: CollectionId,
+    /// From, to, and the vector's number.
+    pub(crate) moves: Vec<(u64, u64, u64)>,
+}
+
+/// A vector that is about to be set: its bytes are in a free row, which is kept for it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) inode: Ino,
+    pub(crate) id: CollectionId,
+    pub(crate) n: u32,
+    pub(crate) row: u64,
+    /// CRC-32 of the bytes.
+    pub(crate) checksum: u32,
+}
+
+/// A file with vectors that was renamed; editors do that before they save it anew under its name.
+#[derive(Debug)]
+pub(crate) struct Renamed {
+    pub(crate) inode: Ino,
+    /// Directory and name that it had.
+    pub(crate) place: (Ino, Vec<u8>),
+    /// The file that has the name since.
+    pub(crate) successor: Option<Ino>,
+}
+
+/// A file whose vectors of a collection somebody is making anew.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) inode: Ino,
+    pub(crate) id: CollectionId,
+    /// Who: 1 to 64 printable bytes.
+    pub(crate) holder: Vec<u8>,
+    /// When it was taken, in seconds since 1970.
+    pub(crate) from: i64,
+    /// When it is over.
+    pub(crate) until: i64,
+}
