@@ -369,9 +369,7 @@ fn a_lease_is_over_in_time_and_keeps_others_off_until_then() {
     let mut volume = mount(&ram);
     let at = |seconds| Time { seconds, nanoseconds: 0 };
     let file = volume.create(ROOT, b"file", &new(FileKind::Regular), at(1000)).unwrap().inode;
-    volume
-        .set_attribute(file, b"user.vector.v:i8", &[7; 64], SetMode::Any, &root(), at(1000))
-        .unwrap();
+    volume.set_attribute(file, b"user.vector.v:i8", &[7; 64], SetMode::Any, &root(), at(1000)).unwrap();
     let mut lease = |value: &[u8], mode, now| {
         volume.set_attribute(file, b"user.vexfs.lease.v", value, mode, &root(), at(now))
     };
@@ -383,9 +381,12 @@ fn a_lease_is_over_in_time_and_keeps_others_off_until_then() {
     assert_eq!(lease(b"a 10", SetMode::Replace, 1020), Err(Error::Busy));
     assert_eq!(lease(b"a 10", SetMode::Any, 900), Ok(()), "the clock was set back");
     assert_eq!(lease(b"a 0", SetMode::Replace, 900), Ok(()));
-    assert_eq!(lease(b"b 86401", SetMode::Any, 900), Err(Error::Invalid(
-        "a lease is `HOLDER SECONDS`: 1 to 64 printable characters without a space, and 0 to 86400",
-    )));
+    assert_eq!(
+        lease(b"b 86401", SetMode::Any, 900),
+        Err(Error::Invalid(
+            "a lease is `HOLDER SECONDS`: 1 to 64 printable characters without a space, and 0 to 86400",
+        ))
+    );
     // As many as are kept in mind.
     for number in 0..4096 {
         let name = format!("{number}");
@@ -394,9 +395,8 @@ fn a_lease_is_over_in_time_and_keeps_others_off_until_then() {
             .set_attribute(other, b"user.vexfs.lease.v", b"a 10", SetMode::Create, &root(), at(900))
             .unwrap();
     }
-    let mut lease = |now| {
-        volume.set_attribute(file, b"user.vexfs.lease.v", b"b 10", SetMode::Any, &root(), at(now))
-    };
+    let mut lease =
+        |now| volume.set_attribute(file, b"user.vexfs.lease.v", b"b 10", SetMode::Any, &root(), at(now));
     assert_eq!((lease(909), lease(910)), (Err(Error::Busy), Ok(())));
     settle(&mut volume);
 }
@@ -409,7 +409,8 @@ fn a_vector_says_which_content_it_was_made_from() {
     let set = |volume: &mut Volume<Direct<&Ram>>, name: &str, value: u8| {
         volume.set_attribute(file, name.as_bytes(), &[value; 64], SetMode::Any, &root(), NOW)
     };
-    let fresh = |volume: &Volume<Direct<&Ram>>| volume.attribute(file, b"user.vexfs.fresh.v").unwrap() == b"1";
+    let fresh =
+        |volume: &Volume<Direct<&Ram>>| volume.attribute(file, b"user.vexfs.fresh.v").unwrap() == b"1";
     volume.write(file, 0, b"one", NOW).unwrap();
     let version = |volume: &Volume<Direct<&Ram>>| volume.attributes(file).unwrap().version;
     let one = version(&volume);

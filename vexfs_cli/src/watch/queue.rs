@@ -2,7 +2,7 @@
 //!
 //! It walks as the caller, who so finds only what he can reach. Empty files wait until they have content.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -79,33 +79,38 @@ impl<'a> Queue<'a> {
                     // What cannot be opened, or is gone, has nothing to do.
                     Err(_) => continue,
                 };
-                let mut entries: Vec<_> = entries.flatten().collect();
-                entries.sort_by_key(|entry| entry.file_name());
-                for entry in entries {
-                    let (path, name) = (entry.path(), entry.file_name());
-                    let Ok(kind) = entry.file_type() else { continue };
-                    let hidden = name.as_encoded_bytes().starts_with(b".");
-                    if name == ".vexfs" || hidden && self.missing && !self.hidden {
-                        continue;
-                    }
-                    if kind.is_dir() {
-                        if fs::symlink_metadata(&path)
-                            .is_ok_and(|found| found.dev() == self.place.site.device)
-                        {
-                            directories.push(path);
-                        }
-                    } else if kind.is_file() && self.is_wanted(root, &path) {
-                        match self.look(path) {
-                            Look::Nothing => {}
+                let mut entries: Vec<DirEntry> = entries.flatten().collect();
+                entries.sort_by_key(DirEntry::file_name);
+                for entry in entries.iter().filter(|entry| self.is_shown(entry)) {
+                    let path = entry.path();
+                    match entry.file_type() {
+                        Ok(kind) if kind.is_dir() && self.is_here(&path) => directories.push(path),
+                        Ok(kind) if kind.is_file() && self.is_wanted(root, &path) => match self.look(path) {
+                            Look::Found(found) => {
+                                if !each(found) {
+                                    return Ok(settling);
+                                }
+                            }
                             Look::TooNew => settling += 1,
-                            Look::Found(found) if each(found) => {}
-                            Look::Found(_) => return Ok(settling),
-                        }
+                            Look::Nothing => {}
+                        },
+                        _ => {}
                     }
                 }
             }
         }
         Ok(settling)
+    }
+
+    fn is_shown(&self, entry: &DirEntry) -> bool {
+        let name = entry.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        name != ".vexfs" && (!hidden || self.hidden || !self.missing)
+    }
+
+    // Not another filesystem mounted there.
+    fn is_here(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|found| found.dev() == self.place.site.device)
     }
 
     fn is_wanted(&self, root: &Path, path: &Path) -> bool {
