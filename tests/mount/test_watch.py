@@ -141,8 +141,8 @@ def test_which_files(watched):
     outside = watched.volume.path / "outside"
     outside.write_bytes(b"outside")
 
-    def listed(*options):
-        lines = run(BIN / "vexfs", "--json", "--mount", watched.volume.path, "watch", "v", "--list", "--settle", 0, *options).stdout.splitlines()
+    def listed(*options, settle=0):
+        lines = run(BIN / "vexfs", "--json", "--mount", watched.volume.path, "watch", "v", "--list", "--settle", settle, *options).stdout.splitlines()
         return {os.path.relpath(line["path"], watched.docs): line["state"] for line in map(json.loads, lines)}
 
     assert listed() == {}, "without --dir only what has vectors"
@@ -150,7 +150,7 @@ def test_which_files(watched):
     assert set(listed("--dir", watched.docs, "--hidden", "--glob", "*.md")) == {"a.md", ".c.md", "sub/d.md", "sub/sub/e.md"}
     assert set(listed("--dir", watched.docs, "--glob", "*/*.md")) == {"sub/d.md"}
     assert set(listed("--dir", watched.docs, "--glob", "sub/**/*.md", "--glob", "b*")) == {"b.txt", "sub/d.md", "sub/sub/e.md"}
-    assert listed("--dir", watched.docs, "--settle", 1000) == {}
+    assert listed("--dir", watched.docs, settle=1000) == {}
     os.setxattr(outside, NAME, bytes(4 * DIMENSIONS))
     outside.write_bytes(b"changed")
     assert listed() == {"../outside": "stale"}
@@ -384,6 +384,16 @@ def test_npy_and_odd_names(watched):
     assert os.getxattr(plain, NAME) == np.full(DIMENSIONS, 7.5, "<f4").tobytes()
 
 
+def test_it_ends_with_the_mount(watched):
+    watched.write("file", b"one")
+    process = watched.start()
+    wait_for(lambda: watched.is_right(watched.docs / "file"), "the vector")
+    watched.volume.kill()
+    assert process.wait(timeout=20) == 1
+    assert "vexfs: " in watched.errors.read_text()
+    watched.volume.mount()
+
+
 def test_nothing_is_lost_with_workers_and_daemons(watched):
     """Workers and the daemon are killed at random while files change: whatever looks fresh has the vector of its content at any
     time, and in the end every file has."""
@@ -391,6 +401,9 @@ def test_nothing_is_lost_with_workers_and_daemons(watched):
     volume, names = watched.volume, [f"{number}" for number in range(40)]
     for name in names:
         watched.write(name, choose.randbytes(choose.randrange(1, 9000)))
+    directory = os.open(watched.docs, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
     workers, daemons = [], 0
     try:
         for kill in range(KILLS):

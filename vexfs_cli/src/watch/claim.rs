@@ -152,7 +152,10 @@ impl<'a> Claimer<'a> {
     fn trouble(&self, path: &Path, inode: u64, version: u64, error: &io::Error) -> Result<Claim, Failure> {
         let refused = |why: String| Ok(Claim::Refused(inode, version, format!("{}: {why}", path.display())));
         match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => refused(
+            Some(libc::EPERM) => {
+                refused("cannot be leased: it may not be changed, or the mount is of a version without leases".into())
+            }
+            Some(libc::EACCES) => refused(
                 "not permitted: setting vectors needs read and write permission on the file, and write permission on the \
                  collection's directory"
                     .into(),
