@@ -74,7 +74,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             Err(Error::NotFound) => return Ok(()),
             Err(error) => return Err(error),
         };
-        self.path_member(text, file)?;
+        path_member(text, self.path(file)?.as_deref())?;
         let lease = self.leases.iter().find(|lease| lease.inode == file && lease.id == id);
         let mut write = || {
             text.write_str(",\"collection\":")?;

@@ -45,6 +45,36 @@ pub(crate) fn freshness<N: Nodes>(
     Ok(fresh)
 }
 
+/// Fails if the name asks for another version than this vector is of.
+pub(super) fn check_at(name: &VectorName<'_>, vector: &VectorRecord) -> Result<()> {
+    match name.at {
+        At::Content(version) if version != vector.version.get() => Err(Error::NoAttribute),
+        _ => Ok(()),
+    }
+}
+
+/// The content version that a vector to be set is made from: what its name says, or that of the present content. One of an
+/// older version is stale from the first, and takes no place of one that is not.
+pub(super) fn made_from(
+    name: &VectorName<'_>,
+    record: &InodeRecord,
+    old: Option<&VectorRecord>,
+) -> Result<u64> {
+    let present = record.version.get();
+    match name.at {
+        At::Present => Ok(present),
+        At::Content(version) if version > present => {
+            Err(Error::Invalid("the file has not come to this content version yet"))
+        }
+        At::Content(version)
+            if version != present && old.is_some_and(|old| old.version == record.version) =>
+        {
+            Err(Error::Outdated)
+        }
+        At::Content(version) => Ok(version),
+    }
+}
+
 /// The content version of a file that nothing was written to yet.
 const FIRST_VERSION: u64 = 1;
 /// Files whose content is waited for.

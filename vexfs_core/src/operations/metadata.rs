@@ -6,9 +6,10 @@
 use alloc::vec::Vec;
 
 use super::collection::{self, Loaded};
+use super::inherit::check_at;
 use super::rows::ROWS_MAX;
 use super::types::{Caller, SetMode};
-use super::vector::{check_at, row_of, vector_key};
+use super::vector::{row_of, vector_key};
 use super::vector_name::VectorName;
 use super::{columns, inode, xattr};
 use crate::control;

@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::collection::{self, Loaded};
+use super::inherit::{check_at, made_from};
 use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{At, VectorName};
 use super::{file, inode, metadata, rows, xattr};
@@ -19,8 +20,8 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, Codec, Element, FileKind, InodeRecord, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC,
-    VectorHeader, VectorRecord, collection_directory, collection_matrix, parse_exact,
+    BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
+    VectorRecord, collection_directory, collection_matrix, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino, Time};
@@ -235,32 +236,6 @@ pub(super) fn row_of<N: Nodes>(nodes: &N, inode: Ino, name: &VectorName<'_>) -> 
     let vector = vector.ok_or(Error::NoAttribute)?;
     check_at(name, &vector)?;
     Ok((loaded, vector.row.get()))
-}
-
-/// Fails if the name asks for another version than this vector is of.
-pub(super) fn check_at(name: &VectorName<'_>, vector: &VectorRecord) -> Result<()> {
-    match name.at {
-        At::Content(version) if version != vector.version.get() => Err(Error::NoAttribute),
-        _ => Ok(()),
-    }
-}
-
-// The content version that a vector to be set is made from: what its name says, or that of the present content. One of an
-// older version is stale from the first, and takes no place of one that is not.
-fn made_from(name: &VectorName<'_>, record: &InodeRecord, old: Option<&VectorRecord>) -> Result<u64> {
-    let present = record.version.get();
-    match name.at {
-        At::Present => Ok(present),
-        At::Content(version) if version > present => {
-            Err(Error::Invalid("the file has not come to this content version yet"))
-        }
-        At::Content(version)
-            if version != present && old.is_some_and(|old| old.version == record.version) =>
-        {
-            Err(Error::Outdated)
-        }
-        At::Content(version) => Ok(version),
-    }
 }
 
 /// The record of a live row.
