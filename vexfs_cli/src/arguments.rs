@@ -2,6 +2,7 @@
 
 mod metadata;
 mod search;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use metadata::{Column, ColumnCommand, Meta, Query};
 pub(crate) use search::{Index, IndexKind, Recall, Search};
+pub(crate) use watch::{Format, Watch};
 
 /// Collections and vectors of a mounted VexFS volume.
 ///
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Export(Export),
     /// List the files whose content changed since their vectors were made
     Stale(Stale),
+    /// Keep vectors current by a command that makes them: paths in, vectors out
+    Watch(Watch),
     /// Measure what each codec would make of a collection, and recommend one
     Analyze(Analyze),
     /// Close the gaps that removed vectors left in a collection, and give their space back
@@ -148,6 +152,11 @@ pub(crate) struct Set {
     /// The collection, with .N for the file's vector number N
     #[arg(value_name = "COLLECTION[.N]")]
     pub(crate) collection: String,
+
+    /// The content version that it was made from, as `getfattr -n user.vexfs.version` told before the file was read: if the
+    /// file has changed since, the vector is stale at once
+    #[arg(long = "version", value_name = "V")]
+    pub(crate) version: Option<u64>,
 
     /// An .npy file, - for stdin, or a JSON array of numbers
     #[arg(value_name = "VECTOR.npy|-|JSON", allow_hyphen_values = true)]

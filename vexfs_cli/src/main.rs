@@ -29,6 +29,7 @@ mod table;
 mod unmount;
 mod value;
 mod vector;
+mod watch;
 mod xattr;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Import(import) => import::run(import, common),
         Command::Export(export) => export::run(export, common),
         Command::Stale(stale) => stale::run(stale, common),
+        Command::Watch(watch) => watch::run(watch, common),
         Command::Analyze(analyze) => analyze::run(analyze, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),

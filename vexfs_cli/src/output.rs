@@ -9,6 +9,11 @@ pub(crate) fn line(value: &Value) -> io::Result<()> {
     writeln!(io::stdout(), "{value}")
 }
 
+/// Prints text as it is.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
 /// Prints rows under a head, columns aligned; numbers to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     io::stdout().write_all(render(head, rows).as_bytes())

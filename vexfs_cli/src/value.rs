@@ -25,7 +25,10 @@ pub(crate) fn set(arguments: &Set, common: &Common) -> Result<(), Failure> {
     let element = schema.as_ref().map(|schema| schema.element).or(place.name.element).unwrap_or(Element::F32);
     let bytes = given.encode(element).map_err(Failure::new)?;
     check(&place.name.collection, schema.as_ref(), place.name.element, &bytes)?;
-    let name = place.name.attribute();
+    let mut name = place.name.attribute();
+    if let Some(version) = arguments.version {
+        name += &format!("@{version}");
+    }
     xattr::set(file, &name, &bytes).map_err(|error| explain(file, &name, &place.site, &error))
 }
 

@@ -5,12 +5,26 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Whether an attribute may, must or must not be there when it is set.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode {
+    Any = 0,
+    Create = libc::XATTR_CREATE as isize,
+    Replace = libc::XATTR_REPLACE as isize,
+}
+
 /// Sets an attribute.
 pub(crate) fn set(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
+    set_as(path, name, value, Mode::Any)
+}
+
+/// Sets an attribute that is or is not there already: else `EEXIST` or `ENODATA`.
+pub(crate) fn set_as(path: &Path, name: &str, value: &[u8], mode: Mode) -> io::Result<()> {
     let (path, name) = (c_string(path.as_os_str())?, c_string(OsStr::new(name))?);
     // SAFETY: both strings end with a NUL, and `value` is readable for its length.
-    let result =
-        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result = unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), mode as i32)
+    };
     checked(result as isize).map(drop)
 }
 

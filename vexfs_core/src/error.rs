@@ -64,6 +64,8 @@ pub enum Error {
     PastEnd,
     /// Another commit is under way, or the thing is in use.
     Busy,
+    /// The vector was made from older content than the one that is there, which is of the present content.
+    Outdated,
     /// A vector's byte length is not the collection's.
     WrongLength {
         /// The collection's dimension.
@@ -154,7 +156,7 @@ impl Error {
             Self::NoMemory => 12,                                   // ENOMEM
             Self::AccessDenied(_) => 13,                            // EACCES
             Self::Busy => 16,                                       // EBUSY
-            Self::Exists => 17,                                     // EEXIST
+            Self::Exists | Self::Outdated => 17,                    // EEXIST
             Self::CrossDevice => 18,                                // EXDEV
             Self::NotDirectory => 20,                               // ENOTDIR
             Self::IsDirectory => 21,                                // EISDIR
@@ -214,6 +216,7 @@ impl fmt::Display for Error {
             Self::BufferTooSmall { needed } => write!(f, "buffer too small, {needed} bytes needed"),
             Self::PastEnd => f.write_str("offset past the end"),
             Self::Busy => f.write_str("busy"),
+            Self::Outdated => f.write_str("a vector of the present content is there already"),
             Self::WrongLength { dimensions, element, expected, got } => {
                 write!(f, "the collection holds {dimensions} x {element} = {expected} bytes, got {got}")
             }

@@ -20,7 +20,7 @@ use crate::numbers::{CollectionId, Ino, Time};
 use crate::patches::Patches;
 use crate::space::Space;
 
-pub(crate) use notes::{Copied, Renamed, Staged, StagedRows};
+pub(crate) use notes::{Copied, Lease, Renamed, Staged, StagedRows};
 
 /// How a collection may come to be by setting a first vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,8 @@ pub struct Volume<H> {
     pub(crate) staged_rows: Vec<StagedRows>,
     /// Number of the next batch.
     pub(crate) next_batch: u64,
+    /// Files whose vectors somebody is making anew.
+    pub(crate) leases: Vec<Lease>,
     /// New and empty files with vectors of the content that comes.
     pub(crate) awaiting: Vec<Ino>,
     /// Files with vectors that were renamed lately, and who took their names.
@@ -252,6 +254,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             staged: Vec::new(),
             staged_rows: Vec::new(),
             next_batch: 0,
+            leases: Vec::new(),
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),

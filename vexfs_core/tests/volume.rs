@@ -434,6 +434,76 @@ fn a_program_that_knows_no_index_may_not_write() {
 }
 
 #[test]
+fn a_lease_is_over_in_time_and_keeps_others_off_until_then() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let at = |seconds| Time { seconds, nanoseconds: 0 };
+    let file = volume.create(ROOT, b"file", &new(FileKind::Regular), at(1000)).unwrap().inode;
+    volume.set_attribute(file, b"user.vector.v:i8", &[7; 64], SetMode::Any, &root(), at(1000)).unwrap();
+    let mut lease = |value: &[u8], mode, now| {
+        volume.set_attribute(file, b"user.vexfs.lease.v", value, mode, &root(), at(now))
+    };
+    assert_eq!(lease(b"a 10", SetMode::Any, 1000), Ok(()));
+    assert_eq!(lease(b"b 10", SetMode::Any, 1009), Err(Error::Busy));
+    assert_eq!(lease(b"a 10", SetMode::Replace, 1009), Ok(()));
+    assert_eq!(lease(b"b 10", SetMode::Any, 1018), Err(Error::Busy));
+    assert_eq!(lease(b"b 10", SetMode::Any, 1019), Ok(()));
+    assert_eq!(lease(b"a 10", SetMode::Replace, 1020), Err(Error::Busy));
+    assert_eq!(lease(b"a 10", SetMode::Any, 900), Ok(()), "the clock was set back");
+    assert_eq!(lease(b"a 0", SetMode::Replace, 900), Ok(()));
+    assert_eq!(
+        lease(b"b 86401", SetMode::Any, 900),
+        Err(Error::Invalid(
+            "a lease is `HOLDER SECONDS`: 1 to 64 printable characters without a space, and 0 to 86400",
+        ))
+    );
+    // As many as are kept in mind.
+    for number in 0..4096 {
+        let name = format!("{number}");
+        let other = volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), at(900)).unwrap().inode;
+        volume
+            .set_attribute(other, b"user.vexfs.lease.v", b"a 10", SetMode::Create, &root(), at(900))
+            .unwrap();
+    }
+    let mut lease =
+        |now| volume.set_attribute(file, b"user.vexfs.lease.v", b"b 10", SetMode::Any, &root(), at(now));
+    assert_eq!((lease(909), lease(910)), (Err(Error::Busy), Ok(())));
+    settle(&mut volume);
+}
+
+#[test]
+fn a_vector_says_which_content_it_was_made_from() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let file = volume.create(ROOT, b"file", &new(FileKind::Regular), NOW).unwrap().inode;
+    let set = |volume: &mut Volume<Direct<&Ram>>, name: &str, value: u8| {
+        volume.set_attribute(file, name.as_bytes(), &[value; 64], SetMode::Any, &root(), NOW)
+    };
+    let fresh =
+        |volume: &Volume<Direct<&Ram>>| volume.attribute(file, b"user.vexfs.fresh.v").unwrap() == b"1";
+    volume.write(file, 0, b"one", NOW).unwrap();
+    let version = |volume: &Volume<Direct<&Ram>>| volume.attributes(file).unwrap().version;
+    let one = version(&volume);
+    volume.write(file, 0, b"two", NOW).unwrap();
+    let two = version(&volume);
+    set(&mut volume, &format!("user.vector.v:i8@{one}"), 1).unwrap();
+    assert!(!fresh(&volume));
+    assert!(matches!(set(&mut volume, &format!("user.vector.v@{}", two + 1), 1), Err(Error::Invalid(_))));
+    set(&mut volume, &format!("user.vector.v@{two}"), 2).unwrap();
+    assert!(fresh(&volume));
+    assert_eq!(set(&mut volume, &format!("user.vector.v@{one}"), 3), Err(Error::Outdated));
+    assert_eq!(volume.attribute(file, b"user.vector.v").unwrap(), [2; 64]);
+    // Other vectors of the file are of the content that it is first closed with.
+    let new_file = volume.create(ROOT, b"new", &new(FileKind::Regular), NOW).unwrap().inode;
+    for name in [&b"user.vector.v.1"[..], b"user.vector.v@1"] {
+        volume.set_attribute(new_file, name, &[1; 64], SetMode::Any, &root(), NOW).unwrap();
+        volume.await_content(new_file, name).unwrap();
+    }
+    assert!(!volume.awaits_content(new_file), "what comes is not what the second was made from");
+    settle(&mut volume);
+}
+
+#[test]
 fn a_renamed_collection_keeps_no_row_for_who_staged_in_it() {
     let ram = device(4096);
     let mut volume = mount(&ram);

@@ -106,10 +106,7 @@ fn put(
 ) -> (Result<()>, Untold) {
     change(service, who, inode, name, |volume, caller| {
         volume.set_attribute(inode, name.as_bytes(), value, mode, caller, now())?;
-        if is_vector(name) {
-            volume.await_content(inode)?;
-        }
-        Ok(())
+        volume.await_content(inode, name.as_bytes())
     })
 }
 
@@ -150,6 +147,10 @@ fn change(
 ) -> (Result<()>, Untold) {
     let (result, events) = as_caller(who, |caller| service.change(|volume| change(volume, caller)));
     if let Err(error) = result {
+        // That somebody else was faster is no refusal.
+        if matches!(error, Error::Busy | Error::Outdated) {
+            return (result, events);
+        }
         if name.as_bytes().starts_with(b"user.vexfs.") || is_vector(name) {
             service.refused();
             let name = name.to_string_lossy();
@@ -170,7 +171,7 @@ fn as_caller<R>(who: Who, work: impl FnOnce(&Caller<'_>) -> R) -> R {
 
 // The reason with the collection's name in it, and a suggestion where the name cannot be one.
 fn in_words(rest: &str, error: Error) -> String {
-    let name = rest.split(['.', ':']).next().unwrap_or_default();
+    let name = rest.split(['.', ':', '@']).next().unwrap_or_default();
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let reason = error.to_string();
     if !name.is_empty() && name.chars().all(fine) && name.len() <= 64 {

@@ -263,7 +263,7 @@ pub extern "C" fn vexfs_set_attribute(
         let staged = vector && matches!(mount.change(stage), Ok(true));
         let set = mount.change(|volume| {
             volume.set_attribute(Ino(inode), name, value, mode, &who, now())?;
-            if vector { volume.await_content(Ino(inode)) } else { Ok(()) }
+            volume.await_content(Ino(inode), name)
         });
         if staged && set.is_err() {
             // At worst a free row keeps the bytes of a vector that was not set.

@@ -252,7 +252,7 @@ impl<D: BlockDevice + Clone> Pair<D> {
             Op::SetVector { inode, vector, fill, mode } => {
                 let bytes = fill.bytes(vector.element);
                 volume.set_attribute(Ino(*inode), &vector.attribute(), &bytes, *mode, &caller, now)?;
-                volume.await_content(Ino(*inode))?;
+                volume.await_content(Ino(*inode), &vector.attribute())?;
                 let id = volume.collection_by_name(vector.collection.as_bytes())?.id;
                 volume.vectors_of(Ino(*inode), &mut |found| {
                     if found.collection == id && found.n == vector.n {

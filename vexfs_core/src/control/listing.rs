@@ -1,4 +1,4 @@
-//! `stale`, and a collection's `paths.jsonl` and `metadata.jsonl`: rows with the paths of their files or what is said of
+//! `stale`, `pending`, and a collection's `paths.jsonl` and `metadata.jsonl`: rows with the paths of their files or what is said of
 //! them, a JSON object a line.
 
 use alloc::vec::Vec;
@@ -17,15 +17,7 @@ use crate::volume::Volume;
 impl<H: BlockDevice + Data> Volume<H> {
     /// Every vector whose file changed since it was made.
     pub(super) fn stale(&self, text: &mut Text) -> Result<()> {
-        let mut collections = Vec::new();
-        let mut failed = Ok(());
-        self.read_directory(COLLECTIONS, 0, &mut |entry| {
-            let Some((id, 0)) = collection_part(entry.inode) else { return true };
-            failed = memory::copy(entry.name).and_then(|name| memory::push(&mut collections, (id, name)));
-            failed.is_ok()
-        })?;
-        failed?;
-        for (id, name) in collections {
+        for (id, name) in self.all_collections()? {
             self.each_row(id, &mut |row, record| {
                 let file = Ino(record.header.file_inode.get());
                 let version = load_inode(self, file)?.version;
@@ -42,6 +34,77 @@ impl<H: BlockDevice + Data> Volume<H> {
             })?;
         }
         Ok(())
+    }
+
+    /// Every file with stale vectors in a collection, and every one that is leased, with who holds it until when.
+    ///
+    /// Without a clock it cannot tell which leases are over; whoever asks for one can.
+    pub(super) fn pending(&self, text: &mut Text) -> Result<()> {
+        for (id, name) in self.all_collections()? {
+            let mut files: Vec<(Ino, Option<u32>)> = Vec::new();
+            self.each_row(id, &mut |_, record| {
+                let file = Ino(record.header.file_inode.get());
+                if load_inode(self, file)?.version == record.version {
+                    return Ok(());
+                }
+                memory::push(&mut files, (file, Some(record.n.get())))
+            })?;
+            for lease in self.leases.iter().filter(|lease| lease.id == id) {
+                memory::push(&mut files, (lease.inode, None))?;
+            }
+            files.sort_unstable();
+            for vectors in files.chunk_by(|a, b| a.0 == b.0) {
+                self.pending_file(text, (id, &name), vectors)?;
+            }
+        }
+        Ok(())
+    }
+
+    // A line of `pending`: a file, and the numbers of its stale vectors.
+    fn pending_file(
+        &self,
+        text: &mut Text,
+        (id, collection): (CollectionId, &[u8]),
+        vectors: &[(Ino, Option<u32>)],
+    ) -> Result<()> {
+        let Some((file, _)) = vectors.first().copied() else { return Ok(()) };
+        let version = match load_inode(self, file) {
+            Ok(record) => record.version,
+            // The lease of a file that is gone.
+            Err(Error::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        path_member(text, self.path(file)?.as_deref())?;
+        let lease = self.leases.iter().find(|lease| lease.inode == file && lease.id == id);
+        let mut write = || {
+            text.write_str(",\"collection\":")?;
+            json_string(text, collection)?;
+            write!(text, ",\"inode\":{file},\"version\":{version},\"stale\":[")?;
+            for (index, n) in vectors.iter().filter_map(|(_, n)| *n).enumerate() {
+                write!(text, "{}{n}", if index == 0 { "" } else { "," })?;
+            }
+            text.write_str("]")?;
+            if let Some(lease) = lease {
+                text.write_str(",\"holder\":")?;
+                json_string(text, &lease.holder)?;
+                write!(text, ",\"until\":{}", lease.until)?;
+            }
+            text.write_str("}\n")
+        };
+        write().map_err(|_| Error::NoMemory)
+    }
+
+    // Number and name of every collection.
+    fn all_collections(&self) -> Result<Vec<(CollectionId, Vec<u8>)>> {
+        let mut collections = Vec::new();
+        let mut failed = Ok(());
+        self.read_directory(COLLECTIONS, 0, &mut |entry| {
+            let Some((id, 0)) = collection_part(entry.inode) else { return true };
+            failed = memory::copy(entry.name).and_then(|name| memory::push(&mut collections, (id, name)));
+            failed.is_ok()
+        })?;
+        failed?;
+        Ok(collections)
     }
 
     /// The file of every live row.

@@ -47,6 +47,8 @@ pub const METRICS: Ino = Ino(6);
 pub const LOG: Ino = Ino(7);
 /// `stale`.
 pub const STALE: Ino = Ino(8);
+/// `pending`.
+pub const PENDING: Ino = Ino(9);
 /// Part of a collection's inodes: `vectors.npy`.
 pub const MATRIX: u64 = 1;
 /// `headers.npy`.
@@ -72,12 +74,13 @@ pub const COLUMNS: u64 = 48;
 /// `control`, which takes requests.
 pub const REQUESTS: u64 = 6;
 
-const FILES: [(&[u8], Ino, u32); 5] = [
+const FILES: [(&[u8], Ino, u32); 6] = [
     (b"README", README, 0o444),
     (b"status.json", STATUS, 0o444),
     (b"metrics", METRICS, 0o444),
     (b"log", LOG, 0o600),
     (b"stale", STALE, 0o400),
+    (b"pending", PENDING, 0o400),
 ];
 const PARTS: [(&[u8], u64); 11] = [
     (b"schema.json", SCHEMA),
@@ -124,7 +127,7 @@ pub fn is_control(inode: Ino) -> bool {
 pub fn pseudo(inode: Ino) -> Option<Pseudo> {
     match inode {
         CONTROL | COLLECTIONS => Some(Pseudo::Directory),
-        README | STATUS | METRICS | LOG | STALE => Some(Pseudo::Computed),
+        README | STATUS | METRICS | LOG | STALE | PENDING => Some(Pseudo::Computed),
         _ if arrow::collection_of(inode).is_some() => Some(Pseudo::Column),
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::{LOG, METADATA, METRICS, PATHS, README, REQUESTS, SCHEMA, STALE, STATUS};
+use super::{LOG, METADATA, METRICS, PATHS, PENDING, README, REQUESTS, SCHEMA, STALE, STATUS};
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ takes files and vectors and nothing else.
   metrics               counters, in Prometheus text format
   log                   what was refused lately, and why
   stale                 vectors whose file changed since they were made, with its path (root)
+  pending               the files that this makes work of, a collection each, and who is at it until when (root)
   collections/<name>/   one directory a collection; mkdir creates, rmdir removes an empty one, mv renames
     schema.json         dimension, element, metric, model, rows, live
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
@@ -77,6 +78,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             LOG => report.log(&mut text),
             STALE => {
                 self.stale(&mut text)?;
+                Ok(())
+            }
+            PENDING => {
+                self.pending(&mut text)?;
                 Ok(())
             }
             _ => match collection_part(inode) {

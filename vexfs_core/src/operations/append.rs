@@ -14,7 +14,7 @@ use super::inherit::FIRST_VERSION;
 use super::rows::{self, CHUNK, GROWTH_MAX};
 use super::types::Caller;
 use super::vector::{Placed, free_row, put_records, vector_key};
-use super::vector_name::VectorName;
+use super::vector_name::{At, VectorName};
 use super::{access, inode, metadata, xattr};
 use crate::bugs::planted;
 use crate::checksum::crc32;
@@ -214,7 +214,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             self.journal.bound(vector.inode);
         }
         for inode in setter.empty {
-            self.await_content(inode)?;
+            self.await_first_content(inode)?;
         }
         self.forget_batch(staged, |row| setter.used.binary_search(&row).is_err())?;
         self.note_blanks(id)?;
@@ -378,7 +378,13 @@ impl Setter {
             None => {
                 if file.record.attributes.get() >= xattr::FEW {
                     let collection = collection::name(tx, self.loaded.id)?;
-                    let name = VectorName { collection: &collection, element: None, n, meta: false };
+                    let name = VectorName {
+                        collection: &collection,
+                        element: None,
+                        n,
+                        at: At::Present,
+                        meta: false,
+                    };
                     let len = name.listed_len(self.loaded.element()?);
                     xattr::check_list(tx, inode, &file.record, len)?;
                 }

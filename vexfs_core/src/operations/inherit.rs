@@ -14,6 +14,7 @@ use zerocopy::little_endian::{U32, U64};
 
 use super::collection::{self, Loaded};
 use super::vector::{name_len, row_record, scan, vector_key};
+use super::vector_name::{At, VectorName};
 use super::{inode, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -27,14 +28,51 @@ use crate::transaction::{Budget, Transaction};
 use crate::tree;
 use crate::volume::{Nodes, Renamed, Volume};
 
-/// True if all vectors of a file were made from the content it has now; `None` if it has none.
-pub(crate) fn freshness<N: Nodes>(nodes: &N, file: Ino, record: &InodeRecord) -> Result<Option<bool>> {
+/// True if all vectors of a file, or all in one collection, were made from the content it has now; `None` if it has none.
+pub(crate) fn freshness<N: Nodes>(
+    nodes: &N,
+    file: Ino,
+    record: &InodeRecord,
+    only: Option<CollectionId>,
+) -> Result<Option<bool>> {
     let mut fresh = None;
-    scan(nodes, file, &mut |_, _, vector| {
-        fresh = Some(fresh.unwrap_or(true) && vector.version == record.version);
+    scan(nodes, file, &mut |id, _, vector| {
+        if only.is_none_or(|only| only == id) {
+            fresh = Some(fresh.unwrap_or(true) && vector.version == record.version);
+        }
         Ok(())
     })?;
     Ok(fresh)
+}
+
+/// Fails if the name asks for another version than this vector is of.
+pub(super) fn check_at(name: &VectorName<'_>, vector: &VectorRecord) -> Result<()> {
+    match name.at {
+        At::Content(version) if version != vector.version.get() => Err(Error::NoAttribute),
+        _ => Ok(()),
+    }
+}
+
+/// The content version that a vector to be set is made from: what its name says, or that of the present content. One of an
+/// older version is stale from the first, and takes no place of one that is not.
+pub(super) fn made_from(
+    name: &VectorName<'_>,
+    record: &InodeRecord,
+    old: Option<&VectorRecord>,
+) -> Result<u64> {
+    let present = record.version.get();
+    match name.at {
+        At::Present => Ok(present),
+        At::Content(version) if version > present => {
+            Err(Error::Invalid("the file has not come to this content version yet"))
+        }
+        At::Content(version)
+            if version != present && old.is_some_and(|old| old.version == record.version) =>
+        {
+            Err(Error::Outdated)
+        }
+        At::Content(version) => Ok(version),
+    }
 }
 
 /// The content version of a file that nothing was written to yet.
@@ -43,8 +81,17 @@ pub(super) const FIRST_VERSION: u64 = 1;
 const AWAITING_MAX: usize = 4096;
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// The vectors that were just set on a file are of the content that it is first closed with, if it is new and empty.
-    pub fn await_content(&mut self, inode: Ino) -> Result<()> {
+    /// An attribute was set: a vector is of the content that its file is first closed with, if that is new and empty, and the
+    /// vector's name says no version.
+    pub fn await_content(&mut self, inode: Ino, attribute: &[u8]) -> Result<()> {
+        if VectorName::parse(attribute)?.is_none_or(|name| name.at != At::Present) {
+            return Ok(());
+        }
+        self.await_first_content(inode)
+    }
+
+    /// The same of a vector whose name says no version.
+    pub(super) fn await_first_content(&mut self, inode: Ino) -> Result<()> {
         let record = inode::load(self, inode)?;
         let new = record.size.get() == 0 && record.version.get() == FIRST_VERSION;
         if new && record.kind(inode)? == FileKind::Regular && !self.awaits_content(inode) {
@@ -54,6 +101,11 @@ impl<H: BlockDevice + Data> Volume<H> {
             memory::push(&mut self.awaiting, inode)?;
         }
         Ok(())
+    }
+
+    /// A vector of a file was set that says itself which content it is of: what comes is not it.
+    pub(super) fn await_nothing(&mut self, inode: Ino) {
+        self.awaiting.retain(|awaiting| *awaiting != inode);
     }
 
     /// True if [`Volume::bind_content`] has something to do.

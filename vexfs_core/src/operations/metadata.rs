@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::collection::{self, Loaded};
+use super::inherit::check_at;
 use super::rows::ROWS_MAX;
 use super::types::{Caller, SetMode};
 use super::vector::{row_of, vector_key};
@@ -94,7 +95,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             loaded.check_element(name.element)?;
             let vector: Option<VectorRecord> =
                 tree::record(tx, vector_key(inode, id, name.n), "vector of inode")?;
-            let row = vector.ok_or(Error::NoAttribute)?.row.get();
+            let vector = vector.ok_or(Error::NoAttribute)?;
+            check_at(name, &vector)?;
+            let row = vector.row.get();
             change(tx, &loaded, row)?;
             loaded.row_relinked(tx, row)?;
             loaded.store(tx)?;

@@ -17,6 +17,7 @@ pub mod guide;
 mod index;
 mod inherit;
 mod inode;
+mod lease;
 mod lookup;
 mod metadata;
 mod names;

@@ -10,8 +10,9 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::collection::{self, Loaded};
+use super::inherit::{check_at, made_from};
 use super::types::{Caller, FileVector, SetMode};
-use super::vector_name::VectorName;
+use super::vector_name::{At, VectorName};
 use super::{file, inode, metadata, rows, xattr};
 use crate::checksum::crc32;
 use crate::codec;
@@ -87,6 +88,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
             let kept = drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
             xattr::check_mode(old.is_some() || kept.is_some(), mode)?;
+            let version = made_from(name, &record, old.as_ref())?;
             let (mut created, mut about) = (tx.now.as_nanoseconds(), kept.flatten());
             match old {
                 Some(old) => {
@@ -106,7 +108,6 @@ impl<H: BlockDevice + Data> Volume<H> {
             if staged.is_none() {
                 loaded.write_row(tx, row, &stored)?;
             }
-            let version = record.version.get();
             let placed = Placed { row, checksum: crc32(&stored), scale };
             put_records(tx, &loaded, inode, name.n, placed, version, created)?;
             loaded.row_taken(tx, row, staged.is_some())?;
@@ -114,7 +115,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 metadata::put(tx, id, row, &about)?;
             }
             loaded.store(tx)?;
-            record.bound_version = U64::new(version);
+            if version == record.version.get() {
+                record.bound_version = record.version;
+            }
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)?;
             Ok((id, old.is_some()))
@@ -122,6 +125,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.journal.settled.remove(inode.0);
         self.journal.bound(inode);
         self.take_staged(id, inode, name.n);
+        if name.at != At::Present {
+            self.await_nothing(inode);
+        }
         if replaced { self.note_blanks(id) } else { Ok(()) }
     }
 
@@ -152,6 +158,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             let mut record = inode::load(tx, inode)?;
             match tree::record(tx, key, "vector of inode")? {
                 Some(old) => {
+                    check_at(name, &old)?;
                     take_out(tx, &mut loaded, inode, name.n, &old)?;
                     record.attributes.set(record.attributes.get().saturating_sub(1));
                 }
@@ -252,7 +259,9 @@ pub(super) fn row_of<N: Nodes>(nodes: &N, inode: Ino, name: &VectorName<'_>) -> 
         return Err(Error::NoAttribute);
     }
     let vector: Option<VectorRecord> = tree::record(nodes, vector_key(inode, id, name.n), "vector of inode")?;
-    Ok((loaded, vector.ok_or(Error::NoAttribute)?.row.get()))
+    let vector = vector.ok_or(Error::NoAttribute)?;
+    check_at(name, &vector)?;
+    Ok((loaded, vector.row.get()))
 }
 
 /// The record of a live row.
@@ -316,7 +325,8 @@ pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Resu
         }
         let mut text = Text::new();
         if let Some((_, element, name)) = &known {
-            let mut wanted = VectorName { collection: name, element: Some(*element), n, meta: false };
+            let mut wanted =
+                VectorName { collection: name, element: Some(*element), n, at: At::Present, meta: false };
             wanted.write(&mut text)?;
             text.raw(&[0])?;
             if metadata::exists(nodes, id, vector.row.get())? {
@@ -356,7 +366,8 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
                 Ok(bytes) => {
                     let collection = collection::name(tx, *id)?;
                     let element = Some(loaded.element()?);
-                    let mut name = VectorName { collection: &collection, element, n: *n, meta: false };
+                    let mut name =
+                        VectorName { collection: &collection, element, n: *n, at: At::Present, meta: false };
                     keep_as(tx, inode, &name, &bytes)?;
                     if let Some(about) = metadata::of_row(tx, *id, row)? {
                         name.meta = true;
@@ -408,7 +419,7 @@ fn drop_kept<H: BlockDevice + Data>(
     if record.links.get() != 0 {
         return Ok(None);
     }
-    let mut name = VectorName { element: Some(element), meta: false, ..*name };
+    let mut name = VectorName { element: Some(element), at: At::Present, meta: false, ..*name };
     let mut text = Text::new();
     name.write(&mut text)?;
     if !xattr::replace(tx, inode, record, text.as_bytes(), None)? {
@@ -530,7 +541,8 @@ pub(super) fn vector_key(inode: Ino, id: CollectionId, n: u32) -> Key {
 /// Bytes that a vector, with its metadata, takes in a list of names.
 pub(super) fn name_len<N: Nodes>(nodes: &N, loaded: &Loaded, n: u32, row: u64) -> Result<usize> {
     let (collection, element) = (collection::name(nodes, loaded.id)?, loaded.element()?);
-    let mut name = VectorName { collection: &collection, element: Some(element), n, meta: false };
+    let mut name =
+        VectorName { collection: &collection, element: Some(element), n, at: At::Present, meta: false };
     let len = name.listed_len(element);
     name.meta = true;
     Ok(len + if metadata::exists(nodes, loaded.id, row)? { name.listed_len(element) } else { 0 })

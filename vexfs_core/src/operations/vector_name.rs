@@ -1,4 +1,4 @@
-//! The names of vectors and their metadata: `user.vector.<collection>[:<element>][.<n>][.meta]`.
+//! The names of vectors and their metadata: `user.vector.<collection>[:<element>][.<n>][@<version>][.meta]`.
 
 use core::fmt::Write;
 
@@ -19,8 +19,20 @@ pub(crate) struct VectorName<'a> {
     pub(crate) element: Option<Element>,
     /// Which vector of the file.
     pub(crate) n: u32,
+    /// Which of its versions.
+    pub(crate) at: At,
     /// Its metadata, not the vector itself.
     pub(crate) meta: bool,
+}
+
+/// Which version of a vector a name means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The present one.
+    #[default]
+    Present,
+    /// The one that is made from this content version of the file.
+    Content(u64),
 }
 
 impl<'a> VectorName<'a> {
@@ -30,6 +42,14 @@ impl<'a> VectorName<'a> {
     /// `Invalid` for a name under `user.vector.` that breaks the rules.
     pub(crate) fn parse(name: &'a [u8]) -> Result<Option<Self>> {
         let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(None) };
+        let (rest, meta) = match rest.strip_suffix(b".meta") {
+            Some(rest) => (rest, true),
+            None => (rest, false),
+        };
+        let (rest, at) = match rest.iter().rposition(|byte| *byte == b'@') {
+            Some(index) => (&rest[..index], At::parse(&rest[index + 1..])?),
+            None => (rest, At::Present),
+        };
         let (head, tail) = match rest.iter().position(|byte| *byte == b'.') {
             Some(dot) => (&rest[..dot], Some(&rest[dot + 1..])),
             None => (rest, None),
@@ -43,16 +63,8 @@ impl<'a> VectorName<'a> {
             None => (head, None),
         };
         check_collection_name(collection)?;
-        let (digits, meta) = match tail {
-            Some(b"meta") => (None, true),
-            Some(tail) => match tail.strip_suffix(b".meta") {
-                Some(digits) => (Some(digits), true),
-                None => (Some(tail), false),
-            },
-            None => (None, false),
-        };
-        let n = digits.map_or(Ok(0), number)?;
-        Ok(Some(Self { collection, element, n, meta }))
+        let n = tail.map_or(Ok(0), number)?;
+        Ok(Some(Self { collection, element, n, at, meta }))
     }
 
     /// Appends the name as it is listed; one without an element is of f32.
@@ -79,6 +91,16 @@ impl<'a> VectorName<'a> {
     }
 }
 
+impl At {
+    fn parse(text: &[u8]) -> Result<Self> {
+        let bad = Error::Invalid(
+            "behind the @ stands a content version of the file, as user.vexfs.version shows it",
+        );
+        let version = decimal(text).filter(|version| *version > 0);
+        version.map(Self::Content).ok_or(bad)
+    }
+}
+
 /// Fails unless `name` can be a collection's.
 pub(crate) fn check_collection_name(name: &[u8]) -> Result<()> {
     let fine = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -92,12 +114,14 @@ fn number(digits: &[u8]) -> Result<u32> {
     let bad = Error::Invalid(
         "behind the collection stands a decimal number below 2^32 without leading zeros, then .meta or nothing",
     );
+    decimal(digits).and_then(|value| u32::try_from(value).ok()).ok_or(bad)
+}
+
+// A number without sign and leading zeros.
+fn decimal(digits: &[u8]) -> Option<u64> {
     let leading_zero = digits.len() > 1 && digits[0] == b'0';
-    if digits.is_empty() || digits.len() > 10 || leading_zero || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(bad);
-    }
-    let value = digits.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
-    u32::try_from(value).map_err(|_| bad)
+    let fine = !leading_zero && digits.iter().all(u8::is_ascii_digit);
+    core::str::from_utf8(digits).ok().filter(|_| fine)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -107,10 +131,20 @@ mod tests {
     #[test]
     fn parses_what_the_design_lists_and_nothing_else() {
         let parse = |name: &'static str| VectorName::parse(name.as_bytes());
-        let full = VectorName { collection: b"clip", element: Some(Element::I8), n: 3, meta: false };
+        let full = VectorName {
+            collection: b"clip",
+            element: Some(Element::I8),
+            n: 3,
+            at: At::Present,
+            meta: false,
+        };
         assert_eq!(parse("user.vector.clip:i8.3"), Ok(Some(full)));
+        let made = VectorName { at: At::Content(17), ..full };
+        assert_eq!(parse("user.vector.clip:i8.3@17"), Ok(Some(made)));
+        assert_eq!(parse("user.vector.clip:i8.3@17.meta"), Ok(Some(VectorName { meta: true, ..made })));
         assert_eq!(parse("user.vector.clip:i8.3.meta"), Ok(Some(VectorName { meta: true, ..full })));
-        let plain = VectorName { collection: b"mini_LM-6", element: None, n: 0, meta: false };
+        let plain =
+            VectorName { collection: b"mini_LM-6", element: None, n: 0, at: At::Present, meta: false };
         assert_eq!(parse("user.vector.mini_LM-6.meta"), Ok(Some(VectorName { meta: true, ..plain })));
         assert_eq!(parse("user.vector.mini_LM-6"), Ok(Some(plain)));
         assert_eq!(parse("user.vector.mini_LM-6.0"), Ok(Some(plain)));
@@ -135,6 +169,14 @@ mod tests {
             "a.meta.1",
             "a.metax",
             "a.1.meta.",
+            "a@",
+            "a@0",
+            "a@01",
+            "a@1@2",
+            "a@+1",
+            "a@18446744073709551616",
+            "a@1.2",
+            "@1",
         ] {
             let name = alloc::format!("user.vector.{bad}");
             assert!(matches!(VectorName::parse(name.as_bytes()), Err(Error::Invalid(_))), "{bad}");
@@ -145,7 +187,7 @@ mod tests {
     fn writes_the_name_it_parses() {
         for (element, n) in [(Element::F32, 0), (Element::Bit, 0), (Element::I16, 7)] {
             for meta in [false, true] {
-                let name = VectorName { collection: b"c", element: Some(element), n, meta };
+                let name = VectorName { collection: b"c", element: Some(element), n, at: At::Present, meta };
                 let mut text = Text::new();
                 name.write(&mut text).unwrap();
                 let parsed = VectorName::parse(text.as_bytes()).unwrap().unwrap();

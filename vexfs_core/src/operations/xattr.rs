@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{index, inherit, inode, metadata, settings, vector};
+use super::{collection, index, inherit, inode, lease, metadata, settings, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -57,9 +57,17 @@ impl<H: BlockDevice + Data> Volume<H> {
             write!(text, "{}", record.version.get()).map_err(|_| Error::NoMemory)?;
             return Ok(text.into_bytes());
         }
-        if name == b"user.vexfs.fresh" {
-            let fresh = inherit::freshness(self, inode, &record)?.ok_or(Error::NoAttribute)?;
+        if let Some(collection) = name.strip_prefix(b"user.vexfs.fresh") {
+            let only = match collection.strip_prefix(b".") {
+                Some(name) => Some(collection::find(self, name)?.ok_or(Error::NoAttribute)?),
+                None if collection.is_empty() => None,
+                None => return Err(Error::NoAttribute),
+            };
+            let fresh = inherit::freshness(self, inode, &record, only)?.ok_or(Error::NoAttribute)?;
             return memory::copy(if fresh { b"1" } else { b"0" });
+        }
+        if let Some(collection) = lease::collection_of(name) {
+            return self.lease(inode, collection);
         }
         if record.attributes.get() == 0 {
             return Err(Error::NoAttribute);
@@ -72,7 +80,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// # Errors
     /// `Exists` and `NoAttribute` as `mode` asks; `ValueTooBig`; `TooManyAttributes`; for vectors what
     /// `docs/DESIGN.md` 1.2 lists: `WrongLength`, `WrongElement`, `NotFinite`, `AccessDenied`, `Invalid`; for their metadata
-    /// `NoAttribute` without the vector, `MetadataTooBig`, `Invalid`.
+    /// `NoAttribute` without the vector, `MetadataTooBig`, `Invalid`; `Outdated` for a vector of older content than the one that
+    /// is there; for leases `Busy`.
     pub fn set_attribute(
         &mut self,
         inode: Ino,
@@ -92,6 +101,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 true => self.set_metadata(inode, &wanted, value, mode, caller, now),
                 false => self.set_vector(inode, &wanted, value, mode, caller, now),
             };
+        }
+        if let Some(collection) = lease::collection_of(name) {
+            return self.set_lease(inode, collection, value, mode, caller, now);
         }
         if name.starts_with(b"user.vexfs.") {
             return self.set_setting(inode, name, value, now);
@@ -124,6 +136,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 true => self.remove_metadata(inode, &wanted, caller, now),
                 false => self.remove_vector(inode, &wanted, caller, now),
             };
+        }
+        if let Some(collection) = lease::collection_of(name) {
+            return self.remove_lease(inode, collection, caller);
         }
         if name.starts_with(b"user.vexfs.") {
             return Err(Error::NotPermitted("user.vexfs attributes cannot be removed"));

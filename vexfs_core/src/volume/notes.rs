@@ -43,3 +43,16 @@ pub(crate) struct Renamed {
     /// The file that has the name since.
     pub(crate) successor: Option<Ino>,
 }
+
+/// A file whose vectors of a collection somebody is making anew.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) inode: Ino,
+    pub(crate) id: CollectionId,
+    /// Who: 1 to 64 printable bytes.
+    pub(crate) holder: Vec<u8>,
+    /// When it was taken, in seconds since 1970.
+    pub(crate) from: i64,
+    /// When it is over.
+    pub(crate) until: i64,
+}
