@@ -1,98 +1,14 @@
 //! The core from a host's side: make, mount, files, vectors, remount.
 
-use std::cell::RefCell;
+mod common;
 
-use vexfs_core::check::{CheckOptions, check};
-use vexfs_core::device::{BlockDevice, Direct};
+use vexfs_core::device::Direct;
 use vexfs_core::format::{COLLECTIONS, FileKind, ROOT, collection_matrix};
-use vexfs_core::make::{MakeOptions, make};
-use vexfs_core::numbers::{CollectionId, Ino, Time};
-use vexfs_core::operations::{Allocate, Caller, Changes, NewInode, RenameFlags, Seek, SetMode};
-use vexfs_core::{Error, MountOptions, Result, Volume};
+use vexfs_core::numbers::{Ino, Time};
+use vexfs_core::operations::{Allocate, Changes, NewInode, RenameFlags, Seek, SetMode};
+use vexfs_core::{Error, Volume};
 
-struct Ram(RefCell<Vec<u8>>);
-
-impl BlockDevice for Ram {
-    fn size(&self) -> u64 {
-        self.0.borrow().len() as u64
-    }
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let start = offset as usize;
-        buffer.copy_from_slice(&self.0.borrow()[start..start + buffer.len()]);
-        Ok(())
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let start = offset as usize;
-        self.0.borrow_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 5 };
-const BLOCK_SIZES: [u32; 3] = [4096, 8192, 16384];
-
-fn device(block_size: u32) -> Ram {
-    let ram = Ram(RefCell::new(vec![0x5a; 16 << 20]));
-    let options = MakeOptions {
-        block_size,
-        size: 16 << 20,
-        uuid: [7; 16],
-        label: b"volume",
-        hash_seed: [9; 16],
-        uid: 0,
-        gid: 0,
-        now: NOW,
-        journal_blocks: None,
-    };
-    make(&ram, &options).unwrap();
-    ram
-}
-
-fn mount(ram: &Ram) -> Volume<Direct<&Ram>> {
-    Volume::mount(Direct(ram), MountOptions::default()).unwrap()
-}
-
-fn new(kind: FileKind) -> NewInode {
-    NewInode { kind, permissions: 0o644, umask: 0, uid: 1, gid: 2, device: 0 }
-}
-
-fn root() -> Caller<'static> {
-    Caller { uid: 0, gid: 0, in_group: &|_| false }
-}
-
-fn contents(volume: &Volume<Direct<&Ram>>, inode: Ino) -> Vec<u8> {
-    let mut bytes = vec![0xee; volume.attributes(inode).unwrap().size as usize + 10];
-    let len = volume.read(inode, 0, &mut bytes).unwrap();
-    bytes.truncate(len);
-    bytes
-}
-
-fn work(volume: &mut Volume<Direct<&Ram>>) {
-    volume.commit(NOW).unwrap();
-    while volume.tidy(NOW).unwrap() {}
-    volume.commit(NOW).unwrap();
-    while volume.tidy(NOW).unwrap() {}
-    volume.commit(NOW).unwrap();
-    volume.commit(NOW).unwrap();
-}
-
-// No error is found; gives how many inodes wait to be freed.
-fn clean(ram: &Ram) -> u64 {
-    let report = check(Direct(ram), CheckOptions::default(), &mut |_| {}, &mut |_, _| {}).unwrap();
-    assert_eq!(report.errors, 0);
-    report.orphans
-}
-
-fn settle(volume: &mut Volume<Direct<&Ram>>) {
-    work(volume);
-    let options = CheckOptions { vectors: true, ..CheckOptions::default() };
-    let device = volume.host();
-    let report = check(device.clone(), options, &mut |finding| panic!("{finding}"), &mut |_, _| {}).unwrap();
-    assert_eq!(report.errors, 0);
-}
+use common::*;
 
 #[test]
 fn files_keep_their_bytes_across_a_remount() {
@@ -184,94 +100,6 @@ fn vectors_are_rows_of_a_mapped_matrix() {
         let names = volume.path(inodes[7]).unwrap().unwrap();
         assert_eq!(names, b"doc7");
     }
-}
-
-#[test]
-fn an_open_file_keeps_its_vector_after_its_last_name() {
-    let closed = |_| false;
-    let ram = device(4096);
-    let mut volume = mount(&ram);
-    let free = volume.statistics().free;
-    let inode = volume.create(ROOT, b"open", &new(FileKind::Regular), NOW).unwrap().inode;
-    volume.set_attribute(inode, b"user.vector.c:i8.2", &[5; 64], SetMode::Create, &root(), NOW).unwrap();
-    volume.unlink(ROOT, b"open", &|_| true, NOW).unwrap();
-    assert_eq!(volume.attribute(inode, b"user.vector.c:i8.2").unwrap(), [5; 64]);
-    assert_eq!(volume.collection(CollectionId(1)).unwrap().live, 0);
-    volume.release(inode, NOW).unwrap();
-    assert_eq!(volume.attributes(inode), Err(Error::NotFound));
-    volume.remove_directory(COLLECTIONS, b"c", &closed, NOW).unwrap();
-    settle(&mut volume);
-    assert_eq!(volume.statistics().free, free);
-}
-
-#[test]
-fn a_vector_of_an_open_file_without_a_name_goes_with_it() {
-    let name: &[u8] = b"user.vector.c";
-    let vector =
-        |seed: u8| vec![seed; 64].chunks(4).flat_map(|_| f32::from(seed).to_le_bytes()).collect::<Vec<u8>>();
-    for block_size in BLOCK_SIZES {
-        for crash in [false, true] {
-            let ram = device(block_size);
-            let mut volume = mount(&ram);
-            let mut files = Vec::new();
-            for file in ["named", "new", "kept"] {
-                let made = volume.create(ROOT, file.as_bytes(), &new(FileKind::Regular), NOW).unwrap();
-                files.push(made.inode);
-            }
-            let [named, fresh, kept] = files[..] else { unreachable!() };
-            let set = |volume: &mut Volume<_>, inode, seed, mode| {
-                volume.set_attribute(inode, name, &vector(seed), mode, &root(), NOW)
-            };
-            set(&mut volume, named, 1, SetMode::Any).unwrap();
-            set(&mut volume, kept, 2, SetMode::Any).unwrap();
-            let about: &[u8] = b"user.vector.c.meta";
-            volume.set_attribute(kept, about, b"{\"page\":3}", SetMode::Any, &root(), NOW).unwrap();
-            volume.unlink(ROOT, b"new", &|_| true, NOW).unwrap();
-            volume.unlink(ROOT, b"kept", &|_| true, NOW).unwrap();
-            set(&mut volume, fresh, 3, SetMode::Create).unwrap();
-            assert_eq!(set(&mut volume, kept, 4, SetMode::Create), Err(Error::Exists));
-            set(&mut volume, kept, 4, SetMode::Replace).unwrap();
-            assert_eq!(volume.attribute(fresh, name).unwrap(), vector(3));
-            assert_eq!(volume.attribute(kept, name).unwrap(), vector(4));
-            assert_eq!(volume.attribute(kept, about).unwrap(), b"{\"page\":3}");
-            assert_eq!(volume.list_attributes(kept).unwrap(), b"user.vector.c\0user.vector.c.meta\0");
-            volume.commit(NOW).unwrap();
-            if crash {
-                volume = mount(&ram);
-            } else {
-                volume.release(fresh, NOW).unwrap();
-                volume.release(kept, NOW).unwrap();
-            }
-            settle(&mut volume);
-            let mut rows = Vec::new();
-            volume
-                .rows_of(CollectionId(1), 0, &mut |row, _| {
-                    rows.push(row);
-                    true
-                })
-                .unwrap();
-            assert_eq!(rows, [0]);
-            assert_eq!(volume.collection(CollectionId(1)).unwrap().live, 1);
-            drop(volume);
-            clean(&ram);
-        }
-    }
-}
-
-#[test]
-fn an_open_file_without_a_name_may_lose_its_vector() {
-    let ram = device(4096);
-    let mut volume = mount(&ram);
-    let file = volume.create(ROOT, b"f", &new(FileKind::Regular), NOW).unwrap().inode;
-    volume.set_attribute(file, b"user.vector.c", &[0; 64], SetMode::Any, &root(), NOW).unwrap();
-    volume.unlink(ROOT, b"f", &|_| true, NOW).unwrap();
-    volume.remove_attribute(file, b"user.vector.c", &root(), NOW).unwrap();
-    assert_eq!(volume.attribute(file, b"user.vector.c"), Err(Error::NoAttribute));
-    assert_eq!(volume.remove_attribute(file, b"user.vector.c", &root(), NOW), Err(Error::NoAttribute));
-    volume.release(file, NOW).unwrap();
-    settle(&mut volume);
-    drop(volume);
-    clean(&ram);
 }
 
 #[test]

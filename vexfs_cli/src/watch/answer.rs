@@ -60,10 +60,10 @@ fn values(bytes: &[u8], files: usize) -> Result<Vec<Vec<Given>>, String> {
     let mut values =
         values.map_err(|error| format!("the command's output is neither npy nor JSON: {error}"))?;
     // All in one array, as json.dumps(matrix.tolist()) gives it.
-    if let ([Value::Array(all)], true) = (&mut values[..], files > 1) {
-        if all.iter().all(|value| matches!(value, Value::Array(_) | Value::Null)) {
-            values = std::mem::take(all);
-        }
+    if let ([Value::Array(all)], true) = (&mut values[..], files > 1)
+        && all.iter().all(|value| matches!(value, Value::Array(_) | Value::Null))
+    {
+        values = std::mem::take(all);
     }
     values.iter().enumerate().map(|(index, value)| one(value, index)).collect()
 }

@@ -9,7 +9,7 @@ use super::acl::Inherited;
 use super::inode::{self, attributes_of};
 use super::names::{self, NameHash};
 use super::types::{Attributes, Entry, NewInode, Removed};
-use super::{index, orphan, vector};
+use super::{index, orphan, unlinked};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -373,7 +373,7 @@ pub(crate) fn drop_link<H: BlockDevice + Data>(
     inode::store(tx, inode, &record)?;
     if links == 0 {
         let open = is_open(inode);
-        vector::unlink_all(tx, inode, open)?;
+        unlinked::unlink_all(tx, inode, open)?;
         orphan::bury(tx, inode, open, limit)?;
     }
     let last = attributes_of(inode, &record, tx.geometry().block_size)?;
@@ -394,7 +394,7 @@ pub(crate) fn drop_directory<H: BlockDevice + Data>(
     record.links = U32::ZERO;
     record.changed = tx.now.into();
     inode::store(tx, inode, &record)?;
-    vector::unlink_all(tx, inode, false)?;
+    unlinked::unlink_all(tx, inode, false)?;
     orphan::bury(tx, inode, false, limit)?;
     let last = attributes_of(inode, &record, tx.geometry().block_size)?;
     Ok(Removed { inode, links: 0, last })

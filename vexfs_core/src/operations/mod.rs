@@ -31,6 +31,7 @@ mod stage;
 mod sync;
 mod truncate;
 mod types;
+mod unlinked;
 mod vector;
 mod vector_name;
 mod write;

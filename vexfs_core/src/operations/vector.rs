@@ -1,4 +1,4 @@
-//! Vectors of files: setting, reading, listing, unlinking.
+//! Vectors of files: setting, reading, listing, removing.
 //!
 //! The mapping is two tree records, one at the file and one at the collection, always changed together. A vector
 //! goes to a free row first and is switched to in the same transaction; the row it had before gets a `Blank`
@@ -13,41 +13,21 @@ use super::collection::{self, Loaded};
 use super::inherit::{check_at, made_from};
 use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{At, VectorName};
-use super::{file, inode, metadata, rows, xattr};
+use super::{file, inode, metadata, rows, unlinked, xattr};
 use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, Codec, Element, FileKind, InodeRecord, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC,
-    VectorHeader, VectorRecord, collection_directory, collection_matrix, parse_exact,
+    BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
+    VectorRecord, collection_directory, collection_matrix, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
 use crate::volume::{Nodes, Volume};
-
-/// Records that unlinking one vector changes at most, without its metadata.
-const RECORDS: u64 = 6;
-/// Records that dropping a vector which a file without a name keeps as a plain attribute changes at most.
-const KEPT_RECORDS: u64 = 140;
-
-/// The vectors of a file.
-pub(crate) struct Linked {
-    /// How many there are.
-    pub(crate) vectors: u64,
-    /// Records of their metadata.
-    pub(crate) metadata: u64,
-}
-
-impl Linked {
-    /// Records that unlinking all of them changes at most.
-    pub(crate) const fn records(&self) -> u64 {
-        self.vectors * RECORDS + self.metadata
-    }
-}
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// Sets a vector; creates the collection if it may.
@@ -66,12 +46,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             collection::check_access(self, id, caller)?;
         }
         // Its metadata goes along to another row.
-        let pieces = match row_of(self, inode, name) {
+        let pieces = match row_of(self, inode, &VectorName { at: At::Present, ..*name }) {
             Ok((loaded, row)) => metadata::records(self, loaded.id, row)?,
             Err(_) => 0,
         };
         let nameless = inode::load(self, inode).is_ok_and(|record| record.links.get() == 0);
-        let budget = self.row_budget(value.len(), pieces + if nameless { KEPT_RECORDS } else { 0 });
+        let budget = self.row_budget(value.len(), pieces + if nameless { unlinked::KEPT_RECORDS } else { 0 });
         let (id, replaced) = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
@@ -86,7 +66,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             let key = vector_key(inode, id, name.n);
             let old: Option<VectorRecord> = tree::record(tx, key, "vector of inode")?;
-            let kept = drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
+            let kept = unlinked::drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
             xattr::check_mode(old.is_some() || kept.is_some(), mode)?;
             let version = made_from(name, &record, old.as_ref())?;
             let (mut created, mut about) = (tx.now.as_nanoseconds(), kept.flatten());
@@ -151,7 +131,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         control::check_writable(inode)?;
         let id = collection::find(self, name.collection)?.ok_or(Error::NoAttribute)?;
         collection::check_access(self, id, caller)?;
-        self.transact(Budget::freeing(16 + KEPT_RECORDS), now, |tx| {
+        self.transact(Budget::freeing(16 + unlinked::KEPT_RECORDS), now, |tx| {
             let mut loaded = collection::load(tx, id)?;
             loaded.check_element(name.element)?;
             let key = vector_key(inode, id, name.n);
@@ -163,7 +143,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                     record.attributes.set(record.attributes.get().saturating_sub(1));
                 }
                 None => {
-                    let kept = drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
+                    let kept = unlinked::drop_kept(tx, inode, &mut record, name, loaded.element()?)?;
                     kept.ok_or(Error::NoAttribute)?;
                 }
             }
@@ -171,22 +151,6 @@ impl<H: BlockDevice + Data> Volume<H> {
             inode::store(tx, inode, &record)
         })?;
         self.note_blanks(id)
-    }
-
-    /// Takes one of the vectors that were set on a file after its last name had gone out of its collection; false if none
-    /// is left.
-    pub(super) fn reap_vector(&mut self, inode: Ino, now: Time) -> Result<bool> {
-        let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
-        let Some((key, value)) = tree::first(self, from, to)? else { return Ok(false) };
-        let (id, n) = vector_of(key);
-        let vector: VectorRecord = *parse_exact(&value, "vector of inode", inode.0)?;
-        let metadata = metadata::records(self, id, vector.row.get())?;
-        self.transact(Budget::freeing(16 + metadata), now, |tx| {
-            let mut loaded = collection::load(tx, id)?;
-            take_out(tx, &mut loaded, inode, n, &vector)
-        })?;
-        self.note_blanks(id)?;
-        Ok(true)
     }
 
     /// All vectors of a file, in order of collection and number.
@@ -206,19 +170,6 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// How many vectors a file has.
     pub(crate) fn vector_count(&self, inode: Ino) -> Result<u64> {
         self.linked(inode, false).map(|linked| linked.vectors)
-    }
-
-    /// What unlinking a file's vectors takes.
-    pub(crate) fn linked(&self, inode: Ino, metadata: bool) -> Result<Linked> {
-        let mut linked = Linked { vectors: 0, metadata: 0 };
-        scan(self, inode, &mut |id, _, vector| {
-            linked.vectors += 1;
-            if metadata {
-                linked.metadata += metadata::records(self, id, vector.row.get())?;
-            }
-            Ok(())
-        })?;
-        Ok(linked)
     }
 
     /// Live rows from `first` on, until `each` gives false.
@@ -340,101 +291,8 @@ pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Resu
     })
 }
 
-/// Takes all vectors of a file out of their collections; `keep` leaves their bytes as plain attributes.
-pub(crate) fn unlink_all<H: BlockDevice + Data>(
-    tx: &mut Transaction<'_, H>,
-    inode: Ino,
-    keep: bool,
-) -> Result<()> {
-    let mut vectors = Vec::new();
-    scan(tx, inode, &mut |id, n, record| memory::push(&mut vectors, (id, n, *record)))?;
-    let mut open: Option<Loaded> = None;
-    for (id, n, vector) in &vectors {
-        if open.as_ref().is_some_and(|loaded| loaded.id != *id) {
-            if let Some(loaded) = open.take() {
-                loaded.store(tx)?;
-            }
-        }
-        let mut loaded = match open.take() {
-            Some(loaded) => loaded,
-            None => collection::load(tx, *id)?,
-        };
-        if keep {
-            let row = vector.row.get();
-            let record = row_record(tx, *id, row)?;
-            match read_row(tx, tx.volume, &loaded, row, &record) {
-                Ok(bytes) => {
-                    let collection = collection::name(tx, *id)?;
-                    let element = Some(loaded.element()?);
-                    let mut name =
-                        VectorName { collection: &collection, element, n: *n, at: At::Present, meta: false };
-                    keep_as(tx, inode, &name, &bytes)?;
-                    if let Some(about) = metadata::of_row(tx, *id, row)? {
-                        name.meta = true;
-                        keep_as(tx, inode, &name, &about)?;
-                    }
-                }
-                // A damaged vector is lost with its file; that must not keep the file from being removed.
-                Err(Error::VectorChecksum { .. } | Error::Corrupt(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        free_row(tx, &mut loaded, inode, *n, vector)?;
-        open = Some(loaded);
-    }
-    if let Some(loaded) = open {
-        loaded.store(tx)?;
-    }
-    if !vectors.is_empty() {
-        let (from, to) = (Key::new(inode, Kind::Vector, 0), Key::last(inode, Kind::Vector));
-        tree::remove_range(tx, from, to, u64::MAX)?;
-        for (id, ..) in &vectors {
-            tx.volume.note_blanks(*id)?;
-        }
-    }
-    Ok(())
-}
-
-// Puts a plain attribute of this name.
-fn keep_as<H: BlockDevice + Data>(
-    tx: &mut Transaction<'_, H>,
-    inode: Ino,
-    name: &VectorName<'_>,
-    value: &[u8],
-) -> Result<()> {
-    let mut text = Text::new();
-    name.write(&mut text)?;
-    xattr::put(tx, inode, text.as_bytes(), value)
-}
-
-// Drops the plain attribute that a vector became when its file, still open, lost its last name, and that of its metadata,
-// which it gives; none if there is no such attribute. The inode's record is the caller's to store.
-fn drop_kept<H: BlockDevice + Data>(
-    tx: &mut Transaction<'_, H>,
-    inode: Ino,
-    record: &mut InodeRecord,
-    name: &VectorName<'_>,
-    element: Element,
-) -> Result<Option<Option<Vec<u8>>>> {
-    if record.links.get() != 0 {
-        return Ok(None);
-    }
-    let mut name = VectorName { element: Some(element), at: At::Present, meta: false, ..*name };
-    let mut text = Text::new();
-    name.write(&mut text)?;
-    if !xattr::replace(tx, inode, record, text.as_bytes(), None)? {
-        return Ok(None);
-    }
-    name.meta = true;
-    let mut text = Text::new();
-    name.write(&mut text)?;
-    let about = xattr::stored(tx, inode, text.as_bytes())?;
-    xattr::replace(tx, inode, record, text.as_bytes(), None)?;
-    Ok(Some(about))
-}
-
-// Takes a vector out of its collection and away from its file.
-fn take_out<H: BlockDevice + Data>(
+/// Takes a vector out of its collection and away from its file.
+pub(super) fn take_out<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     loaded: &mut Loaded,
     inode: Ino,
@@ -529,8 +387,8 @@ pub(super) fn scan<N: Nodes>(
     })
 }
 
-// The collection and number that a key of a vector names.
-const fn vector_of(key: Key) -> (CollectionId, u32) {
+/// The collection and number that a key of a vector names.
+pub(super) const fn vector_of(key: Key) -> (CollectionId, u32) {
     (CollectionId((key.offset >> 32) as u32), key.offset as u32)
 }
 

@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::VectorName;
-use super::{collection, index, inherit, inode, lease, metadata, settings, vector};
+use super::{collection, index, inherit, inode, lease, metadata, settings, unlinked, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 false => vector::read(self, inode, &wanted),
             };
             return match found {
-                Err(Error::NoAttribute) if !control::is_control(inode) => kept_vector(self, inode, name),
+                Err(Error::NoAttribute) if !control::is_control(inode) => unlinked::kept(self, inode, name),
                 other => other,
             };
         }
@@ -354,14 +354,6 @@ pub(crate) fn decode(inode: Ino, bytes: &[u8]) -> Result<(&XattrRecord, &[u8], &
         return Err(bad);
     }
     Ok((record, name, inline))
-}
-
-// A vector that an unlinked but open file keeps as a plain attribute.
-fn kept_vector<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
-    if inode::load(nodes, inode)?.links.get() != 0 {
-        return Err(Error::NoAttribute);
-    }
-    stored(nodes, inode, name)?.ok_or(Error::NoAttribute)
 }
 
 fn check_name(name: &[u8]) -> Result<()> {
