@@ -134,7 +134,7 @@ Examples:
   vexfs index minilm --remove
 
 Kinds: scan keeps a bit a dimension of every row, which every search reads through, and four bits for the best of them: built
-in a second for 100,000 rows, and nearly exact. clustered keeps rows that are near to each other together, and searches read
+in a second or two for 100,000 rows, and nearly exact. clustered keeps rows that are near to each other together, and searches read
 a part of them: for large collections. With both, searches take the faster one for the recall that they ask for.
 
 An index is one file, index/KIND in the collection's directory: whoever may write the collection may build it, whoever

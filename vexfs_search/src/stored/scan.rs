@@ -1,7 +1,7 @@
 //! Building a scan: one leaf with every live row, and a record of four bits a dimension for each.
 //!
 //! INVARIANT: as of [`super::build`]. Rows are read once, some thousands at a time on all cores, and their codes are all that
-//! is kept of them: memory does not grow by the vectors, and 100,000 rows take less than a second.
+//! is kept of them: memory does not grow by the vectors.
 
 use rayon::prelude::*;
 
