@@ -1,7 +1,7 @@
 """`make bench-index`: from which size on a search with the index is faster than one of all rows, on a mount.
 
 Collections of growing size, of the real vectors beside the repository or of clusters around random centres, are searched by
-`vexfs search --exact` and `--index`, each query in a process of its own, as on a command line. Prints the ratio of their times
+`vexfs search --exact` and `--index=KIND`, each query in a process of its own, as on a command line. Prints the ratio of their times
 for the rows, the opening of the index counted and the naming of files left out, of each the fastest query, so that other
 work on the machine is not counted; and the recall of the index.
 """
@@ -35,6 +35,9 @@ def run(*words):
     return done
 
 
+KINDS = ("scan", "clustered")
+
+
 def search(mount, query, how):
     words = ("search", "c", "--mount", mount, "--vector", query, "--json", "--explain", how)
     done = run(BIN / "vexfs", *words)
@@ -55,19 +58,23 @@ def measure(directory, count, dimensions):
         for number in range(0, count, 500):
             (mount / f"f{number // 500}").touch()
         run(BIN / "vexfs", "import", "c", directory / "v.npy", "--paths", directory / "list", "--base", mount, "--mount", mount)
-        built = json.loads(run(BIN / "vexfs", "index", "c", "--kind", "clustered", "--json", "--mount", mount).stdout)
-        times, found = {"--exact": [], "--index": []}, 0
+        built = {kind: json.loads(run(BIN / "vexfs", "index", "c", "--kind", kind, "--json", "--mount", mount).stdout) for kind in KINDS}
+        times, found = {how: [] for how in ("--exact", *(f"--index={kind}" for kind in KINDS))}, dict.fromkeys(KINDS, 0)
         for number, vector in enumerate(vectors[count:]):
             query = directory / "q.npy"
             np.save(query, vector)
             answers = {}
-            for how in times if number % 2 else reversed(times):
+            for how in times if number % 2 else reversed(list(times)):
                 answers[how], plan = search(mount, query, how)
                 times[how].append(plan["search_ms"])
-            found += len(answers["--exact"] & answers["--index"])
-        exact, index = (min(values) for values in times.values())
-        size = count * dimensions * 4 / 2**20
-        print(f"| {count} | {size:.1f} | {exact / index:.2f} | {found / (10 * QUERIES):.3f} | {built['bytes'] / 2**20:.1f} |", flush=True)
+            for kind in KINDS:
+                found[kind] += len(answers["--exact"] & answers[f"--index={kind}"])
+        best = {how: min(values) for how, values in times.items()}
+        cells = [f"{count}", f"{count * dimensions * 4 / 2**20:.1f}"]
+        cells += [f"{best['--exact'] / best[f'--index={kind}']:.2f}" for kind in KINDS]
+        cells += [f"{found[kind] / (10 * QUERIES):.3f}" for kind in KINDS]
+        cells += [f"{built[kind]['seconds']:.1f}" for kind in KINDS]
+        print(f"| {' | '.join(cells)} |", flush=True)
     finally:
         run(BIN / "umount.vexfs", mount)
         os.unlink(image)
@@ -79,7 +86,8 @@ def main():
     parser.add_argument("--sizes", default="500,1000,2000,4000,8000,16000,32000,64000")
     arguments = parser.parse_args()
     print(f"{arguments.dimensions} x f32, k = 10, {QUERIES} queries, a process each")
-    print("| vectors | MiB | exact / index, time | recall@10 | index, MiB |\n| ---: | ---: | ---: | ---: | ---: |")
+    titles = ["vectors", "MiB", *(f"{what} {kind}" for what in ("exact /", "recall@10,", "build s,") for kind in KINDS)]
+    print(f"| {' | '.join(titles)} |\n|{' ---: |' * len(titles)}")
     with tempfile.TemporaryDirectory() as directory:
         for count in arguments.sizes.split(","):
             measure(Path(directory), int(count), arguments.dimensions)

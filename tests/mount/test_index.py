@@ -68,8 +68,11 @@ def check(answers, names, vectors, query, k, recall=0.8):
     assert found >= recall * len(wanted), f"{found} of {len(wanted)}"
 
 
-def index_file(volume, collection="c"):
-    return volume.collection(collection).path / "index" / "clustered"
+KINDS = ("scan", "clustered")
+
+
+def index_file(volume, collection="c", kind="clustered"):
+    return volume.collection(collection).path / "index" / kind
 
 
 def test_an_index_is_used_when_asked_for_and_told(volume4):
@@ -89,6 +92,7 @@ def test_an_index_is_used_when_asked_for_and_told(volume4):
         assert plan["plan"] == "exact" and plan["candidates"] == FILES
         check(answers, names, vectors, vectors[row], 10, recall=1)
     assert "small" in search(volume4, vectors[0])[1]["why"]
+    assert "no such index" in vexfs(volume4, "search", "c", "--vector", json.dumps(vectors[0].tolist()), "--index=scan", ok=(1,)).stderr
     assert "for cosine" in search(volume4, vectors[0], "--index", "--metric", "l2")[1]["why"]
     # A filter that leaves few rows is not looked for in the index, one that leaves many is.
     answers, plan, _ = search(volume4, vectors[1], "--index", "--within", volume4.path / "d1", "-k", 20)
@@ -99,10 +103,41 @@ def test_an_index_is_used_when_asked_for_and_told(volume4):
     assert search(volume4, vectors[0])[1]["why"] == "there is no index"
 
 
-def test_what_changed_since_is_found_and_what_went_is_not(volume4):
+def test_a_scan_beside_a_clustered_index(volume4):
+    """Each kind is a file of its own; a search uses the one that is asked for, else the faster, and tells the times."""
     vectors = vectors_of(FILES)
     names = fill(volume4, vectors)
-    vexfs(volume4, "index", "c", "--kind", "clustered")
+    for kind in KINDS:
+        told = json.loads(vexfs(volume4, "index", "c", "--kind", kind, "--json").stdout)
+        assert (told["rows"], told["kind"], told["how"]) == (FILES, kind, "built")
+        assert told["exact_ms"] > 0 and all(effort["ms"] > 0 for effort in told["efforts"])
+    assert sorted(os.listdir(index_file(volume4).parent)) == sorted(KINDS)
+    for kind in KINDS:
+        for k in (1, 10, 100):
+            answers, plan, _ = search(volume4, vectors[7], f"--index={kind}", "-k", k)
+            assert plan["plan"] == kind and f"{kind} " in plan["why"] and "exact " in plan["why"]
+            check(answers, names, vectors, vectors[7], k)
+    # A scan compares a few rows whole, chosen by four bits.
+    answers, plan, _ = search(volume4, vectors[7], "--index=scan", "--min-recall", "0.99")
+    assert plan["leaves"] == 1 and plan["candidates"] < FILES / 2
+    check(answers, names, vectors, vectors[7], 10, recall=0.9)
+    assert search(volume4, vectors[7], "--index")[1]["plan"] in KINDS
+    lines = [json.loads(line) for line in vexfs(volume4, "recall", "c", "--json").stdout.splitlines()]
+    assert {line["kind"] for line in lines if line["chosen"]} == set(KINDS)
+    # Damage of one is told, and the other stands in.
+    index_file(volume4, kind="scan").write_bytes(b"no index")
+    answers, plan, notes = search(volume4, vectors[7], "--index")
+    assert plan["plan"] == "clustered" and "not used" in notes
+    assert "built of" in vexfs(volume4, "index", "c", "--update").stdout
+    vexfs(volume4, "index", "c", "--remove")
+    assert os.listdir(index_file(volume4).parent) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_changed_since_is_found_and_what_went_is_not(volume4, kind):
+    vectors = vectors_of(FILES)
+    names = fill(volume4, vectors)
+    vexfs(volume4, "index", "c", "--kind", kind)
     far = np.eye(1, DIMENSIONS, dtype="<f4")[0]
     # Set anew, added, removed with its file, removed alone.
     vectors[3] = far
@@ -116,18 +151,18 @@ def test_what_changed_since_is_found_and_what_went_is_not(volume4):
     now, values = [names[row] for row in left] + ["new"], np.vstack([vectors[left], far])
     for query in (far, vectors[25], vectors[40], vectors[900]):
         answers, plan, _ = search(volume4, query, "--index")
-        assert (plan["plan"], plan["changed"]) == ("clustered", 2)
+        assert (plan["plan"], plan["changed"]) == (kind, 2)
         check(answers, now, values, query, 10)
     assert {answer["path"] for answer in search(volume4, far, "--index", "-k", 2)[0]} == {"new", names[3]}
     # Compaction moves rows: what moved is known by its vector's number.
     vexfs(volume4, "compact", "c")
     answers, plan, _ = search(volume4, vectors[900], "--index", "-k", 50)
     check(answers, now, values, vectors[900], 50)
-    assert plan["plan"] == "clustered"
-    told = json.loads(vexfs(volume4, "index", "c", "--update", "--kind", "clustered", "--json").stdout)
+    assert plan["plan"] == kind
+    told = json.loads(vexfs(volume4, "index", "c", "--update", "--kind", kind, "--json").stdout)
     assert (told["how"], told["rows"]) == ("updated", len(now))
     answers, plan, _ = search(volume4, vectors[900], "--index", "-k", 50)
-    assert (plan["plan"], plan["changed"]) == ("clustered", 0)
+    assert (plan["plan"], plan["changed"]) == (kind, 0)
     check(answers, now, values, vectors[900], 50)
     # Most of it is new: searched exactly, and told.
     for index in range(1200):
@@ -157,25 +192,29 @@ def test_a_collection_made_anew_has_no_index_of_the_old_one(volume4):
     check(answers, names, other, other[0], 10, recall=1)
 
 
-def test_damage_anywhere_is_told_and_the_answer_is_exact(volume4):
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_anywhere_is_told_and_the_answer_is_exact(volume4, kind):
     vectors = vectors_of(700)
     names = fill(volume4, vectors)
-    vexfs(volume4, "index", "c", "--kind", "clustered")
+    vexfs(volume4, "index", "c", "--kind", kind)
     # One vector is set anew: so that every part of the file is needed.
     os.setxattr(volume4.path / names[0], "user.vector.c", vectors[0].tobytes())
-    path = index_file(volume4)
+    path = index_file(volume4, kind=kind)
     whole = path.read_bytes()
     generator = np.random.default_rng(5)
-    places = [*range(0, 136, 8), *generator.integers(136, len(whole), 40).tolist()]
+    # Of a scan a search reads the records of its candidates alone: those of others, before the leaf, may be damaged.
+    leaf = len(vectors) * 8 + -(-len(vectors) // 64) * 64 * DIMENSIONS // 8
+    start = 152 if kind == "clustered" else len(whole) - leaf
+    places = [*range(0, 152, 8), *generator.integers(start, len(whole), 40).tolist()]
     damaged = [whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :] for at in places]
-    damaged += [b"", whole[:7], whole[:136], whole[: len(whole) // 2], whole[:-1], bytes(len(whole)), generator.bytes(len(whole))]
+    damaged += [b"", whole[:7], whole[:152], whole[: len(whole) // 2], whole[:-1], bytes(len(whole)), generator.bytes(len(whole))]
     for bad in damaged:
         path.write_bytes(bad)
         answers, plan, notes = search(volume4, vectors[5], "--index", "-k", 20, "--min-recall", "1")
         assert plan["plan"] == "exact" and "searched exactly" in notes
         check(answers, names, vectors, vectors[5], 20, recall=1)
     path.write_bytes(whole)
-    assert search(volume4, vectors[5], "--index")[1]["plan"] == "clustered"
+    assert search(volume4, vectors[5], "--index")[1]["plan"] == kind
 
 
 def test_whoever_may_write_the_collection_builds_and_whoever_may_read_it_searches(make_volume, tmp_path):
@@ -258,10 +297,11 @@ def test_an_interrupted_build_leaves_the_old_index(volume4):
     assert os.listdir(index_file(volume4).parent) == ["clustered"]
 
 
-def test_recall_is_measured_and_held(volume4):
+@pytest.mark.parametrize("kind", KINDS)
+def test_recall_is_measured_and_held(volume4, kind):
     vectors, queries, nearest, source = sample.load()
     names = fill(volume4, vectors)
-    vexfs(volume4, "index", "c", "--kind", "clustered")
+    vexfs(volume4, "index", "c", "--kind", kind)
     lines = [json.loads(line) for line in vexfs(volume4, "recall", "c", "--json").stdout.splitlines()]
     assert sum(line["chosen"] for line in lines) == 1
     for line in lines:
@@ -273,22 +313,23 @@ def test_recall_is_measured_and_held(volume4):
             answers, plan, _ = search(volume4, query, "--index", "--min-recall", least)
             found += len({answer["path"] for answer in answers} & {names[row] for row in wanted[:10]})
         floors[least] = found / (10 * min(40, len(queries)))
-    print(f"{source}: recall@10 for --min-recall: {floors}")
+    print(f"{source}, {kind}: recall@10 for --min-recall: {floors}")
     # The queries are others than those it was measured with: three standard errors of 400 answers.
     assert all(found >= least - 3 * (least * (1 - least) / 400) ** 0.5 for least, found in floors.items()), floors
     assert "RECALL@10" in vexfs(volume4, "recall", "c").stdout
 
 
-def test_conditions_and_the_index_work_together(volume4):
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditions_and_the_index_work_together(volume4, kind):
     """A condition that leaves many rows is asked of the index, one that leaves few is compared row by row; none starves k."""
     vectors = vectors_of(FILES)
     names = fill(volume4, vectors)
     for row, name in enumerate(names):
         os.setxattr(volume4.path / name, "user.vector.c.meta", json.dumps({"part": row % 100}).encode())
-    vexfs(volume4, "index", "c", "--kind", "clustered")
+    vexfs(volume4, "index", "c", "--kind", kind)
     for condition, kept in (("part < 50", range(50)), ("part = 7", range(7, 8)), ("part > 99", range(0))):
         rows = [row for row in range(FILES) if row % 100 in kept]
         answers, plan, _ = search(volume4, vectors[2], "--index", "--where", condition, "-k", 20)
-        assert plan["plan"] == "clustered" and plan["filtered_rows"] == len(rows)
+        assert plan["plan"] == kind and plan["filtered_rows"] == len(rows)
         assert (plan["leaves"] > 0) == (len(rows) > FILES / 10)
         check(answers, [names[row] for row in rows], vectors[rows], vectors[2], 20)

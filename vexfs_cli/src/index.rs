@@ -1,4 +1,4 @@
-//! `vexfs index`: builds the index of a collection, brings it up to date, removes it.
+//! `vexfs index`: builds the indexes of a collection, brings them up to date, removes them.
 //!
 //! INVARIANT: the file in its place is always a whole one: a new one is written beside it, made durable, and then takes its
 //! name. Whoever is interrupted leaves the old one, and a partial file that the next build takes over.
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use vexfs_search::stored::{self, Built, Stage};
+use vexfs_search::stored::{self, Built, Kind, Stage};
 use vexfs_search::{Collection, Element, Metric, Schema, StoredIndex};
 
 use crate::arguments::{Common, Index, IndexKind};
@@ -35,34 +35,58 @@ pub(crate) fn run(arguments: &Index, common: &Common) -> Result<(), Failure> {
     if schema.live == 0 {
         return Err(Failure::new(format!("{}: is empty, there is nothing to index", name(&place))));
     }
-    let small = !pays(&schema);
-    if arguments.kind == IndexKind::Auto && small {
-        let words =
-            "is so small that searches look at every row; --kind clustered builds an index all the same";
+    let kinds = kinds(arguments, &schema, &home);
+    if kinds.is_empty() {
+        let words = "is so small that searches look at every row; --kind scan or clustered builds an index all the same";
         return told(common, &place, words);
     }
-    let partial = home.lock(&place)?;
+    kinds.into_iter().try_for_each(|kind| build(arguments, common, &place, &home, kind))
+}
+
+// Which kinds are to be built.
+fn kinds(arguments: &Index, schema: &Schema, home: &Home) -> Vec<Kind> {
+    let there: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| home.file(*kind).exists()).collect();
+    match arguments.kind {
+        IndexKind::Scan => vec![Kind::Scan],
+        IndexKind::Clustered => vec![Kind::Clustered],
+        IndexKind::Auto if arguments.update && !there.is_empty() => there,
+        IndexKind::Auto if !pays(schema) => Vec::new(),
+        IndexKind::Auto if bytes(schema) < CLUSTERED_BYTES_MIN => vec![Kind::Scan],
+        IndexKind::Auto => Kind::ALL.to_vec(),
+    }
+}
+
+fn build(arguments: &Index, common: &Common, place: &Place, home: &Home, kind: Kind) -> Result<(), Failure> {
+    let partial = home.lock(place, kind)?;
     let start = Instant::now();
     let bar = Bar::new();
-    let (built, how) = match arguments.update.then(|| old(&place)).flatten() {
-        Some(Old::Right) => return told(common, &place, "the index is up to date"),
+    let (built, how) = match arguments.update.then(|| old(place, kind)).flatten() {
+        Some(Old::Right) => {
+            return told(common, place, &format!("the {} index is up to date", kind.name()));
+        }
         Some(Old::Changed(index)) => {
             (stored::update(&index, &place.directory, &mut bar.progress())?, "updated")
         }
-        None => (stored::build(&place.directory, &mut bar.progress())?, "built"),
+        None => (stored::build(&place.directory, kind, &mut bar.progress())?, "built"),
     };
     bar.0.finish_and_clear();
-    partial.replace(&built.bytes, &home.file())?;
-    report(common, &place, &built, how, start)
+    partial.replace(&built.bytes, &home.file(kind))?;
+    report(common, place, &built, how, start)
 }
 
 /// True if searches use an index of a collection of this size: see the table in docs/BENCHMARKS.md.
 pub(crate) fn pays(schema: &Schema) -> bool {
-    schema.live.saturating_mul(schema.vector_len() as u64) >= INDEX_BYTES_MIN
+    bytes(schema) >= INDEX_BYTES_MIN
+}
+
+fn bytes(schema: &Schema) -> u64 {
+    schema.live.saturating_mul(schema.vector_len() as u64)
 }
 
 /// From so many bytes of vectors on a search with the index, opening it counted, is faster than a scan.
 const INDEX_BYTES_MIN: u64 = 4 << 20;
+/// From so many on a clustered index can be faster than a scan: below it is not worth its building.
+const CLUSTERED_BYTES_MIN: u64 = 64 << 20;
 
 fn name(place: &Place) -> &str {
     &place.name.collection
@@ -81,19 +105,27 @@ fn report(common: &Common, place: &Place, built: &Built, how: &str, start: Insta
     let (bytes, seconds) = (built.bytes.len() as u64, start.elapsed().as_secs_f64());
     if common.json {
         let efforts = built.efforts.iter().map(|effort| {
-            json!({"probes": effort.probes, "rerank": effort.rerank, "recall": effort.recall, "low": effort.low})
+            json!({
+                "probes": effort.probes, "pool": effort.pool, "rerank": effort.rerank, "recall": effort.recall,
+                "low": effort.low, "ms": effort.ns as f64 / 1e6,
+            })
         });
         output::line(&json!({
-            "collection": name(place), "built": true, "how": how, "kind": "clustered", "rows": built.rows,
-            "leaves": built.leaves, "bytes": bytes, "seconds": seconds, "efforts": efforts.collect::<Vec<_>>(),
+            "collection": name(place), "built": true, "how": how, "kind": built.kind.name(), "rows": built.rows,
+            "leaves": built.leaves, "bytes": bytes, "seconds": seconds,
+            "exact_ms": built.exact_ns as f64 / 1e6, "efforts": efforts.collect::<Vec<_>>(),
         }))?;
         return Ok(());
     }
+    let leaves = match built.kind {
+        Kind::Scan => String::new(),
+        Kind::Clustered => format!(" in {} leaves", built.leaves),
+    };
     println!(
-        "{}: index {how} of {} vectors in {} leaves, {}, {seconds:.1} s",
+        "{}: {} index {how} of {} vectors{leaves}, {}, {seconds:.1} s",
         name(place),
+        built.kind.name(),
         built.rows,
-        built.leaves,
         output::bytes(bytes)
     );
     Ok(())
@@ -106,9 +138,9 @@ enum Old {
 }
 
 // None if there is none, or one that is damaged, or of which too much changed.
-fn old(place: &Place) -> Option<Old> {
+fn old(place: &Place, kind: Kind) -> Option<Old> {
     let note = |error: &dyn std::fmt::Display| eprintln!("vexfs: {error}");
-    let index = StoredIndex::open(&place.directory).inspect_err(|error| note(error)).ok()??;
+    let index = StoredIndex::open(&place.directory, kind).inspect_err(|error| note(error)).ok()??;
     let collection = Collection::open(&place.directory).inspect_err(|error| note(error)).ok()?;
     let schema = collection.schema();
     if index.metric() != schema.metric {
@@ -132,27 +164,31 @@ impl Home {
         Self { directory: place.directory.join(stored::DIRECTORY) }
     }
 
-    fn file(&self) -> PathBuf {
-        self.directory.join(stored::FILE)
+    fn file(&self, kind: Kind) -> PathBuf {
+        self.directory.join(kind.name())
     }
 
     fn remove(&self, common: &Common, place: &Place) -> Result<(), Failure> {
-        match fs::remove_file(self.file()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(&self.file(), &error)),
-            Err(_) => told(common, place, "there is no index"),
-            Ok(()) => told(common, place, "the index is removed"),
+        let mut removed = false;
+        for path in Kind::ALL.map(|kind| self.file(kind)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(&path, &error)),
+                Err(_) => {}
+                Ok(()) => removed = true,
+            }
         }
+        told(common, place, if removed { "the index is removed" } else { "there is no index" })
     }
 
     // The file that a new index is written to, for nobody else until it is closed.
-    fn lock(&self, place: &Place) -> Result<Partial, Failure> {
+    fn lock(&self, place: &Place, kind: Kind) -> Result<Partial, Failure> {
         match fs::create_dir(&self.directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(refused(&self.directory, &error));
             }
             _ => {}
         }
-        let path = self.directory.join(format!("{}.partial", stored::FILE));
+        let path = self.directory.join(format!("{}.partial", kind.name()));
         loop {
             let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
             let file = file.map_err(|error| refused(&path, &error))?;

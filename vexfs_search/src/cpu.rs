@@ -46,6 +46,9 @@ pub(crate) trait Cpu: Copy + Send + Sync {
     /// the sums must fit 16 bits. The lengths are `64 * n` and `32 * n`.
     fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64];
 
+    /// Sum of the codes' lower halves times `even` and of their upper halves times `odd`, exact; up to 2^16 codes.
+    fn nibbles(self, codes: &[u8], even: &[i8], odd: &[i8]) -> i32;
+
     /// Asks for the cache line `offset` bytes behind the start of `bytes`, which may lie past its end.
     fn prefetch(self, bytes: &[u8], offset: usize);
 }
@@ -150,6 +153,11 @@ impl Cpu for Portable {
     #[inline(always)]
     fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64] {
         portable::lookup(codes, tables)
+    }
+
+    #[inline(always)]
+    fn nibbles(self, codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+        portable::nibbles(codes, even, odd)
     }
 
     #[inline(always)]
@@ -280,6 +288,12 @@ mod x86 {
                 fn lookup(self, codes: &[u8], tables: &[u8]) -> [u16; 64] {
                     // SAFETY: as in `product`.
                     unsafe { $floats::lookup(codes, tables) }
+                }
+
+                #[inline(always)]
+                fn nibbles(self, codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+                    // SAFETY: as in `product`.
+                    unsafe { $bytes::nibbles(codes, even, odd) }
                 }
 
                 #[inline(always)]

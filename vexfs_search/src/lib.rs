@@ -13,7 +13,7 @@
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
-//! stored       a clustered index in a file beside the matrix, which may have changed since
+//! stored       indexes in files beside the matrix, which may have changed since: a scan of codes, clusters
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
 //! metric       element types and metrics

@@ -1,14 +1,14 @@
-//! Whether a search reads every row or asks the index, and why.
+//! Whether a search reads every row or asks an index, which one, and why.
 //!
 //! INVARIANT: an index that cannot be trusted is told and not used, and the exact answer stands in: it never makes a search
 //! fail, and what it did not give is never called exact.
 
 use std::time::Instant;
 
-use vexfs_search::stored::{Delta, Effort};
+use vexfs_search::stored::{Delta, Effort, Kind};
 use vexfs_search::{Collection, Hit, Metric, Options, Query, RowSet, Schema, StoredIndex};
 
-use crate::arguments::Search;
+use crate::arguments::{IndexChoice, Search};
 use crate::failure::Failure;
 use crate::index::pays;
 use crate::site::Place;
@@ -29,6 +29,52 @@ pub(crate) struct Plan {
     pub(super) cost: Cost,
     /// When the choice began.
     pub(super) begun: Instant,
+}
+
+/// An index that can be used, and how.
+struct Choice {
+    index: StoredIndex,
+    effort: Effort,
+}
+
+impl Choice {
+    // What a search costs that opens it.
+    fn ns(&self) -> u64 {
+        self.index.open_ns().saturating_add(self.effort.ns)
+    }
+}
+
+/// What searches cost, as measured on the machine when the indexes were built.
+struct Table {
+    exact_ns: u64,
+    best_ns: u64,
+    words: String,
+}
+
+impl Table {
+    /// Of choices, the fastest first, and of reading all `live` rows.
+    fn new(choices: &[Choice], live: u64) -> Self {
+        // As many rows as there are now cost in proportion.
+        let exact =
+            |choice: &Choice| choice.index.exact_ns() as f64 * live as f64 / choice.index.len().max(1) as f64;
+        let times: Vec<(Kind, u64)> =
+            choices.iter().map(|choice| (choice.index.kind(), choice.ns())).collect();
+        Self::of(&times, choices.first().map_or(0.0, exact) as u64)
+    }
+
+    fn of(times: &[(Kind, u64)], exact_ns: u64) -> Self {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let index = |(kind, ns): &(Kind, u64)| format!("{} {:.2} ms", kind.name(), ms(*ns));
+        let exact = format!("exact {:.2} ms", ms(exact_ns));
+        let words: Vec<String> = times.iter().map(index).chain([exact]).collect();
+        let best_ns = times.first().map_or(0, |(_, ns)| *ns);
+        Self { exact_ns, best_ns, words: format!("{} on this machine", words.join(", ")) }
+    }
+
+    // An index that was not timed is taken to be faster.
+    fn exact_is_faster(&self) -> bool {
+        self.exact_ns > 0 && self.exact_ns <= self.best_ns
+    }
 }
 
 struct Used {
@@ -90,18 +136,42 @@ impl Plan {
             return Ok(Self::exact("--exact asks for it"));
         }
         let name = &place.name.collection;
-        let index = match StoredIndex::open(&place.directory) {
-            Ok(Some(index)) => index,
-            Ok(None) if arguments.index => {
-                return Err(Failure::new(format!("{name}: has no index; `vexfs index {name}` builds one")));
+        let (mut indexes, mut errors) = (Vec::new(), Vec::new());
+        let allowed = |kind: &Kind| arguments.index.is_none_or(|choice| choice.allows(*kind));
+        for kind in Kind::ALL.into_iter().filter(allowed) {
+            match StoredIndex::open(&place.directory, kind) {
+                Ok(index) => indexes.extend(index),
+                Err(error) => errors.push(error),
             }
-            Ok(None) => return Ok(Self::exact("there is no index")),
-            Err(error) => return Ok(Self::distrusted(&error)),
-        };
-        match Self::reason(arguments, &index, collection, metric, k) {
-            Err(why) => Ok(Self::exact(why)),
-            Ok(effort) => Self::used(index, effort, collection),
         }
+        if indexes.is_empty() {
+            return match errors.first() {
+                Some(error) => Ok(Self::distrusted(error)),
+                None => match arguments.index {
+                    None => Ok(Self::exact("there is no index")),
+                    Some(choice) => {
+                        let what = if choice == IndexChoice::Any { "index" } else { "such index" };
+                        Err(Failure::new(format!("{name}: has no {what}; `vexfs index {name}` builds one")))
+                    }
+                },
+            };
+        }
+        errors.iter().for_each(|error| eprintln!("vexfs: {error}; not used"));
+        let mut choices = Vec::new();
+        let mut why = String::new();
+        for index in indexes {
+            match Self::reason(arguments, &index, collection, metric, k) {
+                Ok(effort) => choices.push(Choice { index, effort }),
+                Err(reason) => why = reason,
+            }
+        }
+        choices.sort_by_key(Choice::ns);
+        let table = Table::new(&choices, collection.schema().live);
+        let Some(Choice { index, effort }) = choices.into_iter().next() else { return Ok(Self::exact(why)) };
+        if arguments.index.is_none() && table.exact_is_faster() {
+            return Ok(Self::exact(format!("reading every row is faster: {}", table.words)));
+        }
+        Self::used(index, effort, collection, &table)
     }
 
     // The effort, or why none is made.
@@ -112,20 +182,20 @@ impl Plan {
         metric: Metric,
         k: usize,
     ) -> Result<Effort, String> {
-        let schema = collection.schema();
+        let (schema, forced) = (collection.schema(), arguments.index.is_some());
         if index.metric() != metric {
             return Err(format!("the index is for {}", index.metric().name()));
         }
-        if !arguments.index && !pays(schema) {
+        if !forced && !pays(schema) {
             return Err("the collection is so small that reading all of it is faster".into());
         }
-        if k as u64 > schema.live / 10 && !arguments.index {
+        if k as u64 > schema.live / 10 && !forced {
             return Err("a large part of the collection is asked for".into());
         }
         let all = index.leaves().max(1);
         match (suffices(index.efforts(), arguments.min_recall), index.efforts().last()) {
             (Some(effort), _) => Ok(*effort),
-            (None, _) if !arguments.index => {
+            (None, _) if !forced => {
                 Err(format!("no effort reached a recall of {} when it was measured", arguments.min_recall))
             }
             (None, most) => {
@@ -134,7 +204,12 @@ impl Plan {
         }
     }
 
-    fn used(index: StoredIndex, effort: Effort, collection: &Collection) -> Result<Self, Failure> {
+    fn used(
+        index: StoredIndex,
+        effort: Effort,
+        collection: &Collection,
+        table: &Table,
+    ) -> Result<Self, Failure> {
         let generation = collection.schema().generation;
         let mut used = Used { index, effort, delta: Delta::default(), generation };
         if let Err(error) = used.compare(collection) {
@@ -149,12 +224,16 @@ impl Plan {
             return Ok(Self::exact(why));
         }
         let why = format!(
-            "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured at {} of {} leaves with {} queries",
+            "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured at {} of {} leaves, {} and {} \
+             candidates a row, with {} queries; {}",
             effort.recall,
             effort.low,
             effort.probes,
             used.index.leaves(),
-            effort.queries
+            effort.pool,
+            effort.rerank,
+            effort.queries,
+            table.words
         );
         Ok(Self { index: Some(used), why, ..Self::exact("") })
     }
@@ -164,9 +243,9 @@ impl Plan {
         Self::exact(format!("the index cannot be used: {error}"))
     }
 
-    /// `exact` or `clustered`.
+    /// `exact`, `scan` or `clustered`.
     pub(super) fn name(&self) -> &'static str {
-        if self.index.is_some() { "clustered" } else { "exact" }
+        self.index.as_ref().map_or("exact", |used| used.index.kind().name())
     }
 
     /// Bytes of vectors and of the index that were read.
@@ -268,4 +347,19 @@ pub(super) fn unchanged(collection: &Collection, query: &Query, hits: &[Hit]) ->
 /// How many rows a filter leaves; all of them without it.
 pub(super) fn count(rows: Option<&RowSet>, schema: &Schema) -> u64 {
     rows.map_or(schema.live, |rows| rows.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_faster_is_told_by_the_times() {
+        let times = [(Kind::Clustered, 2_000_000), (Kind::Scan, 3_500_000)];
+        let table = Table::of(&times, 17_000_000);
+        assert_eq!(table.words, "clustered 2.00 ms, scan 3.50 ms, exact 17.00 ms on this machine");
+        assert!(!table.exact_is_faster());
+        assert!(Table::of(&times, 1_999_999).exact_is_faster());
+        assert!(!Table::of(&times, 0).exact_is_faster(), "it was not timed");
+    }
 }

@@ -41,6 +41,22 @@ impl Codes {
         self.factors.push(if sum > 0.0 { square / sum } else { 0.0 });
     }
 
+    /// Adds all codes of another.
+    pub(crate) fn append(&mut self, other: &Self) {
+        for (number, factor) in other.factors.iter().enumerate() {
+            let from = number / BLOCK * BLOCK * self.bytes + number % BLOCK;
+            let at = self.factors.len();
+            if at.is_multiple_of(BLOCK) {
+                self.blocks.resize(self.blocks.len() + BLOCK * self.bytes, 0);
+            }
+            let to = at / BLOCK * BLOCK * self.bytes + at % BLOCK;
+            for byte in 0..self.bytes {
+                self.blocks[to + byte * BLOCK] = other.blocks[from + byte * BLOCK];
+            }
+            self.factors.push(*factor);
+        }
+    }
+
     /// The blocks, and the factors of each.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (&[u8], &[f32])> {
         self.blocks.chunks_exact((BLOCK * self.bytes).max(1)).zip(self.factors.chunks(BLOCK))

@@ -6,6 +6,7 @@
 
 pub(crate) mod codes;
 mod file;
+pub(crate) mod nibbles;
 pub(crate) mod rotation;
 pub(crate) mod search;
 pub(crate) mod tree;
@@ -346,6 +347,13 @@ impl Leaf {
         self.codes.factors.shrink_to_fit();
         self.rows.shrink_to_fit();
         self.squares.shrink_to_fit();
+    }
+
+    /// Adds all rows of another.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.codes.append(&other.codes);
+        self.rows.extend(&other.rows);
+        self.squares.extend(&other.squares);
     }
 
     /// Adds a row, whose point this is.

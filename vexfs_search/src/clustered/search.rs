@@ -201,14 +201,21 @@ impl<S: Source> Probe<'_, S> {
         for (number, (block, factors)) in leaf.codes.blocks().enumerate() {
             let sums = cpu.lookup(block, &self.tables.entries);
             let first = number * BLOCK;
+            // Whole blocks of one size, which compilers turn into vector instructions.
+            let factors_of_all = whole(factors);
             let mut scores = [0.0_f32; BLOCK];
-            for ((score, sum), factor) in scores.iter_mut().zip(sums).zip(factors) {
+            for ((score, sum), factor) in scores.iter_mut().zip(sums).zip(factors_of_all) {
                 *score = product + factor * (f32::from(sum) * unit + base);
             }
             if self.source.metric() == Metric::L2 {
-                for (score, square) in scores.iter_mut().zip(&leaf.squares[first..]) {
+                for (score, square) in scores.iter_mut().zip(whole(&leaf.squares[first..])) {
                     *score = 2.0 * *score - square;
                 }
+            }
+            // Once the best are known, most blocks have none of them.
+            let near: u32 = scores.iter().map(|score| u32::from(*score >= candidates.least)).sum();
+            if near == 0 {
+                continue;
             }
             for (score, row) in scores.iter().zip(&leaf.rows[first..]).take(factors.len()) {
                 if *score >= candidates.least && self.source.wants(*row) {
@@ -217,6 +224,15 @@ impl<S: Source> Probe<'_, S> {
             }
         }
     }
+}
+
+// The first values, as many as a block has; zeros behind the last.
+#[inline(always)]
+fn whole(values: &[f32]) -> [f32; BLOCK] {
+    let mut block = [0.0; BLOCK];
+    let len = values.len().min(BLOCK);
+    block[..len].copy_from_slice(&values[..len]);
+    block
 }
 
 /// The candidates' own scores.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{DIFFERENCE, PRODUCT, PRODUCT_SQUARE, portable};
+use super::{DIFFERENCE, LOOKUP_AHEAD, PRODUCT, PRODUCT_SQUARE, portable};
 
 const LANES: usize = 8;
 
@@ -250,8 +250,9 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
     let (low, byte) = (_mm256_set1_epi8(15), _mm256_set1_epi16(255));
     let mut sums = [_mm256_setzero_si256(); 4];
     for (codes, table) in codes.chunks_exact(64).zip(tables.chunks_exact(32)) {
-        // SAFETY: the chunk has 32 bytes.
+        // SAFETY: the chunk has 32 bytes; a prefetch is a hint that reads nothing.
         let (lower, upper) = unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_add(LOOKUP_AHEAD).cast());
             (
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())),
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().add(16).cast())),
@@ -273,4 +274,34 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
         unsafe { _mm256_storeu_si256(part.as_mut_ptr().cast(), sums) };
     }
     std::array::from_fn(|index| parts[index / 32 * 2 + index % 2][index % 32 / 2])
+}
+
+/// Sum of the codes' lower halves times `even` and of their upper halves times `odd`, 32 codes at a time.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+pub(crate) fn nibbles(codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+    let len = codes.len().min(even.len()).min(odd.len());
+    let whole = len - len % 32;
+    let (low, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    let mut sums = _mm256_setzero_si256();
+    let mut at = 0;
+    while at < whole {
+        // SAFETY: `at + 32 <= len`, which is no more than any of the three lengths.
+        let (codes, even, odd) = unsafe {
+            (
+                _mm256_loadu_si256(codes.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(even.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(odd.as_ptr().add(at).cast()),
+            )
+        };
+        // Four products of at most 15 * 128 fit 16 bits.
+        let lower = _mm256_maddubs_epi16(_mm256_and_si256(codes, low), even);
+        let upper = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(codes), low), odd);
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_add_epi16(lower, upper), ones));
+        at += 32;
+    }
+    let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+    _mm_cvtsi128_si32(one) + portable::nibbles(&codes[whole..len], &even[whole..len], &odd[whole..len])
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{DIFFERENCE, PRODUCT, PRODUCT_SQUARE};
+use super::{DIFFERENCE, LOOKUP_AHEAD, PRODUCT, PRODUCT_SQUARE};
 
 const LANES: usize = 16;
 
@@ -281,8 +281,9 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
     let (low, byte) = (_mm512_set1_epi8(15), _mm512_set1_epi16(255));
     let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
     for (codes, table) in codes.chunks_exact(64).zip(tables.chunks_exact(32)) {
-        // SAFETY: the chunks have 64 and 32 bytes.
+        // SAFETY: the chunks have 64 and 32 bytes; a prefetch is a hint that reads nothing.
         let (codes, lower, upper) = unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_add(LOOKUP_AHEAD).cast());
             (
                 _mm512_loadu_si512(codes.as_ptr().cast()),
                 _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())),
@@ -306,4 +307,45 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
         _mm512_storeu_si512(sums.as_mut_ptr().add(32).cast(), second);
     }
     sums
+}
+
+/// Sum of the codes' lower halves times `even` and of their upper halves times `odd`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) fn nibbles(codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+    let (low, ones) = (_mm512_set1_epi8(15), _mm512_set1_epi16(1));
+    let len = codes.len().min(even.len()).min(odd.len());
+    let mut sums = _mm512_setzero_si512();
+    let mut at = 0;
+    while at < len {
+        let (codes, even, odd) = load_nibbles(codes, even, odd, at, len);
+        // Four products of at most 15 * 128 fit 16 bits.
+        let lower = _mm512_maddubs_epi16(_mm512_and_si512(codes, low), even);
+        let upper = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16::<4>(codes), low), odd);
+        sums = _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_add_epi16(lower, upper), ones));
+        at += 64;
+    }
+    _mm512_reduce_add_epi32(sums)
+}
+
+/// Up to 64 bytes of each from `at`, zeros behind `len`, which is no more than any length.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn load_nibbles(
+    codes: &[u8],
+    even: &[i8],
+    odd: &[i8],
+    at: usize,
+    len: usize,
+) -> (__m512i, __m512i, __m512i) {
+    debug_assert!(len <= codes.len().min(even.len()).min(odd.len()));
+    let mask = first64(len - at);
+    // SAFETY: the mask has at most `len - at` bits, and all three slices have `len` bytes.
+    unsafe {
+        (
+            _mm512_maskz_loadu_epi8(mask, codes.as_ptr().add(at).cast()),
+            _mm512_maskz_loadu_epi8(mask, even.as_ptr().add(at)),
+            _mm512_maskz_loadu_epi8(mask, odd.as_ptr().add(at)),
+        )
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::first64;
+use super::avx512::{first64, load_nibbles};
 
 /// Sums of `row * query` and of `row * row`, exact.
 #[inline]
@@ -37,4 +37,21 @@ pub(crate) fn bytes(row: &[i8], query: &[i8]) -> [i64; 2] {
         .map(|(sum, entries)| i64::from(sum.wrapping_sub(entries.wrapping_mul(128))));
     let rest = if len == 1 << 16 { bytes(&row[len..], &query[len..]) } else { [0; 2] };
     [here[0] + rest[0], here[1] + rest[1]]
+}
+
+/// Sum of the codes' lower halves times `even` and of their upper halves times `odd`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(crate) fn nibbles(codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+    let low = _mm512_set1_epi8(15);
+    let len = codes.len().min(even.len()).min(odd.len());
+    let (mut lower, mut upper) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let mut at = 0;
+    while at < len {
+        let (codes, even, odd) = load_nibbles(codes, even, odd, at, len);
+        lower = _mm512_dpbusd_epi32(lower, _mm512_and_si512(codes, low), even);
+        upper = _mm512_dpbusd_epi32(upper, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low), odd);
+        at += 64;
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(lower, upper))
 }

@@ -15,6 +15,9 @@ pub(crate) mod portable;
 #[cfg(test)]
 mod tests;
 
+/// How far ahead of the codes at work a lookup asks for others: they lie behind each other.
+#[cfg(target_arch = "x86_64")]
+const LOOKUP_AHEAD: usize = 4096;
 /// Which sums: of `a * b`.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const PRODUCT: u8 = 0;

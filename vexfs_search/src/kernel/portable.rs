@@ -116,3 +116,12 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
     }
     sums
 }
+
+/// Sum of the codes' lower halves times `even` and of their upper halves times `odd`.
+#[inline(always)]
+pub(crate) fn nibbles(codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
+    let both = |((code, even), odd): ((&u8, &i8), &i8)| {
+        i32::from(code & 15) * i32::from(*even) + i32::from(code >> 4) * i32::from(*odd)
+    };
+    codes.iter().zip(even).zip(odd).map(both).sum()
+}

@@ -216,3 +216,33 @@ fn tables_are_looked_up() {
     let tables: Vec<u8> = (0..32 * 48).map(|_| random.next() as u8 & 127).collect();
     on_all(Lookup(&codes, &tables));
 }
+
+#[derive(Clone, Copy)]
+struct Nibbles<'a>(&'a [u8], [&'a [i8]; 2]);
+
+impl Job for Nibbles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<C: Cpu>(self, cpu: C) {
+        for (len, a, b) in places() {
+            let (codes, even, odd) = (&self.0[a..a + len], &self.1[0][b..b + len], &self.1[1][a..a + len]);
+            let term = |index: usize| {
+                let (lower, upper) = (codes[index] & 15, codes[index] >> 4);
+                i32::from(lower) * i32::from(even[index]) + i32::from(upper) * i32::from(odd[index])
+            };
+            let expected: i32 = (0..len).map(term).sum();
+            assert_eq!(cpu.nibbles(codes, even, odd), expected, "{} {len} {a} {b}", cpu.name());
+        }
+        let (codes, query) = (vec![255; 1 << 16], vec![i8::MIN; 1 << 16]);
+        assert_eq!(cpu.nibbles(&codes, &query, &query), -15 * 128 * (1 << 17), "{}", cpu.name());
+    }
+}
+
+#[test]
+fn products_of_halves_are_exact() {
+    let mut random = Random(0x4b1d);
+    let codes = random.many(|word| word as u8);
+    let queries = [random.many(|word| word as i8), random.many(|word| (word >> 8) as i8)];
+    on_all(Nibbles(&codes, queries.each_ref().map(|side| &side[..])));
+}

@@ -4,10 +4,11 @@
 //! changed is told by the number afterwards. Building takes as much memory as the vectors as floats.
 
 use std::path::Path;
+use std::time::Instant;
 
-use super::effort::Sample;
-use super::format::{Bytes, Head, encode, identity};
-use super::{Delta, Effort, StoredIndex};
+use super::effort::{Sample, nanoseconds};
+use super::format::{Bytes, Head, Parts, encode, identity};
+use super::{Delta, Effort, Kind, StoredIndex, records, scan};
 use crate::clustered::rotation::Rotation;
 use crate::clustered::tree::Shape;
 use crate::clustered::{Leaf, partition, turned};
@@ -41,6 +42,10 @@ pub struct Built {
     pub rows: u64,
     /// Leaves that it has.
     pub leaves: usize,
+    /// Which kind it is.
+    pub kind: Kind,
+    /// The time of an exact search, in nanoseconds.
+    pub exact_ns: u64,
     /// What its searches find.
     pub efforts: Vec<Effort>,
 }
@@ -51,7 +56,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(Stage, u64, u64);
 // A row, the number of its vector, and its point.
 type Point = (u32, u64, Vec<f32>);
 
-struct Reader {
+/// A collection's vectors as points.
+pub(super) struct Reader {
     decoded: Decoded,
     rotation: Rotation,
     metric: Metric,
@@ -71,13 +77,18 @@ impl Reader {
     }
 
     // None of a free row, or one that is freed at this moment.
-    fn point(&self, row: usize) -> Result<Option<Point>> {
+    pub(super) fn point(&self, row: usize) -> Result<Option<Point>> {
         let Some((bytes, id)) = self.decoded.numbered(row)? else { return Ok(None) };
         let values = decode(self.decoded.schema().element, &bytes);
         Ok(turned(&self.rotation, self.metric, &values).ok().map(|point| (row as u32, id, point)))
     }
 
-    fn head(&self, directory: &Path) -> Result<Head> {
+    /// Rows, free ones counted.
+    pub(super) fn rows(&self) -> usize {
+        self.decoded.rows()
+    }
+
+    fn head(&self, directory: &Path, kind: Kind) -> Result<Head> {
         let schema = self.decoded.schema();
         // A build that others' changes met is of no generation: its rows are compared one by one.
         let same = Schema::read(directory)?.generation == schema.generation;
@@ -91,19 +102,36 @@ impl Reader {
             indexed: 0,
             leaves: 0,
             efforts: 0,
+            record: if kind == Kind::Scan { records::len(schema.dimensions) as u64 } else { 0 },
+            exact_ns: 0,
+            open_ns: 0,
             table_sum: 0,
             ids_sum: 0,
         })
     }
 }
 
-/// Builds an index of the collection in `directory`.
+/// Builds an index of this kind of the collection in `directory`.
 ///
 /// # Errors
 /// A collection of bits, or with no vector; what the system refuses.
-pub fn build(directory: &Path, progress: Progress<'_>) -> Result<Built> {
+pub fn build(directory: &Path, kind: Kind, progress: Progress<'_>) -> Result<Built> {
     let reader = Reader::open(directory)?;
-    let all = reader.decoded.rows();
+    let head = reader.head(directory, kind)?;
+    let parts = match kind {
+        Kind::Scan => scan::parts(&reader, head, progress)?,
+        Kind::Clustered => clustered(&reader, head, progress)?,
+    };
+    if parts.leaves.iter().all(|(_, leaf)| leaf.rows.is_empty()) {
+        return Err(Error::Query("the collection is empty: there is nothing to index".into()));
+    }
+    // Whether others changed rows meanwhile is told by the generation now.
+    let generation = reader.head(directory, kind)?.generation;
+    finish(directory, Parts { head: Head { generation, ..head }, ..parts }, progress)
+}
+
+fn clustered(reader: &Reader, head: Head, progress: Progress<'_>) -> Result<Parts> {
+    let all = reader.rows();
     let (mut points, mut rows, mut ids) = (Vec::new(), Vec::new(), vec![0; all]);
     for (row, kept) in ids.iter_mut().enumerate() {
         if let Some((number, id, point)) = reader.point(row)? {
@@ -113,26 +141,24 @@ pub fn build(directory: &Path, progress: Progress<'_>) -> Result<Built> {
         }
         progress(Stage::Reading, row as u64 + 1, all as u64);
     }
-    if rows.is_empty() {
-        return Err(Error::Query("the collection is empty: there is nothing to index".into()));
-    }
-    let dimensions = reader.decoded.schema().dimensions;
-    let mut clustered = 0;
-    let count = rows.len() as u64;
-    let mut done = |points: usize| {
-        clustered += points as u64;
-        progress(Stage::Clustering, clustered, count);
+    let (mut done, count) = (0, rows.len() as u64);
+    let mut clustered = |points: usize| {
+        done += points as u64;
+        progress(Stage::Clustering, done, count);
     };
-    let leaves = partition(&points, dimensions, &rows, SHAPE, reader.metric, &mut done);
-    drop(points);
-    finish(directory, reader.head(directory)?, &leaves, &ids, progress)
+    let leaves = partition(&points, head.dimensions, &rows, SHAPE, head.metric, &mut clustered);
+    Ok(Parts { head, leaves, ids, records: Vec::new() })
 }
 
-/// Brings an index up to date: what changed since it was built is taken out of its leaves or put into the nearest.
+/// Brings an index up to date: what changed since it was built is taken out of its leaves or put into the nearest. A scan is
+/// built anew, which takes little time.
 ///
 /// # Errors
 /// As [`build`], and damage of the index.
 pub fn update(index: &StoredIndex, directory: &Path, progress: Progress<'_>) -> Result<Built> {
+    if index.kind() == Kind::Scan {
+        return build(directory, Kind::Scan, progress);
+    }
     let reader = Reader::open(directory)?;
     let delta = index.delta(&Collection::open(directory)?)?;
     let mut ids = index.ids()?;
@@ -152,7 +178,8 @@ pub fn update(index: &StoredIndex, directory: &Path, progress: Progress<'_>) -> 
         leaves.extend(renewed(index, &reader, &delta, number, added)?);
         progress(Stage::Clustering, number as u64 + 1, index.leaves() as u64);
     }
-    finish(directory, reader.head(directory)?, &leaves, &ids, progress)
+    let head = reader.head(directory, Kind::Clustered)?;
+    finish(directory, Parts { head, leaves, ids, records: Vec::new() }, progress)
 }
 
 // A leaf without what is gone and with what came; more than one if it has become too large.
@@ -185,23 +212,21 @@ fn renewed(
     Ok(if leaf.rows.is_empty() { Vec::new() } else { vec![(centre, leaf)] })
 }
 
-fn finish(
-    directory: &Path,
-    head: Head,
-    leaves: &[(Vec<f32>, Leaf)],
-    ids: &[u64],
-    progress: Progress<'_>,
-) -> Result<Built> {
+fn finish(directory: &Path, mut parts: Parts, progress: Progress<'_>) -> Result<Built> {
     progress(Stage::Measuring, 0, 1);
-    let bytes = encode(head, leaves, ids, &[]);
+    let bytes = encode(&parts, &[]);
+    let start = Instant::now();
     let index = StoredIndex::read(directory.to_owned(), Bytes::Memory(bytes))?;
+    parts.head.open_ns = nanoseconds(start);
     let collection = Collection::open(directory)?;
     let delta = index.delta(&collection)?;
     let sample = Sample::take(&collection, QUERIES, K, 0)?;
     let efforts = sample.sweep(&index, &collection, &delta)?;
+    parts.head.exact_ns = sample.exact_ns(&collection);
     progress(Stage::Measuring, 1, 1);
-    let bytes = encode(head, leaves, ids, &efforts);
-    Ok(Built { bytes, rows: index.len(), leaves: leaves.len(), efforts })
+    let bytes = encode(&parts, &efforts);
+    let (rows, leaves, kind) = (index.len(), parts.leaves.len(), index.kind());
+    Ok(Built { bytes, rows, leaves, kind, exact_ns: parts.head.exact_ns, efforts })
 }
 
 impl StoredIndex {

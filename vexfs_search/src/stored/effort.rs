@@ -1,12 +1,14 @@
 //! How much a search does, and what share of the exact answer it finds then.
 
+use std::time::Instant;
+
 use crate::clustered::rotation::Random;
 use crate::collection::Collection;
 use crate::error::Result;
 use crate::query::Query;
 use crate::scan::Options;
 use crate::stored::format::number;
-use crate::stored::{Delta, StoredIndex};
+use crate::stored::{Delta, Kind, StoredIndex};
 
 /// Half the width of an interval of 95 %, in standard errors.
 const STANDARD_ERRORS: f64 = 1.96;
@@ -14,6 +16,10 @@ const STANDARD_ERRORS: f64 = 1.96;
 const PROBES_MIN: usize = 4;
 /// Candidates for each row that is asked for.
 const RERANK: [usize; 2] = [4, 10];
+/// Candidates of a scan by one bit, and of those by four bits, for each row that is asked for.
+const POOLS: [(usize, usize); 6] = [(2, 1), (4, 2), (8, 2), (16, 3), (32, 4), (100, 10)];
+/// Exact searches that are timed.
+const EXACT_QUERIES: usize = 5;
 /// From this recall on nothing more is tried.
 const ENOUGH: f64 = 0.999;
 
@@ -22,6 +28,9 @@ const ENOUGH: f64 = 0.999;
 pub struct Effort {
     /// Leaves that are looked at.
     pub probes: usize,
+    /// Candidates by one bit a dimension, for each row that is asked for; with four bits the best of them are chosen, if
+    /// the index has those.
+    pub pool: usize,
     /// Candidates that are compared whole, for each row that is asked for.
     pub rerank: usize,
     /// The mean share of the exact answer that was found.
@@ -30,27 +39,35 @@ pub struct Effort {
     pub low: f64,
     /// Queries that it was measured with.
     pub queries: u64,
+    /// The time that the fastest of them took.
+    pub ns: u64,
 }
 
 impl Effort {
     /// One that was not measured.
     pub const fn unmeasured(probes: usize, rerank: usize) -> Self {
-        Self { probes, rerank, recall: 0.0, low: 0.0, queries: 0 }
+        Self::refined(probes, rerank, rerank)
+    }
+
+    /// One that was not measured, of more candidates than are compared whole.
+    pub const fn refined(probes: usize, pool: usize, rerank: usize) -> Self {
+        Self { probes, pool, rerank, recall: 0.0, low: 0.0, queries: 0, ns: 0 }
     }
 
     // Its mean and interval by the share that each query found.
-    fn measured(self, shares: &[f64]) -> Self {
+    fn measured(self, shares: &[f64], ns: u64) -> Self {
         let count = shares.len().max(1) as f64;
         let recall = shares.iter().sum::<f64>() / count;
         let variance =
             shares.iter().map(|share| (share - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
         let low = (recall - STANDARD_ERRORS * (variance / count).sqrt()).max(0.0);
-        Self { recall, low, queries: shares.len() as u64, ..self }
+        Self { recall, low, queries: shares.len() as u64, ns, ..self }
     }
 
     pub(super) fn render(&self) -> Vec<u8> {
         let (recall, low) = (self.recall.to_bits(), self.low.to_bits());
-        let numbers = [self.probes as u64, self.rerank as u64, recall, low, self.queries];
+        let [probes, pool, rerank] = [self.probes, self.pool, self.rerank].map(|size| size as u64);
+        let numbers = [probes, pool, rerank, recall, low, self.queries, self.ns];
         numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
 
@@ -58,8 +75,9 @@ impl Effort {
         let size = |index| usize::try_from(number(bytes, index)).unwrap_or(usize::MAX);
         let share = |index| f64::from_bits(number(bytes, index));
         // No search may be made to do more than the whole index asks for.
-        let (probes, rerank) = (size(0).max(1), size(1).clamp(1, 1 << 10));
-        Self { probes, rerank, recall: share(2), low: share(3), queries: number(bytes, 4) }
+        let [pool, rerank] = [size(1), size(2)].map(|factor| factor.clamp(1, 1 << 10));
+        let (queries, ns) = (number(bytes, 5), number(bytes, 6));
+        Self { probes: size(0).max(1), pool, rerank, recall: share(3), low: share(4), queries, ns }
     }
 }
 
@@ -123,14 +141,27 @@ impl Sample {
         effort: Effort,
     ) -> Result<Effort> {
         let mut shares = Vec::with_capacity(self.queries.len());
+        let mut fastest = u64::MAX;
         for ((own, query), least) in self.queries.iter().zip(&self.least) {
+            let start = Instant::now();
             let answer = index.search(collection, query, Options::nearest(self.k + 1), delta, &effort)?;
+            fastest = fastest.min(nanoseconds(start));
             let others = answer.hits.iter().filter(|hit| hit.row != *own).take(self.k);
             let found = others.filter(|hit| hit.score >= *least).count();
             let all = (collection.schema().live as usize).saturating_sub(1).clamp(1, self.k);
             shares.push((found as f64 / all as f64).min(1.0));
         }
-        Ok(effort.measured(&shares))
+        Ok(effort.measured(&shares, fastest))
+    }
+
+    /// The time of the fastest of a few exact searches.
+    pub fn exact_ns(&self, collection: &Collection) -> u64 {
+        let time = |(_, query): &(u64, Query)| {
+            let start = Instant::now();
+            std::hint::black_box(collection.search(query, Options::nearest(self.k + 1)));
+            nanoseconds(start)
+        };
+        self.queries.iter().take(EXACT_QUERIES).map(time).min().unwrap_or(0)
     }
 
     /// Efforts from little to much, each better than the one before, until nearly everything is found.
@@ -139,20 +170,35 @@ impl Sample {
     /// As [`StoredIndex::search`].
     pub fn sweep(&self, index: &StoredIndex, collection: &Collection, delta: &Delta) -> Result<Vec<Effort>> {
         let mut efforts: Vec<Effort> = Vec::new();
-        let mut probes = PROBES_MIN;
-        loop {
-            let all = probes >= index.leaves();
-            for rerank in RERANK {
-                let effort = Effort::unmeasured(probes.min(index.leaves().max(1)), rerank);
-                let effort = self.measure(index, collection, delta, effort)?;
-                if efforts.last().is_none_or(|last| effort.low > last.low) {
-                    efforts.push(effort);
-                }
+        for effort in index.kind().efforts(index.leaves()) {
+            let effort = self.measure(index, collection, delta, effort)?;
+            if efforts.last().is_none_or(|last| effort.low > last.low) {
+                efforts.push(effort);
             }
-            if all || efforts.last().is_some_and(|last| last.low >= ENOUGH) {
-                return Ok(efforts);
+            if effort.low >= ENOUGH {
+                break;
             }
-            probes *= 2;
+        }
+        Ok(efforts)
+    }
+}
+
+impl Kind {
+    // What is tried, from little to much.
+    fn efforts(self, leaves: usize) -> Vec<Effort> {
+        let all = leaves.max(1);
+        match self {
+            Self::Scan => POOLS.map(|(pool, rerank)| Effort::refined(all, pool, rerank)).to_vec(),
+            Self::Clustered => {
+                let doubled = std::iter::successors(Some(PROBES_MIN), |probes| probes.checked_mul(2));
+                let probes = doubled.take_while(|probes| *probes < all).chain([all]);
+                probes.flat_map(|probes| RERANK.map(|rerank| Effort::unmeasured(probes, rerank))).collect()
+            }
         }
     }
+}
+
+/// The time since then.
+pub(super) fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,8 @@
-//! The bytes of an index file: a head, a table of leaves with their centres, the vectors' numbers by row, the leaves.
+//! The bytes of an index file: a head, a table of leaves with their centres, the vectors' numbers by row, records of codes
+//! by row if the kind has them, the leaves.
 //!
-//! Little-endian. The head has a checksum of itself and of the table, of the numbers and, in the table, of each leaf, so
-//! that a search checks what it reads and no more.
+//! Little-endian. The head has a checksum of itself and of the table, of the numbers and, in the table, of each leaf; a
+//! record has its own: so a search checks what it reads and no more.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,19 +12,19 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
-use super::{Effort, StoredIndex};
+use super::{Effort, StoredIndex, records};
 use crate::clustered::Leaf;
 use crate::clustered::codes::{BLOCK, Codes};
 use crate::clustered::tree::Shape;
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 
-const MAGIC: &[u8; 8] = b"VEXINDX1";
+const MAGIC: &[u8; 8] = b"VEXINDX2";
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::InnerProduct];
 /// Bytes of the head, of a leaf in the table, and of an effort there.
-const HEAD: usize = 136;
+const HEAD: usize = 152;
 const PLACE: usize = 24;
-const EFFORT: usize = 40;
+const EFFORT: usize = 56;
 /// What an index may have at most: a file that says more is damaged.
 const LEAVES_MAX: u64 = 1 << 26;
 const DIMENSIONS_MAX: u64 = 1 << 16;
@@ -64,7 +65,7 @@ impl Bytes {
         }
     }
 
-    fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
         match self {
             Self::File(file) => {
                 let mut bytes = vec![0; len];
@@ -94,6 +95,12 @@ pub(super) struct Head {
     pub(super) indexed: u64,
     pub(super) leaves: u64,
     pub(super) efforts: u64,
+    /// Bytes of a row's record of codes; 0 of a kind without.
+    pub(super) record: u64,
+    /// Time of an exact search when it was built.
+    pub(super) exact_ns: u64,
+    /// Time of opening it then.
+    pub(super) open_ns: u64,
     pub(super) table_sum: u32,
     pub(super) ids_sum: u32,
 }
@@ -106,6 +113,12 @@ impl Head {
     /// Where the table ends and the vectors' numbers begin.
     pub(super) fn table_end(&self) -> u64 {
         HEAD as u64 + self.table_len()
+    }
+
+    /// Where the records begin, behind the numbers, and where they end.
+    pub(super) fn records(&self) -> (u64, u64) {
+        let start = self.table_end() + 8 * self.rows;
+        (start, start + self.record * self.rows)
     }
 
     fn render(&self) -> Vec<u8> {
@@ -122,11 +135,13 @@ impl Head {
             self.indexed,
             self.leaves,
             self.efforts,
+            self.record,
+            self.exact_ns,
+            self.open_ns,
             u64::from(self.table_sum) | u64::from(self.ids_sum) << 32,
         ] {
             bytes.extend(number.to_le_bytes());
         }
-        bytes.resize(HEAD - 16, 0);
         let sum = crc32fast::hash(&bytes);
         [MAGIC.as_slice(), &bytes, &u64::from(sum).to_le_bytes()].concat()
     }
@@ -147,9 +162,11 @@ impl Head {
         let metric = *METRICS.get(size(1)?).ok_or(impossible)?;
         let shape = Shape { branches: size(3)?, leaf_max: size(4)?, iterations: size(5)? };
         let (rows, indexed, leaves, efforts) = (number(6), number(7), number(8), number(9));
+        let record = number(10);
         let fine = (1..=DIMENSIONS_MAX).contains(&number(2))
             && (shape.branches >= 2 && shape.leaf_max > 0)
             && rows <= u64::from(u32::MAX)
+            && (record == 0 || leaves == 1 && record == records::len(number(2) as usize) as u64)
             && (indexed <= rows && leaves <= indexed && leaves <= LEAVES_MAX && efforts <= EFFORTS_MAX);
         let head = Self {
             identity: *identity,
@@ -161,8 +178,11 @@ impl Head {
             indexed,
             leaves,
             efforts,
-            table_sum: number(10) as u32,
-            ids_sum: (number(10) >> 32) as u32,
+            record,
+            exact_ns: number(11),
+            open_ns: number(12),
+            table_sum: number(13) as u32,
+            ids_sum: (number(13) >> 32) as u32,
         };
         fine.then_some(head).ok_or(impossible)
     }
@@ -177,8 +197,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    // Bytes of the leaf.
-    fn len(self, head: &Head) -> Option<usize> {
+    /// Bytes of the leaf.
+    pub(super) fn len(self, head: &Head) -> Option<usize> {
         let count = usize::try_from(self.count).ok()?;
         let words = if head.metric == Metric::L2 { 12 } else { 8 };
         let codes = count.div_ceil(BLOCK).checked_mul(BLOCK)?.checked_mul(head.dimensions.div_ceil(8))?;
@@ -186,16 +206,23 @@ impl Place {
     }
 }
 
-/// The bytes of an index with these leaves and centres; `ids` are the vectors' numbers by row.
-pub(super) fn encode(
-    mut head: Head,
-    leaves: &[(Vec<f32>, Leaf)],
-    ids: &[u64],
-    efforts: &[Effort],
-) -> Vec<u8> {
+/// What an index file is made of.
+pub(super) struct Parts {
+    pub(super) head: Head,
+    /// Centres and leaves.
+    pub(super) leaves: Vec<(Vec<f32>, Leaf)>,
+    /// The vectors' numbers by row.
+    pub(super) ids: Vec<u64>,
+    /// Records of codes by row; none of a kind without.
+    pub(super) records: Vec<u8>,
+}
+
+/// The bytes of an index of these parts.
+pub(super) fn encode(parts: &Parts, efforts: &[Effort]) -> Vec<u8> {
+    let (mut head, leaves, ids) = (parts.head, &parts.leaves, &parts.ids);
     (head.rows, head.leaves, head.efforts) = (ids.len() as u64, leaves.len() as u64, efforts.len() as u64);
     head.indexed = leaves.iter().map(|(_, leaf)| leaf.rows.len() as u64).sum();
-    let mut at = head.table_end() + 8 * head.rows;
+    let mut at = head.records().1;
     let (mut table, mut bodies) = (Vec::new(), Vec::new());
     for (_, leaf) in leaves {
         let start = bodies.len();
@@ -213,7 +240,7 @@ pub(super) fn encode(
     leaves.iter().for_each(|(centre, _)| table.extend(centre.as_bytes()));
     head.table_sum = crc32fast::hash(&table);
     head.ids_sum = crc32fast::hash(ids.as_bytes());
-    [head.render(), table, ids.as_bytes().to_vec(), bodies].concat()
+    [&head.render()[..], &table, ids.as_bytes(), &parts.records, &bodies].concat()
 }
 
 impl StoredIndex {
@@ -229,7 +256,7 @@ impl StoredIndex {
         };
         let len = bytes.len().map_err(io)?;
         let head = Head::parse(&bytes.read(0, HEAD).map_err(io)?).map_err(wrong)?;
-        if head.table_end() + 8 * head.rows > len {
+        if head.records().1 > len {
             return Err(wrong("is cut off"));
         }
         let table = bytes.read(HEAD as u64, head.table_len() as usize).map_err(io)?;
@@ -255,8 +282,14 @@ impl StoredIndex {
             squares: Vec::new(),
             efforts,
             path: path.clone(),
+            whole: None,
+            records: None,
         };
         index.set_centres(floats(centres));
+        if index.head.record > 0 {
+            // Every search reads all of it.
+            index.whole = Some(index.leaf(0)?.0);
+        }
         Ok(index)
     }
 

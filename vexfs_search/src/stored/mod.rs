@@ -1,4 +1,7 @@
-//! A clustered index as a file beside a collection's matrix, and searches that read of it only the leaves they need.
+//! An index as a file beside a collection's matrix, and searches that read of it only what they need.
+//!
+//! Of a clustered index that are some leaves. A scan has one leaf with every row, and records of four bits a dimension
+//! for the best of it.
 //!
 //! INVARIANT: scores are exact, and rows that were set, moved or removed since the index was built are told by the numbers
 //! of their vectors: those are searched exactly, or never found. The file is input: every byte that is used was checked
@@ -8,7 +11,10 @@ mod build;
 mod delta;
 mod effort;
 mod format;
+mod kind;
+mod records;
 mod rows;
+mod scan;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -18,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use build::{Built, Progress, Stage, build, update};
 pub use delta::Delta;
 pub use effort::{Effort, Sample};
+pub use kind::Kind;
 
 use crate::clustered::codes::Tables;
 use crate::clustered::rotation::Rotation;
@@ -32,10 +39,7 @@ use crate::query::Query;
 use crate::scan::Options;
 use format::{Bytes, Head, Place};
 
-/// Name of the file in a collection's `index` directory.
-pub const FILE: &str = "clustered";
-
-/// A clustered index that stays in its file, but for the centres of its leaves.
+/// An index that stays in its file, but for the centres of its leaves, or the one leaf of a scan.
 #[derive(Debug)]
 pub struct StoredIndex {
     path: PathBuf,
@@ -45,6 +49,10 @@ pub struct StoredIndex {
     centres: Vec<f32>,
     squares: Vec<f32>,
     efforts: Vec<Effort>,
+    /// The leaf of a scan.
+    whole: Option<Leaf>,
+    /// All records, if they were loaded.
+    records: Option<Vec<u8>>,
 }
 
 /// What a search found, and what it cost.
@@ -61,12 +69,12 @@ pub struct Answer {
 }
 
 impl StoredIndex {
-    /// Opens the index of the collection in `directory`; `None` if it has none.
+    /// Opens the index of this kind of the collection in `directory`; `None` if it has none.
     ///
     /// # Errors
     /// A file that is damaged, cut off, of another version or of another collection; what the system refuses.
-    pub fn open(directory: &Path) -> Result<Option<Self>> {
-        let path = directory.join(crate::stored::DIRECTORY).join(FILE);
+    pub fn open(directory: &Path, kind: Kind) -> Result<Option<Self>> {
+        let path = directory.join(DIRECTORY).join(kind.name());
         let file = match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| Error::Io { path: path.clone(), source })?,
@@ -75,7 +83,25 @@ impl StoredIndex {
         if index.head.identity != format::identity(directory)? {
             return Err(index.wrong("is of another collection"));
         }
+        if index.kind() != kind {
+            return Err(index.wrong("is of another kind"));
+        }
         Ok(Some(index))
+    }
+
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        if self.head.record > 0 { Kind::Scan } else { Kind::Clustered }
+    }
+
+    /// The time of an exact search when it was built.
+    pub fn exact_ns(&self) -> u64 {
+        self.head.exact_ns
+    }
+
+    /// The time that opening it took then.
+    pub fn open_ns(&self) -> u64 {
+        self.head.open_ns
     }
 
     /// Bytes of the whole file.
@@ -85,7 +111,8 @@ impl StoredIndex {
 
     /// Bytes that opening it read.
     pub fn opening_bytes(&self) -> u64 {
-        self.head.table_end()
+        let leaf = self.whole.as_ref().and_then(|_| self.places.first()?.len(&self.head));
+        self.head.table_end() + leaf.unwrap_or(0) as u64
     }
 
     /// The collection's generation that it is of.
@@ -141,16 +168,17 @@ impl StoredIndex {
         let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
         let wanted = options.k.min(options.rows.map_or(there, |rows| rows.len().min(there)));
         let source = View { index: self, delta, rows: options.rows, read: Cell::new(0) };
-        let count = wanted.saturating_mul(effort.rerank).max(1);
+        let count = wanted.saturating_mul(effort.pool).max(1);
         let probe =
             Probe { source: &source, turned: &turned, tables: &tables, probes: effort.probes, count, wanted };
-        let (candidates, leaves) = cpu::best(probe)?;
+        let (mut candidates, leaves) = cpu::best(probe)?;
+        let read = self.refine(&turned, &mut candidates, wanted.saturating_mul(effort.rerank))?;
         let changed = delta.changed.iter().copied().filter(|row| options.wants(*row as usize));
         let mut rows: Vec<u64> = candidates.iter().map(|hit| hit.row).chain(changed).collect();
         rows.sort_unstable();
         rows.dedup();
         let hits = collection.search_rows(query, &rows, options)?;
-        Ok(Answer { hits, leaves, candidates: rows.len(), index_bytes: source.read.get() })
+        Ok(Answer { hits, leaves, candidates: rows.len(), index_bytes: source.read.get() + read })
     }
 
     /// What changed in the collection since the index was built, by the numbers of its vectors as they are now.
@@ -197,6 +225,9 @@ impl Source for View<'_> {
     }
 
     fn leaf(&self, number: usize) -> Result<Cow<'_, Leaf>> {
+        if let Some(leaf) = &self.index.whole {
+            return Ok(Cow::Borrowed(leaf));
+        }
         let (leaf, read) = self.index.leaf(number)?;
         self.read.set(self.read.get() + read);
         Ok(Cow::Owned(leaf))
