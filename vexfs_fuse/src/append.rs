@@ -1,7 +1,7 @@
 //! An open `append`: what is written gathers into batches, each of which is one transaction of the core.
 //!
 //! A batch ends where its writer closes the file, calls fsync, or reads, which gives the answer; and where it is
-//! [`BATCH_BYTES`] or [`BATCH_RECORDS`] long. Its records go by the permissions of whoever opened the file. A batch that is
+//! `BATCH_BYTES` or `BATCH_RECORDS` long. Its records go by the permissions of whoever opened the file. A batch that is
 //! refused is refused as a whole, and so is everything after it, until the file is closed.
 //!
 //! Each has a thread of its own: a batch waits for the kernel to hear of its rows before they count, and the threads
