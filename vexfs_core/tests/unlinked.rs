@@ -59,6 +59,8 @@ fn a_vector_of_an_open_file_without_a_name_goes_with_it() {
             assert_eq!(volume.list_attributes(kept).unwrap(), b"user.vector.c\0user.vector.c.meta\0");
             volume.commit(NOW).unwrap();
             if crash {
+                drop(volume);
+                assert_eq!(clean(&ram), 2);
                 volume = mount(&ram);
             } else {
                 volume.release(fresh, NOW).unwrap();
