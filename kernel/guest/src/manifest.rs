@@ -19,7 +19,7 @@ pub(crate) type Outcome = Result<(), Failure>;
 
 const OF_THE_HOST: [&str; 3] = ["status.json", "metrics", "log"];
 /// What the FUSE host alone shows of a collection.
-const UNDER_FUSE: &str = "vectors.arrow";
+const UNDER_FUSE: [&str; 2] = ["append", "vectors.arrow"];
 
 /// Prints the manifest of the tree at `root`.
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
@@ -75,7 +75,8 @@ fn describe(root: &Path, path: &Path, text: &mut String) -> Result<(), Failure> 
         let collection = path.parent().is_some_and(|parent| parent == root.join(".vexfs/collections"));
         for name in names {
             let of_the_host = control && OF_THE_HOST.iter().any(|of_host| name == *of_host);
-            let differs = of_the_host || (collection && name == UNDER_FUSE);
+            let differs =
+                of_the_host || (collection && UNDER_FUSE.iter().any(|under_fuse| name == *under_fuse));
             if !differs {
                 describe(root, &path.join(&name), text)?;
             }
