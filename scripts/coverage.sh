@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # coverage.sh: which lines of the core its tests run (`make coverage`); fails below the share that docs/RELIABILITY.md promises.
 #
-# The suites of vexfs_core and tests/ run once, instrumented, the crash suite with a workload of each kind: two threads that
-# count lines in the same places are slow. Lines of the tests themselves do not count. VEXFS_COVERAGE_MIN=95 is the least
+# The suites of vexfs_core and tests/ run once, instrumented, the crash suite with a dozen workloads: two threads that count
+# lines in the same places are slow. Lines of the tests themselves do not count. VEXFS_COVERAGE_MIN=95 is the least
 # share in percent.
 set -euo pipefail
 cd "$(dirname "$0")/.."

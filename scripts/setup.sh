@@ -25,7 +25,7 @@ packages_of() {
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
                 git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
-    coverage) ;;
+    coverage) echo 'python3:/usr/bin/python3' ;;
     codecs | interop) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
     *) die "unknown group '$1': build, demo, test, soak, codecs, interop or coverage" ;;
     esac

@@ -13,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use vexfs_core::control::append::{RECORD_HEADER, whole_records};
+use vexfs_core::control::json_string;
+use vexfs_core::memory::Text;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Batch, Caller, Refused};
 use vexfs_core::{Error, Result};
@@ -175,7 +177,7 @@ impl Stream {
             let text = match &self.failed {
                 Some(Failed { words, record, .. }) => {
                     let record = record.map_or(String::new(), |record| format!(",\"record\":{record}"));
-                    format!("{{\"error\":{}{record}}}\n", json_string(words))
+                    format!("{{\"error\":{}{record}}}\n", quoted(words))
                 }
                 None => format!("{{\"set\":{},\"kept\":{}}}\n", self.done.set, self.done.kept),
             };
@@ -269,17 +271,11 @@ fn which(stream: &[u8], index: usize) -> String {
     }
 }
 
-fn json_string(text: &str) -> String {
-    let mut string = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => string.extend(['\\', letter]),
-            control if u32::from(control) < 0x20 => {
-                string.push_str(&format!("\\u{:04x}", u32::from(control)))
-            }
-            other => string.push(other),
-        }
+// A string of JSON; an empty one where there is no memory for it.
+fn quoted(words: &str) -> String {
+    let mut text = Text::new();
+    match json_string(&mut text, words.as_bytes()) {
+        Ok(()) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        Err(_) => "\"\"".into(),
     }
-    string.push('"');
-    string
 }

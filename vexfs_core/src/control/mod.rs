@@ -1,7 +1,7 @@
 //! `/.vexfs`, the control directory: its inode numbers, attributes, entries and contents, for both hosts.
 //!
 //! The bytes of a pseudo-file depend on the volume alone, never on who asks: a view per caller would leak through
-//! the page cache. Nothing here is stored; the collections' directories and records are.
+//! the page cache. `query` and `append` alone answer who opened them, on that descriptor and never cached. Nothing here is stored; the collections' directories and records are.
 
 pub mod append;
 pub mod arrow;
@@ -15,6 +15,7 @@ mod request;
 pub(crate) use column::read_column;
 pub use exchange::Exchange;
 pub use query::QUESTION_MAX;
+pub use render::json_string;
 
 use alloc::vec::Vec;
 

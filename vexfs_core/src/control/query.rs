@@ -51,7 +51,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             let row = row.ok_or(Error::Invalid("a row is a number from 0 on"))?;
             let Some(record) = self.row(id, row)? else { return Ok(()) };
             let file = Ino(record.header.file_inode.get());
-            let Some(path) = self.reachable_path(file, caller)? else { return Ok(()) };
+            // A damaged directory or a row whose file is lost keeps no other row from being told; fsck names it.
+            let path = match self.reachable_path(file, caller) {
+                Err(Error::NotFound | Error::Corrupt(_)) => None,
+                path => path?,
+            };
+            let Some(path) = path else { return Ok(()) };
             listing::path_member(&mut text, Some(&path))?;
             writeln!(text, ",\"row\":{row},\"n\":{},\"inode\":{file}}}", record.n)
                 .map_err(|_| Error::NoMemory)

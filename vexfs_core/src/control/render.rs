@@ -200,8 +200,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 }
 
-// A JSON string; bytes that are no UTF-8 become U+FFFD.
-pub(super) fn json_string(text: &mut Text, bytes: &[u8]) -> fmt::Result {
+/// Writes a JSON string, quotes and all; bytes that are no UTF-8 become U+FFFD.
+pub fn json_string(text: &mut Text, bytes: &[u8]) -> fmt::Result {
     text.write_str("\"")?;
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
