@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{FileHandle, FopenFlags};
-use vexfs_core::control::{Exchange, Pseudo, is_control, pseudo};
+use vexfs_core::control::{Exchange, Pseudo, answer, is_control, pseudo};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Result};
 
@@ -115,7 +115,11 @@ impl OpenFiles {
                 Some(Content::Exchange(asker, exchange)) => {
                     let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
                     let answer = |question: &[u8]| {
-                        asker.as_caller(|caller| self.service.volume().query(inode, question, caller))
+                        asker.as_caller(|caller| {
+                            answer(question, |rows, text| {
+                                self.service.volume().owners(inode, rows, caller, text)
+                            })
+                        })
                     };
                     return then(exchange.read(offset, answer).map(|rest| first(rest, size)));
                 }

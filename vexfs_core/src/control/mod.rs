@@ -14,7 +14,7 @@ mod request;
 
 pub(crate) use column::read_column;
 pub use exchange::Exchange;
-pub use query::QUESTION_MAX;
+pub use query::{QUESTION_MAX, answer};
 pub use render::json_string;
 
 use alloc::vec::Vec;
@@ -111,7 +111,7 @@ pub enum Pseudo {
     Computed,
     /// As a computed one, and what is written to it is a request: [`Volume::request`].
     Request,
-    /// What is written to an open file is a question, what is read from it then the answer: [`Volume::query`].
+    /// What is written to an open file is a question, what is read from it then the answer: [`answer`].
     Query,
     /// Takes a stream of records: [`Volume::appended`].
     Append,
