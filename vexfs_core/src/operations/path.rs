@@ -19,6 +19,30 @@ const DEPTH_MAX: usize = 4096;
 /// What it takes to find a name in a directory, and to go on below it: read and search permission.
 const LIST_AND_PASS: u32 = 5;
 
+/// Finds a circle in about three times its length: one step is remembered, and forgotten for a later one after twice as many
+/// (Brent, "An improved Monte Carlo factorization algorithm", BIT 20, 1980).
+#[derive(Default)]
+struct Circle {
+    remembered: Option<Ino>,
+    steps: u32,
+    period: u32,
+}
+
+impl Circle {
+    fn closes_at(&mut self, step: Ino) -> bool {
+        if self.remembered == Some(step) {
+            return true;
+        }
+        if self.steps == self.period {
+            self.remembered = Some(step);
+            self.period = self.period * 2 + 1;
+            self.steps = 0;
+        }
+        self.steps += 1;
+        false
+    }
+}
+
 impl<H: BlockDevice + Data> Volume<H> {
     /// A path of `inode` from the root, without leading slash; `None` if it has no name.
     pub fn path(&self, inode: Ino) -> Result<Option<Vec<u8>>> {
@@ -54,9 +78,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     ) -> Result<Option<Vec<Vec<u8>>>> {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         let (mut at, mut link) = (inode, *link);
+        let mut circle = Circle::default();
         loop {
             let parent = Ino(link.parent.get());
-            if parts.len() >= DEPTH_MAX {
+            if parts.len() >= DEPTH_MAX || circle.closes_at(parent) {
                 return Err(Error::corrupt("inode", inode.0, "directories form a circle"));
             }
             if !open(parent)? {
