@@ -31,6 +31,7 @@ mod cpu;
 mod decoded;
 pub mod error;
 pub mod filter;
+mod graph;
 pub mod half;
 mod kernel;
 mod metric;
