@@ -1,9 +1,10 @@
-//! What walks compare a query with: a node's code of four bits a dimension, with its factor and its squared length, in whole cache lines.
+//! What walks compare a query with: a code of four bits a dimension for each node, its factor, and its squared length.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::walk::Scorer;
 use crate::clustered::nibbles::{self, Rounded};
+use crate::clustered::square;
 use crate::cpu::Cpu;
 use crate::metric::Metric;
 
@@ -12,32 +13,41 @@ use crate::metric::Metric;
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; 64]);
 
-/// The codes of all nodes.
+/// Cache lines of a node's code.
+pub(crate) const fn stride(dimensions: usize) -> usize {
+    nibbles::len(dimensions).div_ceil(64)
+}
+
+/// The codes of all nodes, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Codes {
-    /// Bytes of a code alone.
+    /// Bytes of a code.
     len: usize,
-    /// Lines of a node.
+    /// Lines of a code.
     stride: usize,
+    /// The codes, each filled up with zeros.
     pub(crate) lines: Vec<Line>,
+    /// The factors of their products.
+    pub(crate) factors: Vec<f32>,
+    /// Squared lengths, for L2 alone.
+    pub(crate) squares: Vec<f32>,
 }
 
 impl Codes {
     /// None yet.
     pub(crate) fn new(dimensions: usize) -> Self {
-        let len = nibbles::len(dimensions);
-        Self { len, stride: (len + 8).div_ceil(64), lines: Vec::new() }
+        Self { len: nibbles::len(dimensions), stride: stride(dimensions), ..Self::default() }
     }
 
     /// Adds a rotated vector.
-    pub(crate) fn push(&mut self, point: &[f32]) {
+    pub(crate) fn push(&mut self, point: &[f32], metric: Metric) {
         let mut bytes = Vec::with_capacity(self.stride * 64);
-        let factor = nibbles::encode(point, &mut bytes);
-        let square: f32 = point.iter().map(|value| value * value).sum();
-        bytes.resize(self.stride * 64 - 8, 0);
-        bytes.extend(factor.to_le_bytes());
-        bytes.extend(square.to_le_bytes());
+        self.factors.push(nibbles::encode(point, &mut bytes));
+        bytes.resize(self.stride * 64, 0);
         self.lines.extend(bytes.as_chunks::<64>().0.iter().map(|line| Line(*line)));
+        if metric == Metric::L2 {
+            self.squares.push(square(point));
+        }
     }
 
     #[inline(always)]
@@ -50,21 +60,18 @@ impl Codes {
 /// Walks towards a query.
 pub(crate) struct Query<'a> {
     pub(crate) codes: &'a Codes,
-    pub(crate) metric: Metric,
     pub(crate) rounded: &'a Rounded,
 }
 
 impl Scorer for Query<'_> {
     #[inline(always)]
     fn score<C: Cpu>(&self, cpu: C, node: u32) -> f32 {
-        let bytes = self.codes.bytes(node);
-        let Some((body, tail)) = bytes.split_last_chunk::<8>() else { return f32::NEG_INFINITY };
-        let factor = f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
-        let product = self.rounded.product(cpu, &body[..self.codes.len], factor);
-        match self.metric {
-            Metric::L2 => 2.0 * product - f32::from_le_bytes([tail[4], tail[5], tail[6], tail[7]]),
-            _ => product,
-        }
+        let at = node as usize;
+        let code = self.codes.bytes(node).get(..self.codes.len).unwrap_or_default();
+        let factor = self.codes.factors.get(at).copied().unwrap_or_default();
+        let product = self.rounded.product(cpu, code, factor);
+        // Of L2 alone.
+        self.codes.squares.get(at).map_or(product, |square| 2.0 * product - square)
     }
 
     #[inline(always)]
