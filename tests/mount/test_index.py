@@ -68,7 +68,7 @@ def check(answers, names, vectors, query, k, recall=0.8):
     assert found >= recall * len(wanted), f"{found} of {len(wanted)}"
 
 
-KINDS = ("scan", "clustered")
+KINDS = ("scan", "clustered", "graph")
 
 
 def index_file(volume, collection="c", kind="clustered"):
@@ -103,7 +103,7 @@ def test_an_index_is_used_when_asked_for_and_told(volume4):
     assert search(volume4, vectors[0])[1]["why"] == "there is no index"
 
 
-def test_a_scan_beside_a_clustered_index(volume4):
+def test_kinds_beside_each_other(volume4):
     """Each kind is a file of its own; a search uses the one that is asked for, else the faster, and tells the times."""
     vectors = vectors_of(FILES)
     names = fill(volume4, vectors)
@@ -121,13 +121,17 @@ def test_a_scan_beside_a_clustered_index(volume4):
     answers, plan, _ = search(volume4, vectors[7], "--index=scan", "--min-recall", "0.99")
     assert plan["leaves"] == 1 and plan["candidates"] < FILES / 2
     check(answers, names, vectors, vectors[7], 10, recall=0.9)
+    # A graph's walk enters a few nodes, by the best of which it finds as much.
+    answers, plan, _ = search(volume4, vectors[7], "--index=graph", "--min-recall", "0.99")
+    assert 0 < plan["nodes"] < FILES / 2 and plan["leaves"] == 0 and plan["candidates"] < FILES / 2
+    check(answers, names, vectors, vectors[7], 10, recall=0.9)
     assert search(volume4, vectors[7], "--index")[1]["plan"] in KINDS
     lines = [json.loads(line) for line in vexfs(volume4, "recall", "c", "--json").stdout.splitlines()]
     assert {line["kind"] for line in lines if line["chosen"]} == set(KINDS)
     # Damage of one is told, and the other stands in.
     index_file(volume4, kind="scan").write_bytes(b"no index")
     answers, plan, notes = search(volume4, vectors[7], "--index")
-    assert plan["plan"] == "clustered" and "not used" in notes
+    assert plan["plan"] in ("clustered", "graph") and "not used" in notes
     assert "built of" in vexfs(volume4, "index", "c", "--update").stdout
     vexfs(volume4, "index", "c", "--remove")
     assert os.listdir(index_file(volume4).parent) == []
@@ -204,10 +208,10 @@ def test_damage_anywhere_is_told_and_the_answer_is_exact(volume4, kind):
     generator = np.random.default_rng(5)
     # Of a scan a search reads the records of its candidates alone: those of others, before the leaf, may be damaged.
     leaf = len(vectors) * 8 + -(-len(vectors) // 64) * 64 * DIMENSIONS // 8
-    start = 152 if kind == "clustered" else len(whole) - leaf
-    places = [*range(0, 152, 8), *generator.integers(start, len(whole), 40).tolist()]
+    start = len(whole) - leaf if kind == "scan" else 192
+    places = [*range(0, 192, 8), *generator.integers(start, len(whole), 40).tolist()]
     damaged = [whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :] for at in places]
-    damaged += [b"", whole[:7], whole[:152], whole[: len(whole) // 2], whole[:-1], bytes(len(whole)), generator.bytes(len(whole))]
+    damaged += [b"", whole[:7], whole[:192], whole[: len(whole) // 2], whole[:-1], bytes(len(whole)), generator.bytes(len(whole))]
     for bad in damaged:
         path.write_bytes(bad)
         answers, plan, notes = search(volume4, vectors[5], "--index", "-k", 20, "--min-recall", "1")

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Index, common: &Common) -> Result<(), Failure> {
     }
     let kinds = kinds(arguments, &schema, &home);
     if kinds.is_empty() {
-        let words = "is so small that searches look at every row; --kind scan or clustered builds an index all the same";
+        let words = "is so small that searches look at every row; --kind scan, clustered or graph builds an index all the same";
         return told(common, &place, words);
     }
     kinds.into_iter().try_for_each(|kind| build(arguments, common, &place, &home, kind))
@@ -49,10 +49,12 @@ fn kinds(arguments: &Index, schema: &Schema, home: &Home) -> Vec<Kind> {
     match arguments.kind {
         IndexKind::Scan => vec![Kind::Scan],
         IndexKind::Clustered => vec![Kind::Clustered],
+        IndexKind::Graph => vec![Kind::Graph],
         IndexKind::Auto if arguments.update && !there.is_empty() => there,
         IndexKind::Auto if !pays(schema) => Vec::new(),
         IndexKind::Auto if bytes(schema) < CLUSTERED_BYTES_MIN => vec![Kind::Scan],
-        IndexKind::Auto => Kind::ALL.to_vec(),
+        // A graph takes minutes: whoever wants one asks for it.
+        IndexKind::Auto => vec![Kind::Scan, Kind::Clustered],
     }
 }
 
@@ -118,7 +120,7 @@ fn report(common: &Common, place: &Place, built: &Built, how: &str, start: Insta
         return Ok(());
     }
     let leaves = match built.kind {
-        Kind::Scan => String::new(),
+        Kind::Scan | Kind::Graph => String::new(),
         Kind::Clustered => format!(" in {} leaves", built.leaves),
     };
     println!(
@@ -265,6 +267,7 @@ impl Bar {
                 self.0.set_message(match stage {
                     Stage::Reading => "reading vectors",
                     Stage::Clustering => "making leaves",
+                    Stage::Linking => "linking",
                     Stage::Measuring => "measuring recall",
                 });
                 self.0.set_length(all);

@@ -178,7 +178,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
             "plan": plan.name(), "why": plan.why, "mapped": !reach.collection.is_coded(), "metric": metric.name(),
             "instructions": vexfs_search::instructions(), "rows": schema.rows, "live": schema.live,
             "filtered_rows": reach.filtered(), "scans": cost.scans, "candidates": cost.candidates,
-            "leaves": cost.leaves, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
+            "leaves": cost.leaves, "nodes": cost.nodes, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
             "search_ms": cost.ms, "ms": milliseconds,
         });
         eprintln!("{object}");
@@ -192,9 +192,13 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
     eprintln!("plan    {}: {filter}, {source}", plan.name());
     eprintln!("because {}", plan.why);
     eprintln!(
-        "work    {} scans, {} leaves, {} rows compared whole, of them {} that changed since the index, {}",
+        "work    {} scans, {}, {} rows compared whole, of them {} that changed since the index, {}",
         cost.scans,
-        cost.leaves,
+        if cost.nodes > 0 {
+            format!("{} nodes entered", cost.nodes)
+        } else {
+            format!("{} leaves", cost.leaves)
+        },
         cost.candidates,
         cost.changed,
         output::bytes(bytes)

@@ -38,7 +38,8 @@ fn main() -> Result<(), Failure> {
     let engine = match method.as_str() {
         "exact" => Engine::exact(collection, k, open_ms),
         "clustered" => Engine::clustered(&collection, directory, k, open_ms)?,
-        "scan" => Engine::scan(collection, directory, k)?,
+        "scan" => Engine::stored(collection, directory, k, Kind::Scan)?,
+        "graph" => Engine::stored(collection, directory, k, Kind::Graph)?,
         _ => return Err(format!("{method}: no such method").into()),
     };
     let mut out = std::io::stdout().lock();
@@ -107,20 +108,20 @@ impl Engine {
 
 impl Engine {
     // Built as `vexfs index` builds it, the measuring of recall and times counted; opened, and its records loaded.
-    fn scan(collection: Collection, directory: &Path, k: usize) -> Result<Self, Failure> {
+    fn stored(collection: Collection, directory: &Path, k: usize, kind: Kind) -> Result<Self, Failure> {
         let start = process_seconds();
-        let built = stored::build(directory, Kind::Scan, &mut |_, _, _| {})?;
+        let built = stored::build(directory, kind, &mut |_, _, _| {})?;
         let build_s = process_seconds() - start;
         std::fs::create_dir_all(directory.join(stored::DIRECTORY))?;
-        std::fs::write(directory.join(stored::DIRECTORY).join(Kind::Scan.name()), &built.bytes)?;
+        std::fs::write(directory.join(stored::DIRECTORY).join(kind.name()), &built.bytes)?;
         let bytes = built.bytes.len();
         drop(built);
         let start = Instant::now();
-        let mut index = StoredIndex::open(directory, Kind::Scan)?.ok_or("no index")?;
+        let mut index = StoredIndex::open(directory, kind)?.ok_or("no index")?;
         index.load()?;
         let open_ms = start.elapsed().as_secs_f64() * 1e3;
         let facts = json!({
-            "name": "vexfs, scan by 1 and 4 bits", "build_s": build_s, "open_ms": open_ms,
+            "name": if kind == Kind::Scan { "vexfs, scan by 1 and 4 bits" } else { "vexfs, graph" }, "build_s": build_s, "open_ms": open_ms,
             "memory": bytes, "bytes": bytes,
         });
         let shared = Rc::new((collection, index));
@@ -134,8 +135,13 @@ impl Engine {
             });
             (format!("pool={pool} rerank={rerank}"), search)
         };
-        let pools = [(2, 1), (2, 2), (4, 1), (4, 2), (8, 2), (16, 2), (32, 2), (64, 3), (100, 10)];
-        Ok(Self { facts, settings: pools.map(setting).into() })
+        let pools: &[(usize, usize)] = match kind {
+            Kind::Graph => {
+                &[(1, 1), (2, 2), (3, 2), (4, 2), (6, 2), (8, 3), (12, 3), (16, 3), (24, 4), (32, 4), (48, 6)]
+            }
+            _ => &[(2, 1), (2, 2), (4, 1), (4, 2), (8, 2), (16, 2), (32, 2), (64, 3), (100, 10)],
+        };
+        Ok(Self { facts, settings: pools.iter().copied().map(setting).collect() })
     }
 }
 

@@ -292,6 +292,60 @@ fn leaves_are_split_and_emptied_by_updates() {
 }
 
 #[test]
+fn equal_vectors_are_all_found() {
+    let mut made = Made::new("equal", Element::F32, Metric::Cosine);
+    // 120 rows are row 3, in other lengths, which is the same to the cosine; and 20 are nothing but zeros.
+    for row in (20..260).filter(|row| row % 2 == 0) {
+        made.vectors[row] = made.vectors[3].iter().map(|value| value * (1 + row % 3) as f32).collect();
+    }
+    made.vectors[300..320].fill(vec![0.0; DIMENSIONS]);
+    made.write();
+    for kind in Kind::ALL {
+        made.build(kind);
+        for k in [1, 50, 110] {
+            let effort = Some(Effort::refined(made.open(kind).leaves().max(1), 4, 4));
+            let (found, exact) = answer(&made, kind, 3, Options::nearest(k), effort);
+            let scores = |hits: &[Hit]| hits.iter().map(|hit| hit.score).collect::<Vec<_>>();
+            assert_eq!(scores(&found), scores(&exact), "{kind:?} k {k}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_takes_in_and_gives_up_rows() {
+    let graph = Kind::Graph;
+    let mut made = Made::new("grown", Element::F32, Metric::L2);
+    made.build(graph);
+    // A third of the rows goes, one stays of some that are equal, and as many come: near to others, far away, and equal.
+    (0..ROWS).filter(|row| row % 3 == 1).for_each(|row| made.ids[row] = 0);
+    for number in 0..700_u64 {
+        let mut vector = made.vectors[number as usize * 3].clone();
+        vector[number as usize % DIMENSIONS] += [0.0, 3.0, 400.0][number as usize % 3];
+        made.vectors.push(vector);
+        made.ids.push(20_000 + number);
+    }
+    made.write();
+    let index = made.open(graph);
+    let built = stored::update(&index, &made.directory, &mut |_, _, _| {}).unwrap();
+    assert_eq!(built.rows, made.ids.iter().filter(|id| **id != 0).count() as u64);
+    fs::write(made.file(graph), &built.bytes).unwrap();
+    let collection = Collection::open(&made.directory).unwrap();
+    assert!(made.open(graph).delta(&collection).unwrap().is_empty());
+    let sample = Sample::take(&collection, 200, 10, 7).unwrap();
+    let index = made.open(graph);
+    let found = sample.measure(&index, &collection, &Default::default(), Effort::refined(1, 8, 4)).unwrap();
+    assert!(found.recall > 0.98, "{found:?}");
+    // All but three go.
+    made.ids.iter_mut().skip(3).for_each(|id| *id = 0);
+    made.write();
+    let built = stored::update(&made.open(graph), &made.directory, &mut |_, _, _| {}).unwrap();
+    assert_eq!(built.rows, made.ids.iter().filter(|id| **id != 0).count() as u64);
+    fs::write(made.file(graph), &built.bytes).unwrap();
+    let (found, exact) = answer(&made, graph, 0, Options::nearest(10), Some(Effort::unmeasured(1, 1)));
+    assert_eq!(found, exact);
+}
+
+#[test]
 fn filters_never_starve_k() {
     let made = Made::new("filters", Element::F32, Metric::Cosine);
     // From every row to one of 2,500, which is 0.04 %, and to none.

@@ -135,21 +135,23 @@ Examples:
 
 Kinds: scan keeps a bit a dimension of every row, which every search reads through, and four bits for the best of them: built
 in a second or two for 100,000 rows, and nearly exact. clustered keeps rows that are near to each other together, and searches read
-a part of them: for large collections. With both, searches take the faster one for the recall that they ask for.
+a part of them: for large collections. graph links rows that are near to each other, and searches follow the links: the fastest of
+all once it is open, but it takes minutes to build and memory for all of it; for programs that search often. Of several, searches
+take the one that was fastest, its opening counted, for the recall that they ask for.
 
 An index is one file, index/KIND in the collection's directory: whoever may write the collection may build it, whoever
 may read the collection uses it, and it goes with the collection. It is never needed: without it, or when it is damaged,
-searches look at every row. Building clustered takes as much memory as the vectors as 32-bit floats. Bits are searched
-exactly.")]
+searches look at every row. Building clustered takes as much memory as the vectors as 32-bit floats, graph half of it. Bits are
+searched exactly.")]
 pub(crate) struct Index {
     /// The collection
     pub(crate) collection: String,
 
-    /// scan, clustered: build it in any case; auto: what searches of a collection of this size use
+    /// scan, clustered, graph: build it in any case; auto: what searches of a collection of this size use
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) kind: IndexKind,
 
-    /// Put in what changed: clustered keeps its leaves, unless much did; of all kinds there are, or this one
+    /// Put in what changed: clustered keeps its leaves and graph its links, unless much did; of all kinds there are, or this one
     #[arg(long)]
     pub(crate) update: bool,
 
@@ -194,6 +196,7 @@ pub(crate) enum IndexKind {
     Auto,
     Scan,
     Clustered,
+    Graph,
 }
 
 /// Which index a search is to use.
@@ -202,6 +205,7 @@ pub(crate) enum IndexChoice {
     Any,
     Scan,
     Clustered,
+    Graph,
 }
 
 impl IndexChoice {
@@ -211,6 +215,7 @@ impl IndexChoice {
             Self::Any => true,
             Self::Scan => kind == Kind::Scan,
             Self::Clustered => kind == Kind::Clustered,
+            Self::Graph => kind == Kind::Graph,
         }
     }
 }

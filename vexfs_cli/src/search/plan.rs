@@ -92,6 +92,8 @@ pub(super) struct Cost {
     /// Rows that were compared whole.
     pub(super) candidates: u64,
     pub(super) leaves: u64,
+    /// Nodes of a graph that were entered.
+    pub(super) nodes: u64,
     pub(super) index_bytes: u64,
     /// Rows compared whole because they changed since the index was built.
     pub(super) changed: u64,
@@ -224,12 +226,15 @@ impl Plan {
             return Ok(Self::exact(why));
         }
         let why = format!(
-            "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured at {} of {} leaves, {} and {} \
-             candidates a row, with {} queries; {}",
+            "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured {}, {} and {} candidates a row, with {} \
+             queries; {}",
             effort.recall,
             effort.low,
-            effort.probes,
-            used.index.leaves(),
+            match used.index.kind() {
+                Kind::Graph => "by links".to_owned(),
+                Kind::Scan | Kind::Clustered =>
+                    format!("at {} of {} leaves", effort.probes, used.index.leaves()),
+            },
             effort.pool,
             effort.rerank,
             effort.queries,
@@ -243,7 +248,7 @@ impl Plan {
         Self::exact(format!("the index cannot be used: {error}"))
     }
 
-    /// `exact`, `scan` or `clustered`.
+    /// `exact`, `scan`, `clustered` or `graph`.
     pub(super) fn name(&self) -> &'static str {
         self.index.as_ref().map_or("exact", |used| used.index.kind().name())
     }
@@ -324,6 +329,7 @@ impl Used {
             let answer = self.index.search(collection, query, options, &self.delta, &self.effort)?;
             cost.candidates += answer.candidates as u64;
             cost.leaves += answer.leaves as u64;
+            cost.nodes += answer.nodes as u64;
             cost.index_bytes += answer.index_bytes;
             cost.changed = self.delta.changed() as u64;
             let now = Schema::read(collection.directory())?.generation;

@@ -39,6 +39,11 @@ impl Codes {
         Self { len: nibbles::len(dimensions), stride: stride(dimensions), ..Self::default() }
     }
 
+    /// Those of which these are the parts.
+    pub(crate) fn of(dimensions: usize, lines: Vec<Line>, factors: Vec<f32>, squares: Vec<f32>) -> Self {
+        Self { lines, factors, squares, ..Self::new(dimensions) }
+    }
+
     /// Adds a rotated vector.
     pub(crate) fn push(&mut self, point: &[f32], metric: Metric) {
         let mut bytes = Vec::with_capacity(self.stride * 64);

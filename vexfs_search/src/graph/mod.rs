@@ -7,12 +7,12 @@
 //! INVARIANT: every link names a node of the graph, none itself. A walk ends: a node is entered once.
 
 pub(crate) mod build;
+pub(crate) mod codes;
 pub(crate) mod points;
-mod codes;
 mod prune;
-pub(crate) mod walk;
 #[cfg(test)]
-mod trial;
+mod tests;
+pub(crate) mod walk;
 
 /// What stands for no link; links behind it are none either.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -3,6 +3,10 @@
 //! INVARIANT: distances are those of the bytes, so of a point with itself 0. Inner products become distances by one more
 //! dimension that makes all points equally long (Bachrach et al., RecSys 2014).
 
+use std::hash::{DefaultHasher, Hasher};
+
+use zerocopy::IntoBytes;
+
 use super::walk::Scorer;
 use crate::cpu::Cpu;
 use crate::metric::Metric;
@@ -60,6 +64,25 @@ impl Points {
         }
     }
 
+    /// True if the two are equal in every byte.
+    pub(crate) fn same(&self, a: u32, b: u32) -> bool {
+        self.units[a as usize] == self.units[b as usize] && self.values(a) == self.values(b)
+    }
+
+    /// Equal points have equal hashes.
+    pub(crate) fn hash(&self, node: u32) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(self.values(node).as_bytes());
+        hasher.finish()
+    }
+
+    /// Takes the last one out again.
+    pub(crate) fn pop(&mut self) {
+        self.units.pop();
+        self.squares.pop();
+        self.values.truncate(self.units.len() * self.dimensions);
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.units.len()
@@ -88,7 +111,7 @@ impl Points {
 
     #[inline(always)]
     pub(crate) fn prefetch<C: Cpu>(&self, cpu: C, node: u32) {
-        let bytes = zerocopy::IntoBytes::as_bytes(self.values(node));
+        let bytes = self.values(node).as_bytes();
         (0..bytes.len()).step_by(64).for_each(|line| cpu.prefetch(bytes, line));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::effort::{Sample, nanoseconds};
 use super::format::{Bytes, Head, Parts, encode, identity};
-use super::{Delta, Effort, Kind, StoredIndex, records, scan};
+use super::{Delta, Effort, Kind, StoredIndex, graph, records, scan};
 use crate::clustered::rotation::Rotation;
 use crate::clustered::tree::Shape;
 use crate::clustered::{Leaf, partition, turned};
@@ -30,6 +30,8 @@ pub enum Stage {
     Reading,
     /// Putting them into leaves.
     Clustering,
+    /// Linking them to near ones.
+    Linking,
     /// Comparing with exact answers.
     Measuring,
 }
@@ -94,6 +96,7 @@ impl Reader {
         let same = Schema::read(directory)?.generation == schema.generation;
         Ok(Head {
             identity: identity(directory)?,
+            kind,
             generation: if same { schema.generation } else { 0 },
             metric: self.metric,
             dimensions: schema.dimensions,
@@ -107,6 +110,10 @@ impl Reader {
             open_ns: 0,
             table_sum: 0,
             ids_sum: 0,
+            nodes: 0,
+            degree: 0,
+            entries: 0,
+            graph_sum: 0,
         })
     }
 }
@@ -121,8 +128,10 @@ pub fn build(directory: &Path, kind: Kind, progress: Progress<'_>) -> Result<Bui
     let parts = match kind {
         Kind::Scan => scan::parts(&reader, head, progress)?,
         Kind::Clustered => clustered(&reader, head, progress)?,
+        Kind::Graph => graph::parts(&reader, head, progress)?,
     };
-    if parts.leaves.iter().all(|(_, leaf)| leaf.rows.is_empty()) {
+    let nodes = parts.graph.as_ref().map_or(0, graph::Stored::rows);
+    if nodes == 0 && parts.leaves.iter().all(|(_, leaf)| leaf.rows.is_empty()) {
         return Err(Error::Query("the collection is empty: there is nothing to index".into()));
     }
     // Whether others changed rows meanwhile is told by the generation now.
@@ -147,10 +156,10 @@ fn clustered(reader: &Reader, head: Head, progress: Progress<'_>) -> Result<Part
         progress(Stage::Clustering, done, count);
     };
     let leaves = partition(&points, head.dimensions, &rows, SHAPE, head.metric, &mut clustered);
-    Ok(Parts { head, leaves, ids, records: Vec::new() })
+    Ok(Parts { head, leaves, ids, records: Vec::new(), graph: None })
 }
 
-/// Brings an index up to date: what changed since it was built is taken out of its leaves or put into the nearest. A scan is
+/// Brings an index up to date: what changed since it was built is taken out of its leaves or its graph, and put in. A scan is
 /// built anew, which takes little time.
 ///
 /// # Errors
@@ -161,6 +170,10 @@ pub fn update(index: &StoredIndex, directory: &Path, progress: Progress<'_>) -> 
     }
     let reader = Reader::open(directory)?;
     let delta = index.delta(&Collection::open(directory)?)?;
+    if let Some(graph) = &index.graph {
+        let parts = graph::renewed(graph, &delta, &reader, reader.head(directory, Kind::Graph)?, progress)?;
+        return finish(directory, parts, progress);
+    }
     let mut ids = index.ids()?;
     ids.resize(ids.len().max(reader.decoded.rows()), 0);
     (0..ids.len()).filter(|row| delta.gone.contains(*row)).for_each(|row| ids[row] = 0);
@@ -179,7 +192,7 @@ pub fn update(index: &StoredIndex, directory: &Path, progress: Progress<'_>) -> 
         progress(Stage::Clustering, number as u64 + 1, index.leaves() as u64);
     }
     let head = reader.head(directory, Kind::Clustered)?;
-    finish(directory, Parts { head, leaves, ids, records: Vec::new() }, progress)
+    finish(directory, Parts { head, leaves, ids, records: Vec::new(), graph: None }, progress)
 }
 
 // A leaf without what is gone and with what came; more than one if it has become too large.

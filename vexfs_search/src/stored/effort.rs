@@ -18,6 +18,9 @@ const PROBES_MIN: usize = 4;
 const RERANK: [usize; 2] = [4, 10];
 /// Candidates of a scan by one bit, and of those by four bits, for each row that is asked for.
 const POOLS: [(usize, usize); 6] = [(2, 1), (4, 2), (8, 2), (16, 3), (32, 4), (100, 10)];
+/// Nodes of a walk's beam, and candidates that are compared whole, for each row that is asked for.
+const BEAMS: [(usize, usize); 12] =
+    [(1, 1), (2, 2), (3, 2), (4, 2), (6, 2), (8, 3), (12, 3), (16, 3), (24, 4), (32, 4), (48, 6), (64, 8)];
 /// Exact searches that are timed.
 const EXACT_QUERIES: usize = 5;
 /// From this recall on nothing more is tried.
@@ -29,7 +32,7 @@ pub struct Effort {
     /// Leaves that are looked at.
     pub probes: usize,
     /// Candidates by one bit a dimension, for each row that is asked for; with four bits the best of them are chosen, if
-    /// the index has those.
+    /// the index has those. Of a graph: nodes of the beam.
     pub pool: usize,
     /// Candidates that are compared whole, for each row that is asked for.
     pub rerank: usize,
@@ -188,6 +191,7 @@ impl Kind {
     fn efforts(self, leaves: usize) -> Vec<Effort> {
         let all = leaves.max(1);
         match self {
+            Self::Graph => BEAMS.map(|(beam, rerank)| Effort::refined(1, beam, rerank)).to_vec(),
             Self::Scan => POOLS.map(|(pool, rerank)| Effort::refined(all, pool, rerank)).to_vec(),
             Self::Clustered => {
                 let doubled = std::iter::successors(Some(PROBES_MIN), |probes| probes.checked_mul(2));

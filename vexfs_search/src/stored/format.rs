@@ -1,8 +1,8 @@
 //! The bytes of an index file: a head, a table of leaves with their centres, the vectors' numbers by row, records of codes
-//! by row if the kind has them, the leaves.
+//! by row if the kind has them, the leaves or the graph.
 //!
-//! Little-endian. The head has a checksum of itself and of the table, of the numbers and, in the table, of each leaf; a
-//! record has its own: so a search checks what it reads and no more.
+//! Little-endian. The head has a checksum of itself and of the table, of the numbers, of the graph and, in the table, of each
+//! leaf; a record has its own: so a search checks what it reads and no more.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,23 +12,24 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
-use super::{Effort, StoredIndex, records};
+use super::{Effort, Kind, StoredIndex, graph, records};
 use crate::clustered::Leaf;
 use crate::clustered::codes::{BLOCK, Codes};
 use crate::clustered::tree::Shape;
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 
-const MAGIC: &[u8; 8] = b"VEXINDX2";
+const MAGIC: &[u8; 8] = b"VEXINDX3";
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::InnerProduct];
 /// Bytes of the head, of a leaf in the table, and of an effort there.
-const HEAD: usize = 152;
+const HEAD: usize = 192;
 const PLACE: usize = 24;
 const EFFORT: usize = 56;
 /// What an index may have at most: a file that says more is damaged.
 const LEAVES_MAX: u64 = 1 << 26;
 const DIMENSIONS_MAX: u64 = 1 << 16;
 const EFFORTS_MAX: u64 = 1 << 10;
+const DEGREE_MAX: u64 = 1 << 10;
 
 /// Which collection an index is of: the volume's UUID as text, and the collection's inode, which is never used again.
 pub(super) type Identity = [u8; 24];
@@ -66,16 +67,19 @@ impl Bytes {
     }
 
     pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.read_into(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn read_into(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File(file) => {
-                let mut bytes = vec![0; len];
-                file.read_exact_at(&mut bytes, at)?;
-                Ok(bytes)
-            }
+            Self::File(file) => file.read_exact_at(bytes, at),
             Self::Memory(all) => {
                 let start = usize::try_from(at).unwrap_or(usize::MAX);
-                let bytes = all.get(start..start.saturating_add(len)).ok_or(io::ErrorKind::UnexpectedEof)?;
-                Ok(bytes.to_vec())
+                let there = all.get(start..start.saturating_add(bytes.len()));
+                bytes.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
             }
         }
     }
@@ -85,13 +89,14 @@ impl Bytes {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) identity: Identity,
+    pub(super) kind: Kind,
     pub(super) generation: u64,
     pub(super) metric: Metric,
     pub(super) dimensions: usize,
     pub(super) shape: Shape,
     /// Rows that a number is kept of.
     pub(super) rows: u64,
-    /// Rows in leaves.
+    /// Rows in leaves, or of nodes of the graph.
     pub(super) indexed: u64,
     pub(super) leaves: u64,
     pub(super) efforts: u64,
@@ -103,6 +108,11 @@ pub(super) struct Head {
     pub(super) open_ns: u64,
     pub(super) table_sum: u32,
     pub(super) ids_sum: u32,
+    /// Nodes, links of a node, and nodes where walks begin; 0 of a kind without a graph.
+    pub(super) nodes: u64,
+    pub(super) degree: u64,
+    pub(super) entries: u64,
+    pub(super) graph_sum: u32,
 }
 
 impl Head {
@@ -123,6 +133,7 @@ impl Head {
 
     fn render(&self) -> Vec<u8> {
         let metric = METRICS.iter().position(|metric| *metric == self.metric).unwrap_or_default();
+        let kind = Kind::ALL.iter().position(|kind| *kind == self.kind).unwrap_or_default();
         let mut bytes = self.identity.to_vec();
         for number in [
             self.generation,
@@ -139,6 +150,11 @@ impl Head {
             self.exact_ns,
             self.open_ns,
             u64::from(self.table_sum) | u64::from(self.ids_sum) << 32,
+            kind as u64,
+            self.nodes,
+            self.degree,
+            self.entries,
+            u64::from(self.graph_sum),
         ] {
             bytes.extend(number.to_le_bytes());
         }
@@ -162,14 +178,24 @@ impl Head {
         let metric = *METRICS.get(size(1)?).ok_or(impossible)?;
         let shape = Shape { branches: size(3)?, leaf_max: size(4)?, iterations: size(5)? };
         let (rows, indexed, leaves, efforts) = (number(6), number(7), number(8), number(9));
-        let record = number(10);
+        let (record, nodes, degree, entries) = (number(10), number(15), number(16), number(17));
+        let kind = *Kind::ALL.get(size(14)?).ok_or(impossible)?;
+        let of_kind = match kind {
+            Kind::Scan => leaves <= 1 && record == records::len(number(2) as usize) as u64,
+            Kind::Clustered => record == 0,
+            Kind::Graph => {
+                (record == 0 && leaves == 0)
+                    && ((1..=DEGREE_MAX).contains(&degree) && entries <= nodes && nodes <= indexed)
+            }
+        };
         let fine = (1..=DIMENSIONS_MAX).contains(&number(2))
             && (shape.branches >= 2 && shape.leaf_max > 0)
             && rows <= u64::from(u32::MAX)
-            && (record == 0 || leaves == 1 && record == records::len(number(2) as usize) as u64)
+            && (of_kind && (kind == Kind::Graph || [nodes, degree, entries] == [0; 3]))
             && (indexed <= rows && leaves <= indexed && leaves <= LEAVES_MAX && efforts <= EFFORTS_MAX);
         let head = Self {
             identity: *identity,
+            kind,
             generation: number(0),
             metric,
             dimensions: size(2)?,
@@ -183,6 +209,10 @@ impl Head {
             open_ns: number(12),
             table_sum: number(13) as u32,
             ids_sum: (number(13) >> 32) as u32,
+            nodes,
+            degree,
+            entries,
+            graph_sum: number(18) as u32,
         };
         fine.then_some(head).ok_or(impossible)
     }
@@ -215,6 +245,8 @@ pub(super) struct Parts {
     pub(super) ids: Vec<u64>,
     /// Records of codes by row; none of a kind without.
     pub(super) records: Vec<u8>,
+    /// The graph of that kind.
+    pub(super) graph: Option<graph::Stored>,
 }
 
 /// The bytes of an index of these parts.
@@ -222,6 +254,15 @@ pub(super) fn encode(parts: &Parts, efforts: &[Effort]) -> Vec<u8> {
     let (mut head, leaves, ids) = (parts.head, &parts.leaves, &parts.ids);
     (head.rows, head.leaves, head.efforts) = (ids.len() as u64, leaves.len() as u64, efforts.len() as u64);
     head.indexed = leaves.iter().map(|(_, leaf)| leaf.rows.len() as u64).sum();
+    let sections = parts.graph.as_ref().map_or([&[][..]; 7], graph::Stored::parts);
+    if let Some(stored) = &parts.graph {
+        head.indexed = stored.rows() as u64;
+        head.nodes = stored.graph.len() as u64;
+        (head.degree, head.entries) = (stored.graph.degree as u64, stored.graph.entries.len() as u64);
+        let mut sum = crc32fast::Hasher::new();
+        sections.iter().for_each(|section| sum.update(section));
+        head.graph_sum = sum.finalize();
+    }
     let mut at = head.records().1;
     let (mut table, mut bodies) = (Vec::new(), Vec::new());
     for (_, leaf) in leaves {
@@ -240,7 +281,9 @@ pub(super) fn encode(parts: &Parts, efforts: &[Effort]) -> Vec<u8> {
     leaves.iter().for_each(|(centre, _)| table.extend(centre.as_bytes()));
     head.table_sum = crc32fast::hash(&table);
     head.ids_sum = crc32fast::hash(ids.as_bytes());
-    [&head.render()[..], &table, ids.as_bytes(), &parts.records, &bodies].concat()
+    let head = head.render();
+    let before = [&head, &table, ids.as_bytes(), &parts.records, &bodies];
+    before.into_iter().chain(sections).collect::<Vec<_>>().concat()
 }
 
 impl StoredIndex {
@@ -284,11 +327,20 @@ impl StoredIndex {
             path: path.clone(),
             whole: None,
             records: None,
+            graph: None,
         };
         index.set_centres(floats(centres));
-        if index.head.record > 0 {
-            // Every search reads all of it.
-            index.whole = Some(index.leaf(0)?.0);
+        // Every search reads all of a scan, and anything of a graph.
+        match index.head.kind {
+            Kind::Scan if index.head.leaves > 0 => index.whole = Some(index.leaf(0)?.0),
+            Kind::Graph => {
+                let graph = graph::Stored::read(&index.bytes, &index.head, index.head.records().1);
+                index.graph = Some(graph.map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidData => wrong(&error.to_string()),
+                    _ => io(error),
+                })?);
+            }
+            Kind::Scan | Kind::Clustered => {}
         }
         Ok(index)
     }

@@ -9,17 +9,21 @@ pub enum Kind {
     Scan,
     /// The leaves nearest to the query by one bit a dimension, the best of them whole.
     Clustered,
+    /// The rows that links between near ones lead to, by four bits a dimension, the best of them whole. Takes longest to build, and
+    /// memory for all of it; then it is the fastest.
+    Graph,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Scan, Self::Clustered];
+    pub const ALL: [Self; 3] = [Self::Scan, Self::Clustered, Self::Graph];
 
-    /// `scan` or `clustered`; also the file's name in a collection's `index` directory.
+    /// `scan`, `clustered` or `graph`; also the file's name in a collection's `index` directory.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scan => "scan",
             Self::Clustered => "clustered",
+            Self::Graph => "graph",
         }
     }
 

@@ -1,7 +1,7 @@
 //! An index as a file beside a collection's matrix, and searches that read of it only what they need.
 //!
 //! Of a clustered index that are some leaves. A scan has one leaf with every row, and records of four bits a dimension
-//! for the best of it.
+//! for the best of it. A graph is read whole.
 //!
 //! INVARIANT: scores are exact, and rows that were set, moved or removed since the index was built are told by the numbers
 //! of their vectors: those are searched exactly, or never found. The file is input: every byte that is used was checked
@@ -11,6 +11,7 @@ mod build;
 mod delta;
 mod effort;
 mod format;
+mod graph;
 mod kind;
 mod records;
 mod rows;
@@ -53,6 +54,8 @@ pub struct StoredIndex {
     whole: Option<Leaf>,
     /// All records, if they were loaded.
     records: Option<Vec<u8>>,
+    /// The graph of that kind.
+    graph: Option<graph::Stored>,
 }
 
 /// What a search found, and what it cost.
@@ -62,6 +65,8 @@ pub struct Answer {
     pub hits: Vec<Hit>,
     /// Leaves that were looked at.
     pub leaves: usize,
+    /// Nodes of a graph that were entered.
+    pub nodes: usize,
     /// Rows whose whole vectors were compared.
     pub candidates: usize,
     /// Bytes of the index file that were read, without those read at opening.
@@ -91,7 +96,7 @@ impl StoredIndex {
 
     /// Which kind it is.
     pub fn kind(&self) -> Kind {
-        if self.head.record > 0 { Kind::Scan } else { Kind::Clustered }
+        self.head.kind
     }
 
     /// The time of an exact search when it was built.
@@ -112,7 +117,8 @@ impl StoredIndex {
     /// Bytes that opening it read.
     pub fn opening_bytes(&self) -> u64 {
         let leaf = self.whole.as_ref().and_then(|_| self.places.first()?.len(&self.head));
-        self.head.table_end() + leaf.unwrap_or(0) as u64
+        let graph = self.graph.as_ref().and_then(|_| graph::Stored::len(&self.head));
+        self.head.table_end() + leaf.unwrap_or(0) as u64 + graph.unwrap_or(0) as u64
     }
 
     /// The collection's generation that it is of.
@@ -164,21 +170,27 @@ impl StoredIndex {
         let rotation = Rotation::new(self.head.dimensions);
         let turned = turned(&rotation, self.head.metric, &query.floats());
         let turned = turned.map_err(|_| Error::Query("the query is not finite".into()))?;
-        let tables = Tables::new(&turned);
         let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
         let wanted = options.k.min(options.rows.map_or(there, |rows| rows.len().min(there)));
         let source = View { index: self, delta, rows: options.rows, read: Cell::new(0) };
         let count = wanted.saturating_mul(effort.pool).max(1);
-        let probe =
-            Probe { source: &source, turned: &turned, tables: &tables, probes: effort.probes, count, wanted };
-        let (mut candidates, leaves) = cpu::best(probe)?;
-        let read = self.refine(&turned, &mut candidates, wanted.saturating_mul(effort.rerank))?;
+        let kept = wanted.saturating_mul(effort.rerank);
+        let mut candidates;
+        let (mut leaves, mut nodes, mut read) = (0, 0, 0);
+        if let Some(graph) = &self.graph {
+            (candidates, nodes) = self.walk(graph, &turned, &source, count, (kept, wanted));
+        } else {
+            let (tables, turned, probes) = (Tables::new(&turned), &turned, effort.probes);
+            let probe = Probe { source: &source, turned, tables: &tables, probes, count, wanted };
+            (candidates, leaves) = cpu::best(probe)?;
+            read = self.refine(turned, &mut candidates, kept)?;
+        }
         let changed = delta.changed.iter().copied().filter(|row| options.wants(*row as usize));
         let mut rows: Vec<u64> = candidates.iter().map(|hit| hit.row).chain(changed).collect();
         rows.sort_unstable();
         rows.dedup();
         let hits = collection.search_rows(query, &rows, options)?;
-        Ok(Answer { hits, leaves, candidates: rows.len(), index_bytes: source.read.get() + read })
+        Ok(Answer { hits, leaves, nodes, candidates: rows.len(), index_bytes: source.read.get() + read })
     }
 
     /// What changed in the collection since the index was built, by the numbers of its vectors as they are now.

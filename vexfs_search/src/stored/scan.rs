@@ -44,7 +44,7 @@ pub(super) fn parts(reader: &Reader, head: super::format::Head, progress: Progre
         }
         progress(Stage::Reading, end as u64, all as u64);
     }
-    Ok(Parts { head, leaves: vec![(centre, leaf)], ids, records: bytes })
+    Ok(Parts { head, leaves: vec![(centre, leaf)], ids, records: bytes, graph: None })
 }
 
 // The mean of some points.
