@@ -28,7 +28,7 @@ PYTEST_INTEROP := $(INTEROP_VENV)/bin/python -B -m pytest -p no:cacheprovider -r
 BENCH_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vexfs
 BENCH_PYTHON := $(BENCH_CACHE)/bench-venv/bin/python
 BENCH_DATA := $(BENCH_CACHE)/bench-data
-METHODS ?= exact scan clustered
+METHODS ?= exact scan clustered graph
 
 # The slow mount tests have targets of their own; `make test` runs them too.
 SLOW := scale or linux
@@ -186,11 +186,11 @@ bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thre
 	cargo build --release --package vexfs_search --bin bench-codecs
 	$(CODECS_VENV)/bin/python -B scripts/bench_codecs.py
 
-bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS="exact scan clustered"]
+bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS="exact scan clustered graph", PEERS]
 	scripts/bench-data
 	cargo build --release --package vexfs_search --example bench_search --example bench_scan
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
-		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS)
+		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS) $(if $(PEERS),--peers $(PEERS))
 
 bench-filter: setup-build ## conditions on 1,000,000 rows against DuckDB and numpy, on one thread
 	scripts/bench-data

@@ -217,7 +217,7 @@ def collection(directory, vectors):
     (directory / "schema.json").write_text(json.dumps(schema))
 
 
-def measure(directory, program, methods, rounds):
+def measure(directory, program, methods, rounds, chosen):
     """All points: {(engine, setting): {...}}, numpy's speed, and each engine's facts."""
     vectors, queries = np.load(directory / "vectors.npy"), np.load(directory / "queries.npy")[:QUERIES]
     truth = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :K]
@@ -230,7 +230,7 @@ def measure(directory, program, methods, rounds):
         for method in methods:
             engine = Ours(program, work, method)
             engines.append((engine.facts["name"], engine))
-        for peer in PEERS:
+        for peer in (peer for peer in PEERS if chosen is None or any(peer.name.startswith(name) for name in ["numpy", *chosen])):
             print(f"bench_search: building {peer.name}", file=sys.stderr, flush=True)
             engines.append((peer.name, Peer(peer, directory, work)))
         for name, engine in engines:
@@ -284,10 +284,11 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="directory with vectors.npy and queries.npy")
     parser.add_argument("--program", type=Path, required=True, help="vexfs_search's bench_search")
     parser.add_argument("--methods", nargs="*", default=["exact"])
+    parser.add_argument("--peers", nargs="*", help="beside numpy, those whose names begin so [default: all]")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     shape = np.load(arguments.data / "vectors.npy", mmap_mode="r").shape
-    points, facts = measure(arguments.data, arguments.program, arguments.methods, arguments.rounds)
+    points, facts = measure(arguments.data, arguments.program, arguments.methods, arguments.rounds, arguments.peers)
     print(f"{shape[0]} x {shape[1]} f32, k = {K}, single queries on one thread, best of {arguments.rounds} rounds\n")
     print(best(points), "\n", table(points, facts, *shape), sep="\n")
 
