@@ -140,7 +140,7 @@ impl Job for Place<'_> {
     #[inline(always)]
     fn run<C: Cpu>(self, cpu: C) -> Vec<u32> {
         let Self { graph, points, node, shape, walk } = self;
-        walk.run(cpu, graph, &Towards { points, node }, shape.width, |_, _| {});
+        walk.run(cpu, graph, &Towards { points, node }, shape.width, None, |_, _| {});
         let steps = walk.entered.iter().chain(&walk.beam);
         let mut candidates: Vec<(f32, u32)> = steps.map(|step| (0.0 - step.score, step.node)).collect();
         let distance = |other: &u32| (points.distance(cpu, *other, node), *other);

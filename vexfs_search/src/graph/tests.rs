@@ -81,7 +81,7 @@ impl Job for Find<'_> {
         let (mut walk, rounded) = (Walk::default(), Rounded::new(self.query));
         let mut told = 0;
         let scorer = Query { codes: self.codes, rounded: &rounded };
-        walk.run(cpu, self.graph, &scorer, self.width, |_, _| told += 1);
+        walk.run(cpu, self.graph, &scorer, self.width, None, |_, _| told += 1);
         assert!(walk.beam.len() <= self.width && walk.beam.is_sorted_by(|a, b| a.score >= b.score));
         assert!(walk.entered.len() <= told && told <= self.graph.len());
         walk.beam.iter().map(|step| step.node).collect()

@@ -59,7 +59,8 @@ impl Walk {
         new
     }
 
-    /// Walks with a beam of `width` nodes; `each` is told of every node that is scored. The beam holds the nearest afterwards.
+    /// Walks with a beam of `width` nodes, as if there were no node `without`; `each` is told of every node that is scored. The beam holds
+    /// the nearest afterwards.
     #[inline(always)]
     pub(crate) fn run<C: Cpu, S: Scorer>(
         &mut self,
@@ -67,10 +68,14 @@ impl Walk {
         graph: &Graph,
         scorer: &S,
         width: usize,
+        without: Option<u32>,
         mut each: impl FnMut(u32, f32),
     ) {
         self.reset(graph.len());
         let width = width.max(1);
+        without.into_iter().for_each(|node| {
+            self.is_new(node);
+        });
         for entry in &graph.entries {
             if self.is_new(*entry) {
                 self.next.push(*entry);

@@ -21,7 +21,7 @@ use crate::query::decode;
 const SHAPE: Shape = Shape { branches: 16, leaf_max: 512, iterations: 10 };
 /// Vectors that the recall is measured with, and how many neighbours of each.
 const QUERIES: usize = 100;
-const K: usize = 10;
+pub(super) const K: usize = 10;
 
 /// What a build is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

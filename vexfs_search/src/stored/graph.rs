@@ -61,6 +61,13 @@ impl Stored {
         self.rows.len()
     }
 
+    /// The node of this row, if it is the only one there.
+    pub(super) fn node_of(&self, row: u64) -> Option<u32> {
+        let place = self.rows.iter().position(|other| u64::from(*other) == row)?;
+        let node = self.firsts.partition_point(|first| *first as usize <= place).checked_sub(1)? as u32;
+        (self.rows_of(node).len() == 1).then_some(node)
+    }
+
     #[inline(always)]
     fn rows_of(&self, node: u32) -> &[u32] {
         let place = |number: usize| self.firsts.get(number).map_or(0, |first| *first as usize);
@@ -300,14 +307,14 @@ impl Job for Travel<'_> {
         let Self { stored, rounded, view, width, count, walk } = self;
         let scorer = codes::Query { codes: &stored.codes, rounded };
         if view.wants_all() {
-            walk.run(cpu, &stored.graph, &scorer, width, |_, _| {});
+            walk.run(cpu, &stored.graph, &scorer, width, view.without, |_, _| {});
             let steps = walk.beam.iter();
             let rows = steps.flat_map(|step| stored.rows_of(step.node).iter().map(|row| (*row, step.score)));
             let best = rows.map(|(row, score)| Hit { row: u64::from(row), score }).take(count).collect();
             return (best, walk.entered.len());
         }
         let mut best = Best::new(count, f32::NEG_INFINITY);
-        walk.run(cpu, &stored.graph, &scorer, width, |node, score| {
+        walk.run(cpu, &stored.graph, &scorer, width, view.without, |node, score| {
             for row in stored.rows_of(node).iter().filter(|row| view.wants(**row)) {
                 best.offer(Hit { row: u64::from(*row), score });
             }

@@ -164,6 +164,19 @@ impl StoredIndex {
         delta: &Delta,
         effort: &Effort,
     ) -> Result<Answer> {
+        self.search_without(collection, query, options, delta, effort, None)
+    }
+
+    // As if a node of the graph were not there.
+    fn search_without(
+        &self,
+        collection: &Collection,
+        query: &Query,
+        options: Options<'_>,
+        delta: &Delta,
+        effort: &Effort,
+        without: Option<u32>,
+    ) -> Result<Answer> {
         if query.metric() != self.head.metric || collection.schema().dimensions != self.head.dimensions {
             return Err(Error::Query("the index is of another metric or dimension".into()));
         }
@@ -172,13 +185,15 @@ impl StoredIndex {
         let turned = turned.map_err(|_| Error::Query("the query is not finite".into()))?;
         let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
         let wanted = options.k.min(options.rows.map_or(there, |rows| rows.len().min(there)));
-        let source = View { index: self, delta, rows: options.rows, read: Cell::new(0) };
+        let source = View { index: self, delta, rows: options.rows, without, read: Cell::new(0) };
         let count = wanted.saturating_mul(effort.pool).max(1);
         let kept = wanted.saturating_mul(effort.rerank);
         let mut candidates;
         let (mut leaves, mut nodes, mut read) = (0, 0, 0);
         if let Some(graph) = &self.graph {
-            (candidates, nodes) = self.walk(graph, &turned, &source, count, (kept, wanted));
+            // A beam for few rows is no narrower than one that was measured.
+            let width = wanted.max(build::K).saturating_mul(effort.pool);
+            (candidates, nodes) = self.walk(graph, &turned, &source, width, (kept, wanted));
         } else {
             let (tables, turned, probes) = (Tables::new(&turned), &turned, effort.probes);
             let probe = Probe { source: &source, turned, tables: &tables, probes, count, wanted };
@@ -220,6 +235,8 @@ struct View<'a> {
     index: &'a StoredIndex,
     delta: &'a Delta,
     rows: Option<&'a RowSet>,
+    /// A node of the graph that no walk enters.
+    without: Option<u32>,
     read: Cell<u64>,
 }
 
