@@ -14,7 +14,7 @@ mod request;
 
 pub(crate) use column::read_column;
 pub use exchange::Exchange;
-pub use query::{QUESTION_MAX, answer};
+pub use query::{QUESTION_MAX, answer, asks_nearness};
 pub use render::json_string;
 
 use alloc::vec::Vec;

@@ -34,10 +34,25 @@ pub fn answer(question: &[u8], tell: impl FnMut(&[u64], &mut Text) -> Result<()>
     }
 }
 
+/// True if a question is a JSON object that asks what is near: to a `vector`, or to a file (`like`).
+///
+/// [`answer`] refuses it: nearness is a matter of floats, and a host's that can reckon with them.
+pub fn asks_nearness(question: &[u8]) -> bool {
+    json::check_object(question).is_ok()
+        && [&b"vector"[..], b"like"].into_iter().any(|name| json::member(question, name) != Ok(None))
+}
+
 fn told(question: &[u8], mut tell: impl FnMut(&[u64], &mut Text) -> Result<()>) -> Result<Vec<u8>> {
     json::check_object(question)?;
+    if asks_nearness(question) {
+        return Err(Error::Unsupported(
+            "this host does not answer what is near: mount with FUSE (mount -t vexfs), or use `vexfs search`",
+        ));
+    }
     let Some(Value::Array(listed)) = json::member(question, b"rows")? else {
-        return Err(Error::Invalid("a question is {\"rows\": [ROW, ...]}"));
+        return Err(Error::Invalid(
+            "a question is {\"rows\": [ROW, ...]}, {\"vector\": [NUMBER, ...]} or {\"like\": \"PATH\"}",
+        ));
     };
     let mut rows = Vec::new();
     json::elements(listed, &mut |row| {

@@ -22,6 +22,7 @@ mod lookup;
 mod metadata;
 mod names;
 mod orphan;
+mod owner;
 mod path;
 pub(crate) mod records;
 mod rename;
@@ -40,6 +41,7 @@ mod xattr;
 pub use access::Resolver;
 pub use append::{Batch, NewVector, Refused, StagedBatch};
 pub use columns::Column;
+pub use owner::{Holder, Owner, Reach};
 pub use sync::Sync;
 pub use types::*;
 

@@ -15,21 +15,21 @@ use crate::tree;
 use crate::volume::Volume;
 
 /// Directories a path can pass.
-const DEPTH_MAX: usize = 4096;
+pub(super) const DEPTH_MAX: usize = 4096;
 /// What it takes to find a name in a directory, and to go on below it: read and search permission.
-const LIST_AND_PASS: u32 = 5;
+pub(super) const LIST_AND_PASS: u32 = 5;
 
 /// Finds a circle in about three times its length: one step is remembered, and forgotten for a later one after twice as many
 /// (Brent, "An improved Monte Carlo factorization algorithm", BIT 20, 1980).
 #[derive(Default)]
-struct Circle {
+pub(super) struct Circle {
     remembered: Option<Ino>,
     steps: u32,
     period: u32,
 }
 
 impl Circle {
-    fn closes_at(&mut self, step: Ino) -> bool {
+    pub(super) fn closes_at(&mut self, step: Ino) -> bool {
         if self.remembered == Some(step) {
             return true;
         }
@@ -70,7 +70,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // The names from this one of an inode up to the root; none if a directory between is not open.
-    fn names_to(
+    pub(super) fn names_to(
         &self,
         inode: Ino,
         link: &LinkRecord,
@@ -104,7 +104,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // What the directory of a link calls the inode.
-    fn entry_name(&self, inode: Ino, link: &LinkRecord) -> Result<Vec<u8>> {
+    pub(super) fn entry_name(&self, inode: Ino, link: &LinkRecord) -> Result<Vec<u8>> {
         let parent = Ino(link.parent.get());
         let name = tree::find(self, Key::new(parent, Kind::Dirent, link.cookie.get()), |value| {
             memory::copy(decode(parent, value)?.1)
@@ -114,7 +114,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 }
 
 // Names from the last to the first, as a path.
-fn joined(parts: &[Vec<u8>]) -> Result<Vec<u8>> {
+pub(super) fn joined(parts: &[Vec<u8>]) -> Result<Vec<u8>> {
     let mut path = Vec::new();
     for part in parts.iter().rev() {
         if !path.is_empty() {
