@@ -35,13 +35,13 @@ const SHUT_DOWN: u32 = 0x8004_587d;
 /// The filesystem that fuser serves.
 pub struct Vexfs {
     service: Arc<Service>,
-    files: OpenFiles,
+    files: Arc<OpenFiles>,
 }
 
 impl Vexfs {
     /// Serves `service`; `access_times` marks reads as relatime does.
     pub fn new(service: Arc<Service>, access_times: bool) -> Self {
-        Self { files: OpenFiles::new(Arc::clone(&service), access_times), service }
+        Self { files: Arc::new(OpenFiles::new(Arc::clone(&service), access_times)), service }
     }
 
     // A panic answers EIO (fuser does, when a reply is dropped) and is counted; the mount goes on.
@@ -259,7 +259,7 @@ impl Filesystem for Vexfs {
             if let Some(append) = self.files.appending(fh) {
                 return append.read(&self.service, size as usize, |bytes| reply.data(&bytes));
             }
-            self.files.read(fh, ino(inode), offset, size, |bytes| replies::bytes(reply, bytes));
+            self.files.read(fh, ino(inode), offset, size, move |bytes| replies::bytes(reply, bytes));
         });
     }
 

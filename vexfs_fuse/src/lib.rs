@@ -18,6 +18,7 @@ pub mod inodes;
 pub mod messages;
 pub mod mounting;
 pub mod names;
+pub mod near;
 pub mod open_files;
 pub mod opens;
 pub mod options;

@@ -6,16 +6,18 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use fuser::{FileHandle, FopenFlags};
 use vexfs_core::control::{Exchange, Pseudo, answer, is_control, pseudo};
 use vexfs_core::numbers::Ino;
+use vexfs_core::operations::Caller;
 use vexfs_core::{Error, Result};
 
 use crate::append::Append;
 use crate::attributes::{Asker, Who};
 use crate::clock::now;
+use crate::near::{self, Pool};
 use crate::service::{Service, Untold};
 
 thread_local! {
@@ -28,6 +30,7 @@ pub struct OpenFiles {
     access_times: bool,
     by_handle: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next_handle: AtomicU64,
+    near: Pool,
 }
 
 /// What is known of one open file.
@@ -52,7 +55,9 @@ enum Content {
 impl OpenFiles {
     /// None yet; `access_times` marks reads as relatime does.
     pub fn new(service: Arc<Service>, access_times: bool) -> Self {
-        Self { service, access_times, by_handle: Mutex::new(HashMap::new()), next_handle: AtomicU64::new(1) }
+        let (by_handle, next_handle) = (Mutex::new(HashMap::new()), AtomicU64::new(1));
+        let near = Pool::start(&service);
+        Self { service, access_times, by_handle, next_handle, near }
     }
 
     fn by_handle(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenFile>>> {
@@ -95,8 +100,23 @@ impl OpenFiles {
         Ok((FileHandle(number), flags))
     }
 
-    /// Reads at most `size` bytes and gives them to `then`.
-    pub fn read<R>(
+    /// Reads at most `size` bytes and gives them to `then`; another thread does what has to wait for a scan.
+    pub fn read(
+        self: &Arc<Self>,
+        handle: FileHandle,
+        inode: Ino,
+        offset: u64,
+        size: u32,
+        then: impl FnOnce(Result<&[u8]>) + Send + 'static,
+    ) {
+        if self.takes_long(handle, inode) {
+            let files = Arc::clone(self);
+            return self.near.run(move || files.read_now(handle, inode, offset, size, then));
+        }
+        self.read_now(handle, inode, offset, size, then);
+    }
+
+    fn read_now<R>(
         &self,
         handle: FileHandle,
         inode: Ino,
@@ -115,11 +135,7 @@ impl OpenFiles {
                 Some(Content::Exchange(asker, exchange)) => {
                     let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
                     let answer = |question: &[u8]| {
-                        asker.as_caller(|caller| {
-                            answer(question, |rows, text| {
-                                self.service.volume().owners(inode, rows, caller, text)
-                            })
-                        })
+                        asker.as_caller(|caller| self.answer(inode, question, caller))
                     };
                     return then(exchange.read(offset, answer).map(|rest| first(rest, size)));
                 }
@@ -140,12 +156,40 @@ impl OpenFiles {
         })
     }
 
+    fn answer(&self, inode: Ino, question: &[u8], caller: &Caller<'_>) -> Result<Vec<u8>> {
+        if near::asks(&*self.service, inode, question) {
+            return near::answer(&*self.service, inode, question, caller);
+        }
+        answer(question, |rows, text| self.service.volume().owners(inode, rows, caller, text))
+    }
+
+    // True if a read has to wait for a scan, or for another read that does.
+    fn takes_long(&self, handle: FileHandle, inode: Ino) -> bool {
+        let file = self.by_handle().get(&handle.0).cloned();
+        match file.as_ref().and_then(|file| file.content.as_ref()) {
+            Some(Content::Exchange(_, exchange)) => match exchange.try_lock() {
+                Ok(exchange) => {
+                    exchange.waiting().is_some_and(|question| near::asks(&*self.service, inode, question))
+                }
+                Err(_) => true,
+            },
+            _ => false,
+        }
+    }
+
     /// Takes a question that is written to a file.
+    ///
+    /// # Errors
+    /// `Busy` while the one before is being answered.
     pub fn ask(&self, handle: FileHandle, offset: u64, bytes: &[u8]) -> Result<()> {
         let file = self.by_handle().get(&handle.0).cloned();
         match file.as_ref().and_then(|file| file.content.as_ref()) {
             Some(Content::Exchange(_, exchange)) => {
-                exchange.lock().unwrap_or_else(PoisonError::into_inner).write(offset, bytes)
+                match exchange.try_lock() {
+                    Ok(mut exchange) => exchange.write(offset, bytes),
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().write(offset, bytes),
+                    Err(TryLockError::WouldBlock) => Err(Error::Busy),
+                }
             }
             _ => Err(Error::NotPermitted("not open for questions")),
         }

@@ -9,6 +9,7 @@
 //! scan batch   the exact answer: every live row, the best k; for one query, for many, for all pairs
 //! nearest      the best k so far; rows a search is restricted to
 //! codec        rows of a codec, in batches, with SIMD
+//! portion      rows that a host read from its own disk, scored
 //! decoded      a collection's vectors, whatever codec stores them
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
@@ -37,6 +38,7 @@ mod kernel;
 mod metric;
 mod nearest;
 pub mod npy;
+pub mod portion;
 mod query;
 mod scan;
 mod store;
@@ -50,7 +52,7 @@ pub use decoded::Decoded;
 pub use error::{Error, Result};
 pub use metric::{Element, Metric};
 pub use nearest::{Hit, RowSet};
-pub use query::Query;
+pub use query::{Query, decode};
 pub use scan::Options;
 pub use store::{MmapVectorStore, VectorStorage};
 pub use stored::StoredIndex;

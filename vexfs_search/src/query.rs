@@ -3,7 +3,7 @@
 //! INVARIANT: it has the collection's dimensions and only finite values. Whole numbers against a collection of whole
 //! numbers stay whole, and are compared exactly.
 
-use crate::collection::{Collection, Schema};
+use crate::collection::Collection;
 use crate::error::{Error, Result};
 use crate::half;
 use crate::metric::{Element, Metric};
@@ -35,7 +35,8 @@ impl Query {
     /// # Errors
     /// Another number of dimensions than the collection's, a NaN or infinity, or Hamming distance of numbers.
     pub fn new(collection: &Collection, values: &[f32], metric: Metric) -> Result<Self> {
-        Self::fitted(collection.schema(), values, metric)
+        let schema = collection.schema();
+        Self::of(schema.element, schema.dimensions, values, metric)
     }
 
     /// A query that is a stored vector: its raw bytes, as the attribute gives them.
@@ -49,25 +50,29 @@ impl Query {
             let len = bytes.len();
             return Err(Error::Query(format!("the vector has {len} bytes, the collection's {expected}")));
         }
-        Self::fitted(schema, &decode(schema.element, bytes), metric)
+        Self::of(schema.element, schema.dimensions, &decode(schema.element, bytes), metric)
     }
 
-    fn fitted(schema: &Schema, values: &[f32], metric: Metric) -> Result<Self> {
-        let (got, expected) = (values.len(), schema.dimensions);
+    /// A query of numbers, for vectors of `dimensions` elements.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(element: Element, dimensions: usize, values: &[f32], metric: Metric) -> Result<Self> {
+        let (got, expected) = (values.len(), dimensions);
         if got != expected {
             return Err(Error::Query(format!("the query has {got} dimensions, the collection {expected}")));
         }
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(Error::Query(format!("element {index} of the query is NaN or infinite")));
         }
-        if metric == Metric::Hamming && schema.element != Element::Bit {
-            let name = schema.element.name();
+        if metric == Metric::Hamming && element != Element::Bit {
+            let name = element.name();
             return Err(Error::Query(format!("hamming is for bits, the collection holds {name}")));
         }
         let within = |low: f32, high: f32| {
             values.iter().all(|value| value.fract() == 0.0 && (low..=high).contains(value))
         };
-        let fitted = match schema.element {
+        let fitted = match element {
             Element::Bit => Values::Bits(pack(values)),
             Element::I8 if within(-128.0, 127.0) => {
                 Values::Bytes(values.iter().map(|value| *value as i8).collect())
@@ -91,6 +96,14 @@ impl Query {
             Values::Bytes(values) => values.iter().map(|value| f32::from(*value)).collect(),
             Values::Shorts(values) => values.iter().map(|value| f32::from(*value)).collect(),
             Values::Bits(bits) => decode(Element::Bit, bits),
+        }
+    }
+
+    /// True if it is zero: no direction is near to it.
+    pub fn is_zero(&self) -> bool {
+        match &self.values {
+            Values::Floats(values) => values.iter().all(|value| *value == 0.0),
+            _ => self.square == 0.0,
         }
     }
 
@@ -122,8 +135,8 @@ fn pack(values: &[f32]) -> Vec<u8> {
     values.chunks(8).map(set).collect()
 }
 
-// The values of a vector's bytes; of bits zeros and ones.
-pub(crate) fn decode(element: Element, bytes: &[u8]) -> Vec<f32> {
+/// The values of a vector's bytes; of bits zeros and ones.
+pub fn decode(element: Element, bytes: &[u8]) -> Vec<f32> {
     let two = |b: &[u8]| [b[0], b[1]];
     match element {
         Element::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),

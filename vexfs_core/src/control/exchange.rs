@@ -48,6 +48,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// A question that was not answered yet.
+    pub fn waiting(&self) -> Option<&[u8]> {
+        (self.answer.is_none() && !self.question.is_empty()).then_some(self.question.as_slice())
+    }
+
     /// A read of the descriptor: the rest of the answer from `offset` on; nothing if nothing was asked. `answer` makes the
     /// answer to a question that was not answered yet.
     pub fn read(&mut self, offset: u64, answer: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<&[u8]> {

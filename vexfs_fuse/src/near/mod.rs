@@ -1,0 +1,151 @@
+//! Nearness asked on a `query` file: `{"vector": [...]}`, `{"like": "PATH"}`, or the bytes of a vector.
+//!
+//! INVARIANT: an answer is exactly the nearest of what the opener finds by directories that he may list and pass, as many as he
+//! asked for if there are so many. Every row that is told was, when it was told, the vector that was scored. The image is
+//! read, never a mount; nothing is locked while rows are scored.
+//!
+//! ```text
+//! question   what is asked, parsed
+//! scan       every live row with its score, read some hundred KiB at a time
+//! told       the best of them whose files the caller finds
+//! source     the volume and its disk, with the host's locks
+//! pool       threads that answer, so that those that serve the mount need not wait
+//! ```
+
+mod pool;
+mod question;
+mod refusal;
+mod scan;
+mod source;
+mod told;
+
+pub use pool::Pool;
+pub use source::Source;
+
+use serde_json::json;
+use vexfs_core::control::asks_nearness;
+use vexfs_core::format::{FileKind, ROOT, collection_part};
+use vexfs_core::numbers::{CollectionId, Ino};
+use vexfs_core::operations::{Caller, Collection, Reach, Resolver};
+use vexfs_core::{Error, Result};
+use vexfs_search::Query;
+
+use question::{NearTo, Question};
+use refusal::Refusal;
+use scan::Scan;
+
+/// True if a question to the `query` file at `inode` is for [`answer`]; the core answers all others.
+pub fn asks(source: &impl Source, inode: Ino, question: &[u8]) -> bool {
+    let brace = question.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if !brace || asks_nearness(question) {
+        return true;
+    }
+    // Rare bytes of a vector look like the beginning of an object.
+    let collection = collection_part(inode).map(|(id, _)| source.look(|volume| volume.collection(id)));
+    let len = collection.and_then(Result::ok).map_or(0, |collection| collection.vector_len());
+    question.len() == len as usize && question::object(question).is_err()
+}
+
+/// Answers a question of nearness to the `query` file at `inode`: a JSON object a line, nearest first, of equally near ones the
+/// lower row first. What cannot be answered is answered with an object whose `error` says why.
+///
+/// # Errors
+/// `NoMemory` where there is none for an answer.
+pub fn answer(source: &impl Source, inode: Ino, question: &[u8], caller: &Caller<'_>) -> Result<Vec<u8>> {
+    match lines(source, inode, question, caller) {
+        Ok(lines) => Ok(lines),
+        Err(Refusal::Failed(Error::NoMemory)) => Err(Error::NoMemory),
+        Err(refusal) => Ok(format!("{}\n", json!({"error": refusal.to_string()})).into_bytes()),
+    }
+}
+
+fn lines(
+    source: &impl Source,
+    inode: Ino,
+    question: &[u8],
+    caller: &Caller<'_>,
+) -> std::result::Result<Vec<u8>, Refusal> {
+    let (id, _) = collection_part(inode).ok_or(Error::NotFound)?;
+    let collection = source.look(|volume| volume.collection(id))?;
+    let question = Question::parse(question, &collection)?;
+    if collection.dimensions == 0 {
+        return Ok(Vec::new());
+    }
+    let (query, own) = query(source, id, &collection, &question, caller)?;
+    let below = match &question.within {
+        Some(path) => directory(source, path, caller)?,
+        None => ROOT,
+    };
+    let mut scan = Scan::new(source, id, &collection, &query)?;
+    let found = told::nearest(&mut scan, caller, Reach::new(below, own), question.k, question.min_score)?;
+    Ok(found.iter().flat_map(|found| format!("{}\n", found.as_json(question.metric)).into_bytes()).collect())
+}
+
+// The query, and the file that it comes from, which is no answer.
+fn query(
+    source: &impl Source,
+    id: CollectionId,
+    collection: &Collection,
+    question: &Question,
+    caller: &Caller<'_>,
+) -> std::result::Result<(Query, Option<Ino>), Refusal> {
+    let element = question::element(collection);
+    let dimensions = collection.dimensions as usize;
+    let (values, own) = match &question.near_to {
+        NearTo::Values(values) => (values.clone(), None),
+        NearTo::Bytes(bytes) => (vexfs_search::decode(element, bytes), None),
+        NearTo::File { path, n } => {
+            let (file, bytes) = vector_of(source, id, (path, *n), caller)?;
+            (vexfs_search::decode(element, &bytes), Some(file))
+        }
+    };
+    let query = Query::of(element, dimensions, &values, question.metric)?;
+    if question.metric == vexfs_search::Metric::Cosine && query.is_zero() {
+        return Err(Refusal::new("the query is zero and has no direction: no cosine is near to it"));
+    }
+    Ok((query, own))
+}
+
+// A file, and its vector.
+fn vector_of(
+    source: &impl Source,
+    id: CollectionId,
+    (path, n): (&str, u32),
+    caller: &Caller<'_>,
+) -> std::result::Result<(Ino, Vec<u8>), Refusal> {
+    let found = source.look(|volume| {
+        let plain = path.trim_matches('/').as_bytes();
+        let file = volume.resolve(&mut Resolver::default(), plain, caller)?;
+        if !volume.may_read(file, caller)? {
+            return Err(Error::AccessDenied("no read permission on the file"));
+        }
+        let collection = volume.collection_name(id)?;
+        let name = [b"user.vector.", &collection[..], format!(".{n}").as_bytes()].concat();
+        Ok((file, volume.attribute(file, &name)))
+    });
+    let said = |why: String| Refusal::Said(format!("like: {path}: {why}"));
+    match found {
+        Ok((file, Ok(bytes))) => Ok((file, bytes)),
+        Ok((_, Err(Error::NoAttribute))) => Err(said(format!("has no vector {n} in this collection"))),
+        Ok((_, Err(error))) | Err(error) => Err(said(error.to_string())),
+    }
+}
+
+fn directory(
+    source: &impl Source,
+    path: &str,
+    caller: &Caller<'_>,
+) -> std::result::Result<Ino, Refusal> {
+    let plain = path.trim_matches('/').as_bytes();
+    if plain.is_empty() {
+        return Ok(ROOT);
+    }
+    let found = source.look(|volume| {
+        let found = volume.resolve(&mut Resolver::default(), plain, caller)?;
+        match volume.attributes(found)?.kind {
+            FileKind::Directory => Ok(found),
+            _ => Err(Error::NotDirectory),
+        }
+    });
+    found.map_err(|error| Refusal::Said(format!("within: {path}: {error}")))
+}
