@@ -143,7 +143,8 @@ def test_a_descriptor_serves_one_question_after_the_other(volume4):
         (b'{"rows": {"a": 1}}', '{"rows": [ROW, ...]}'),
         (b'{"columns": [1]}', '{"rows": [ROW, ...]}'),
         (b'{"rows": [1]} more', "follows"),
-        (b"\xff\xfe", "UTF-8"),
+        (b"\xff\xfe", "raw vector, which has 64 bytes here (16 x f32): 2 bytes"),
+        (b'{"\xff": 1}', "UTF-8"),
     ],
 )
 def test_what_is_no_question_is_answered_with_a_reason(volume4, asked, reason):
