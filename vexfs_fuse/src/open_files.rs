@@ -134,9 +134,8 @@ impl OpenFiles {
                 }
                 Some(Content::Exchange(asker, exchange)) => {
                     let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
-                    let answer = |question: &[u8]| {
-                        asker.as_caller(|caller| self.answer(inode, question, caller))
-                    };
+                    let answer =
+                        |question: &[u8]| asker.as_caller(|caller| self.answer(inode, question, caller));
                     return then(exchange.read(offset, answer).map(|rest| first(rest, size)));
                 }
                 None => {}
@@ -184,13 +183,11 @@ impl OpenFiles {
     pub fn ask(&self, handle: FileHandle, offset: u64, bytes: &[u8]) -> Result<()> {
         let file = self.by_handle().get(&handle.0).cloned();
         match file.as_ref().and_then(|file| file.content.as_ref()) {
-            Some(Content::Exchange(_, exchange)) => {
-                match exchange.try_lock() {
-                    Ok(mut exchange) => exchange.write(offset, bytes),
-                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().write(offset, bytes),
-                    Err(TryLockError::WouldBlock) => Err(Error::Busy),
-                }
-            }
+            Some(Content::Exchange(_, exchange)) => match exchange.try_lock() {
+                Ok(mut exchange) => exchange.write(offset, bytes),
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().write(offset, bytes),
+                Err(TryLockError::WouldBlock) => Err(Error::Busy),
+            },
             _ => Err(Error::NotPermitted("not open for questions")),
         }
     }

@@ -210,7 +210,10 @@ mod tests {
             for (wanted, score) in wanted.iter().zip(portion.scores(&query, &wanted)) {
                 let row = &decoded[wanted.index * DIMENSIONS..][..DIMENSIONS];
                 let expected = query.careful(Element::F32, row.as_bytes());
-                assert!((f64::from(score) - expected).abs() < 1e-6, "{codec:?} {wanted:?}: {score} {expected}");
+                assert!(
+                    (f64::from(score) - expected).abs() < 1e-6,
+                    "{codec:?} {wanted:?}: {score} {expected}"
+                );
             }
         }
     }
@@ -227,7 +230,10 @@ mod tests {
         wanted[1].scale = f32::NAN;
         wanted[2].scale = -1.0;
         let scores = portion(Codec::Sq8, &bytes[1..]).scores(&query, &wanted);
-        assert_eq!(scores.iter().map(|score| score.is_nan()).collect::<Vec<_>>(), [false, true, true, true, true]);
+        assert_eq!(
+            scores.iter().map(|score| score.is_nan()).collect::<Vec<_>>(),
+            [false, true, true, true, true]
+        );
         let whole: Vec<f32> = (0..3).flat_map(values).collect();
         for shift in 0..4 {
             let bytes = [&vec![0; shift][..], whole.as_bytes()].concat();

@@ -10,6 +10,7 @@ use vexfs_core::volume::Volume;
 
 use super::exercise::Exercise;
 use super::meter::Meter;
+use super::nearness;
 use super::subject::Subject;
 
 /// Entries of a directory that are looked at.
@@ -73,6 +74,7 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
             exercise.probe("query", || {
                 vexfs_core::control::answer(asked, |rows, text| volume.owners(inode, rows, &nobody, text))
             });
+            nearness::ask(exercise, volume, inode);
         }
         Some(vexfs_core::control::Pseudo::Column) => {
             content(exercise, volume, inode, found.map_or(0, |found| found.size));

@@ -33,7 +33,10 @@ takes files and vectors and nothing else.
     <field>.npy         a member of the metadata, after `echo column add FIELD TYPE > control`; types are bool, int, float,
                         timestamp, and string BYTES; where a row has none: -1, -2^63, NaN, NaT, b\"\\xff\"
     paths.jsonl         row, path, inode and number of every vector, a JSON object a line (root)
-    query               write {\"rows\": [ROW, ...]}, then read on the same descriptor: the paths that you can find
+    query               write a question, then read on the same descriptor; it tells only files that you can find:
+                        {\"rows\": [ROW, ...]} asks whose rows they are; what is near (FUSE) is asked by
+                        {\"vector\": [...], \"k\": 10}, {\"like\": \"PATH\", \"n\": 0} or the bytes of a vector, with
+                        \"min_score\", \"within\": \"DIRECTORY\" and \"metric\" if you like
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
     index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they

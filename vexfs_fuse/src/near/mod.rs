@@ -131,11 +131,7 @@ fn vector_of(
     }
 }
 
-fn directory(
-    source: &impl Source,
-    path: &str,
-    caller: &Caller<'_>,
-) -> std::result::Result<Ino, Refusal> {
+fn directory(source: &impl Source, path: &str, caller: &Caller<'_>) -> std::result::Result<Ino, Refusal> {
     let plain = path.trim_matches('/').as_bytes();
     if plain.is_empty() {
         return Ok(ROOT);

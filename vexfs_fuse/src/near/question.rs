@@ -50,12 +50,16 @@ impl Question {
         let near_to = match (take("vector"), take("like")) {
             (Some(vector), None) => NearTo::Values(numbers(&vector)?),
             (None, Some(Value::String(path))) => NearTo::File { path, n: number_of(n.as_ref())? },
-            (None, Some(_)) => return Err(Refusal::new("like: the path of a file from the root of the volume, as text")),
+            (None, Some(_)) => {
+                return Err(Refusal::new("like: the path of a file from the root of the volume, as text"));
+            }
             (Some(_), Some(_)) => return Err(Refusal::new("vector and like: give one of them")),
             (None, None) => return Err(Refusal::new("give a vector or like")),
         };
         if n.is_some() && matches!(near_to, NearTo::Values(_)) {
-            return Err(Refusal::new("n says which vector of the file `like` is meant, and there is no such file"));
+            return Err(Refusal::new(
+                "n says which vector of the file `like` is meant, and there is no such file",
+            ));
         }
         let asked = Self {
             near_to,
@@ -187,7 +191,8 @@ mod tests {
     fn members_and_what_they_are_without() {
         let asked = parse(r#"{"vector": [1, 0.5]}"#).unwrap();
         assert_eq!((asked.near_to, asked.k, asked.metric), (NearTo::Values(vec![1.0, 0.5]), 10, Metric::L2));
-        let asked = parse(r#"{"like": "a/b", "n": 3, "k": 2, "metric": "ip", "exact": true, "within": "a"}"#).unwrap();
+        let asked = parse(r#"{"like": "a/b", "n": 3, "k": 2, "metric": "ip", "exact": true, "within": "a"}"#)
+            .unwrap();
         assert_eq!(asked.near_to, NearTo::File { path: "a/b".into(), n: 3 });
         assert_eq!((asked.k, asked.metric, asked.within.as_deref()), (2, Metric::InnerProduct, Some("a")));
         assert_eq!(parse("abcdefgh").unwrap().near_to, NearTo::Bytes(b"abcdefgh".to_vec()));

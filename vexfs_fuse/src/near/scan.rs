@@ -6,6 +6,7 @@
 
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
+use std::ops::Range;
 use std::vec::IntoIter;
 
 use vexfs_core::device::{BlockDevice, Data};
@@ -108,7 +109,8 @@ impl<'a, S: Source> Scan<'a, S> {
     /// The best `count` rows with at least the least score that come behind `after` in the order of the answer, best first.
     pub(super) fn best(&self, after: Option<Candidate>, count: usize, least: f32) -> Vec<Candidate> {
         let mut best = BinaryHeap::new();
-        let rows = self.portions.iter().flat_map(|portion| portion.rows.iter().map(|row| (portion.first, row)));
+        let rows =
+            self.portions.iter().flat_map(|portion| portion.rows.iter().map(|row| (portion.first, row)));
         for (first, row) in rows.filter(|(_, row)| row.score >= least) {
             let hit = Hit { row: first + u64::from(row.index), score: row.score };
             let candidate = Candidate { hit, vector_id: row.vector_id };
@@ -149,13 +151,18 @@ impl<'a, S: Source> Scan<'a, S> {
         let Self { source, id, collection, span, .. } = *self;
         let buffer = bytes(&mut self.buffer);
         source.fetch(buffer, |volume, buffer| {
-            let (portion, scales) = live_rows(volume, id, from, span)?;
+            let now = volume.collection(id)?;
+            let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
+            if shape(&now) != shape(collection) {
+                return Err(Error::Invalid("the collection was made another one meanwhile: ask again"));
+            }
+            let (portion, scales) = live_rows(volume, id, from..now.rows, span)?;
             let Some(portion) = portion else { return Ok((Look::End, None)) };
             while old.next_if(|old| old.first < portion.first).is_some() {}
             if let Some(same) = old.next_if(|old| old.is(&portion)) {
                 return Ok((Look::Same(same), None));
             }
-            let (plan, len) = matrix(volume, collection, &portion, buffer)?;
+            let (plan, len) = matrix(volume, &now, &portion, buffer)?;
             Ok((Look::New(portion, scales, len), Some(plan)))
         })
     }
@@ -165,10 +172,7 @@ impl<'a, S: Source> Scan<'a, S> {
         let wanted: Vec<Wanted> = (portion.rows.iter().zip(scales))
             .map(|(row, scale)| Wanted { index: (row.index - start) as usize, scale: *scale })
             .collect();
-        let rows = Rows {
-            bytes: &bytes(&mut self.buffer)[..len],
-            stride: self.collection.stride as usize,
-        };
+        let rows = Rows { bytes: &bytes(&mut self.buffer)[..len], stride: self.collection.stride as usize };
         let stored = Portion {
             element: question::element(self.collection),
             codec: self.codec,
@@ -189,15 +193,18 @@ impl Scored {
     }
 }
 
-// The live rows of the portion of the first one from `from` on, and their scales.
+// The live rows of the portion that the first of `rows` which is live lies in, and their scales.
 fn live_rows<H: BlockDevice + Data>(
     volume: &Volume<H>,
     id: CollectionId,
-    from: u64,
+    rows: Range<u64>,
     span: u64,
 ) -> Result<(Option<Scored>, Vec<f32>)> {
     let (mut portion, mut scales) = (None::<Scored>, Vec::new());
-    volume.rows_of(id, from, &mut |row, record: &RowRecord| {
+    volume.rows_of(id, rows.start, &mut |row, record: &RowRecord| {
+        if row >= rows.end {
+            return false;
+        }
         let portion = portion.get_or_insert_with(|| Scored { first: row - row % span, rows: Vec::new() });
         let index = row - portion.first;
         if index >= span {
@@ -218,11 +225,6 @@ fn matrix<H: BlockDevice + Data>(
     portion: &Scored,
     buffer: &mut [u8],
 ) -> Result<(ReadPlan, usize)> {
-    let now = volume.collection(collection.id)?;
-    let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
-    if shape(&now) != shape(collection) {
-        return Err(Error::Invalid("the collection was made another one meanwhile: ask again"));
-    }
     let (Some(first), Some(last)) = (portion.rows.first(), portion.rows.last()) else {
         return Err(Error::NotFound);
     };

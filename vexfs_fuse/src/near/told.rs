@@ -35,7 +35,8 @@ pub(super) fn nearest<S: Source>(
 ) -> Result<Vec<Found>> {
     for attempt in 1..=ATTEMPTS_MAX {
         scan.refresh()?;
-        let mut told = Told { found: Vec::new(), k, caller, reach: &mut reach, strict: attempt < ATTEMPTS_MAX };
+        let mut told =
+            Told { found: Vec::new(), k, caller, reach: &mut reach, strict: attempt < ATTEMPTS_MAX };
         if told.gather(scan, least)? {
             return Ok(told.found);
         }
@@ -104,7 +105,8 @@ impl Found {
             "row": hit.row, "n": owner.n, "inode": owner.inode.0,
         });
         if std::str::from_utf8(&owner.path).is_err() {
-            object["path_hex"] = owner.path.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+            object["path_hex"] =
+                owner.path.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
         }
         let metadata = owner.metadata.as_deref().and_then(|text| serde_json::from_slice::<Value>(text).ok());
         let number = |name: &str| metadata.as_ref()?.get(name)?.as_u64();

@@ -1,0 +1,58 @@
+//! Questions of nearness to a damaged volume: the FUSE host's search, over the exercise's disk.
+
+use vexfs_core::device::Data;
+use vexfs_core::error::Result;
+use vexfs_core::format::collection_part;
+use vexfs_core::numbers::Ino;
+use vexfs_core::operations::{Caller, ReadPlan};
+use vexfs_core::volume::Volume;
+use vexfs_fuse::near::{self, Source};
+
+use super::exercise::Exercise;
+use super::meter::Meter;
+
+/// A volume and the disk below it.
+struct Looked<'a> {
+    volume: &'a Volume<Meter>,
+    disk: Meter,
+}
+
+impl Source for Looked<'_> {
+    type Host = Meter;
+
+    fn look<R>(&self, look: impl FnOnce(&Volume<Meter>) -> Result<R>) -> Result<R> {
+        look(self.volume)
+    }
+
+    fn fetch<R>(
+        &self,
+        buffer: &mut [u8],
+        plan: impl FnOnce(&Volume<Meter>, &mut [u8]) -> Result<(R, Option<ReadPlan>)>,
+    ) -> Result<R> {
+        let (found, plan) = plan(self.volume, buffer)?;
+        for (range, place) in plan.into_iter().flat_map(|plan| plan.pieces) {
+            self.disk.read_at(place, &mut buffer[range])?;
+        }
+        Ok(found)
+    }
+}
+
+/// Asks the `query` file at `inode`, as root and as somebody who reaches little.
+pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
+    let Some((id, _)) = collection_part(inode) else { return };
+    let dimensions = volume.collection(id).map_or(3, |collection| collection.dimensions as usize);
+    let vector = vec!["1"; dimensions].join(",");
+    let questions = [
+        format!("{{\"vector\":[{vector}],\"k\":10}}"),
+        format!("{{\"vector\":[{vector}],\"k\":3,\"metric\":\"l2\",\"within\":\"d0\"}}"),
+        "{\"like\":\"f0\",\"n\":1}".into(),
+        "no question".into(),
+    ];
+    let source = Looked { volume, disk: exercise.meter.clone() };
+    for question in &questions {
+        for uid in [0, 1000] {
+            let caller = Caller { uid, gid: uid, in_group: &|_| false };
+            exercise.probe("near", || near::answer(&source, inode, question.as_bytes(), &caller));
+        }
+    }
+}
