@@ -54,18 +54,19 @@ def test_answers_equal_numpy(volume4, element, metric):
 
 @pytest.mark.parametrize(("codec", "element"), [("none", "f32"), *PAIRS])
 def test_it_finds_what_search_finds_whatever_the_codec(volume4, codec, element):
-    vectors, queries, nearest, _ = load()
-    vectors = vectors[:1500]
-    things = create(volume4, "c", codec, element) if codec != "none" else volume4.collection("c")
+    vectors, queries, _, _ = load()
+    vectors = vectors[:1200] if codec == "none" else vectors[:400]
+    if codec != "none":
+        create(volume4, "c", codec, element)
     name = attribute("c", element)
     for i, vector in enumerate(vectors):
         (volume4.path / f"f{i}").touch()
         os.setxattr(volume4.path / f"f{i}", name, vector.astype(DTYPES[element]).tobytes())
-    for i in range(0, 1500, 7):
+    for i in range(0, len(vectors), 7):
         os.unlink(volume4.path / f"f{i}")
     live = [i for i in range(len(vectors)) if i % 7]
     attributes = {f"f{i}": np.frombuffer(os.getxattr(volume4.path / f"f{i}", name), DTYPES[element])[None] for i in live}
-    for number, query in enumerate(queries[:5]):
+    for query in queries[:5]:
         query = query.astype(DTYPES[element])
         found = near(volume4, vector=query.astype("f8").tolist(), k=20)
         same(found, expected(attributes, query, "cosine", element, 20))
@@ -73,9 +74,6 @@ def test_it_finds_what_search_finds_whatever_the_codec(volume4, codec, element):
         assert [(entry["path"], entry["row"], entry["score"], entry["distance"]) for entry in found] == [
             (entry["path"], entry["row"], entry["score"], entry["distance"]) for entry in told
         ]
-        if codec == "none" and len(vectors) == len(things.valid) == nearest.max() + 1:
-            rows = [row for row in nearest[number].tolist() if row % 7]
-            assert [entry["path"] for entry in found][:5] == [f"f{row}" for row in rows[:5]]
     assert [entry["path"] for entry in near(volume4, query.tobytes())] == [entry["path"] for entry in found[:10]]
 
 
