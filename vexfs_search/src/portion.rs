@@ -132,7 +132,7 @@ struct Vectors<'a> {
 impl Vectors<'_> {
     fn score(self, first: usize, wanted: &[Wanted], scores: &mut [f32]) {
         let width = self.element.width();
-        if self.bytes.as_ptr().addr() % width == 0 && self.stride % width == 0 {
+        if self.bytes.as_ptr().addr().is_multiple_of(width) && self.stride.is_multiple_of(width) {
             cpu::best(Scores { vectors: self, first, wanted, scores });
             return;
         }
