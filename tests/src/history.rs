@@ -338,7 +338,7 @@ impl Oracle for History {
 
     fn judge(&self, image: &Image, origin: &Origin, sample: u64) -> std::result::Result<(), String> {
         let found = self.mounted(image, origin.events)?;
-        if sample % 8 != 0 {
+        if !sample.is_multiple_of(8) {
             return Ok(());
         }
         let Found { device, volume, model, how } = found;
@@ -357,7 +357,7 @@ impl Oracle for History {
             }
         }
         pair.compare().map_err(|why| format!("after the crash, tidy and a remount: {why}"))?;
-        if sample % 64 == 0 {
+        if sample.is_multiple_of(64) {
             let trace = device.take_trace().ok_or("no recording")?;
             self.crash_again(&trace, model, &how, sample)?;
         }

@@ -295,7 +295,7 @@ impl Oracle for Witness {
         for story in self.workers.values() {
             story.judge(&look(&volume, &directory(story.number))?, origin.events)?;
         }
-        if sample % 8 == 0 {
+        if sample.is_multiple_of(8) {
             let now = Time { seconds: 1_900_000_000, nanoseconds: 0 };
             volume.commit(now).map_err(|error| format!("commit after the crash: {error}"))?;
             check_crashed(&device).map_err(|why| format!("check after the crash and a commit: {why}"))?;

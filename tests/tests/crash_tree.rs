@@ -123,7 +123,7 @@ impl Bench {
                 continue;
             }
             if let Some(old) = self.model.remove(&key) {
-                if key.inode % 4 == 0 {
+                if key.inode.is_multiple_of(4) {
                     let block = u64::from_le_bytes(old[..8].try_into().expect("a block number"));
                     tx.free(Run::new(block, 1)).expect("it is in use");
                 }
@@ -132,7 +132,7 @@ impl Bench {
                     continue;
                 }
             }
-            let value = if key.inode % 4 == 0 {
+            let value = if key.inode.is_multiple_of(4) {
                 let block = tx.take(1, 0).expect("space").start.0;
                 let byte = self.random.below(255) as u8 + 1;
                 host.write(block * block_size as u64, &vec![byte; block_size]).expect("in range");

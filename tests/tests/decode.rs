@@ -44,10 +44,10 @@ fn filled(random: &mut Random, size: usize, level: u32) -> (Vec<u8>, BTreeMap<Ke
         let longest = if random.one_in(20) { size / 2 } else { value_max(size as u32).min(200) };
         let len = if level > 0 { 24 } else { random.index(longest) };
         let value = random.bytes(len);
-        if let Err(at) = writer.node().search(key) {
-            if writer.insert(at, key, &value) {
-                model.insert(key, value);
-            }
+        if let Err(at) = writer.node().search(key)
+            && writer.insert(at, key, &value)
+        {
+            model.insert(key, value);
         }
     }
     (bytes, model)

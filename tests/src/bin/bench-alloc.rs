@@ -372,7 +372,7 @@ impl Fit {
             let Some(word) = self.words.get((end / 64) as usize) else { break };
             let ones = u64::from((word >> (end % 64)).trailing_ones());
             end += ones;
-            if ones == 0 || end % 64 != 0 {
+            if ones == 0 || !end.is_multiple_of(64) {
                 break;
             }
         }

@@ -80,11 +80,11 @@ impl Model {
                 self.change(*directory).entries.remove(&name.0);
                 let mut touched = vec![inode, *directory];
                 let renamed = self.renamed.iter().find(|renamed| renamed.inode == inode);
-                if let Some(successor) = renamed.and_then(|renamed| renamed.successor) {
-                    if self.nodes.get(&successor).is_some_and(|node| node.links > 0) {
-                        self.inherit(inode, successor);
-                        touched.push(successor);
-                    }
+                if let Some(successor) = renamed.and_then(|renamed| renamed.successor)
+                    && self.nodes.get(&successor).is_some_and(|node| node.links > 0)
+                {
+                    self.inherit(inode, successor);
+                    touched.push(successor);
                 }
                 self.drop_link(inode, open);
                 Ok(touched)

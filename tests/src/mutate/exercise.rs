@@ -96,7 +96,7 @@ pub fn run(
     let block_size = u64::from(subject.layout.block_size);
     let start = subject.layout.data_start * block_size;
     let data = start..start + subject.layout.data_blocks * block_size;
-    let meter = Meter::new(image.clone(), data, seed % 16 != 0);
+    let meter = Meter::new(image.clone(), data, !seed.is_multiple_of(16));
     let mut exercise = Exercise { meter, verdict: Verdict::default(), limits, wrong: Vec::new() };
     HOOK.call_once(note_places);
     QUIET.set(true);
@@ -146,7 +146,7 @@ impl Exercise {
             }
             Err(_) => self.verdict.refused = true,
         }
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             self.repair(false);
         }
         self.repair(true);

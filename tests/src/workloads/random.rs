@@ -32,7 +32,7 @@ fn tell(story: &mut Story, seed: u64) -> Step {
         few(story, &mut generator, 3)?;
         match round {
             5 => story.op(Op::Remount)?,
-            _ if (seed + round) % 3 == 0 => {
+            _ if (seed + round).is_multiple_of(3) => {
                 let generator = RefCell::new(&mut generator);
                 story.commit_around(
                     |story| meanwhile(story, &mut generator.borrow_mut()),
