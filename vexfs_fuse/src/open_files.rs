@@ -133,10 +133,14 @@ impl OpenFiles {
                     return then(Ok(first(rest.unwrap_or_default(), size)));
                 }
                 Some(Content::Exchange(asker, exchange)) => {
-                    let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
-                    let answer =
-                        |question: &[u8]| asker.as_caller(|caller| self.answer(inode, question, caller));
-                    return then(exchange.read(offset, answer).map(|rest| first(rest, size)));
+                    // Let go of before the reply, after which the next question may come at once.
+                    let piece = {
+                        let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+                        let answer =
+                            |question: &[u8]| asker.as_caller(|caller| self.answer(inode, question, caller));
+                        exchange.read(offset, answer).map(|rest| first(rest, size).to_vec())
+                    };
+                    return then(piece.as_deref().map_err(|error| *error));
                 }
                 None => {}
             }
