@@ -140,7 +140,7 @@ test-mount: setup-test build ## all tests on real mounts, the slow ones too [ONL
 	$(PYTEST) $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-interop
-test-interop: setup-interop build ## what pyarrow, polars, duckdb and faiss make of a mount [ONLY=expression]
+test-interop: setup-interop build ## what pyarrow, polars, duckdb, faiss and sqlite-vec make of a mount and of exports [ONLY=expression]
 	$(PYTEST_INTEROP) $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-posix
@@ -179,8 +179,8 @@ bench-index: setup-demo build ## from which size on a search with an index is fa
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: bench bench-fsync bench-codecs bench-search bench-filter
-bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-filter ## all benchmarks
+.PHONY: bench bench-fsync bench-codecs bench-search bench-filter bench-import
+bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-filter bench-import ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
 	cargo build --release --package vexfs_search --bin bench-codecs
@@ -196,6 +196,9 @@ bench-filter: setup-build ## conditions on 1,000,000 rows against DuckDB and num
 	scripts/bench-data
 	cargo build --release --package vexfs_search --example bench_filter
 	$(BENCH_PYTHON) -B scripts/bench_filter.py
+
+bench-import: setup-interop build ## durable import against the disk's sequential writes and LMDB's batches
+	$(INTEROP_VENV)/bin/python -B scripts/bench_import.py
 
 bench-fsync: setup-test build ## setxattr + fsync against ext4 on the same disk
 	$(PYTHON) -B scripts/bench_fsync.py

@@ -12,6 +12,8 @@ pub(crate) use metadata::{Column, ColumnCommand, Meta, Query};
 pub(crate) use search::{Index, IndexChoice, IndexKind, Recall, Search};
 pub(crate) use watch::{Format, Watch};
 
+use crate::formats::Format as FileFormat;
+
 /// Collections and vectors of a mounted VexFS volume.
 ///
 /// A vector is an attribute of its file; a collection holds the vectors of one model, and is one matrix that any
@@ -67,7 +69,7 @@ pub(crate) enum Command {
     Get(Get),
     /// Set the vectors of many files from an .npy matrix
     Import(Import),
-    /// Save a collection's live rows as an .npy matrix
+    /// Save a collection's live rows: npy, npz, JSON lines, fvecs, SQLite or faiss
     Export(Export),
     /// List the files whose content changed since their vectors were made
     Stale(Stale),
@@ -181,23 +183,46 @@ pub(crate) struct Get {
 #[command(after_help = "\
 LIST has one path a line, relative to --base (or to LIST's directory), row 0's first. A path that occurs again
 gets the file's next vector: 0, 1, 2 ...; a tab and a number behind a path say which.
-An import that was interrupted goes on with --skip-existing.
+Without --paths the file of vectors tells them itself, in a column `path` (npz, JSON lines, SQLite),
+and numbers in a column `n`. Batches are whole or not at all; an import that was interrupted goes on with --skip-existing.
 
 Examples:
   vexfs import minilm vectors.npy --paths list.txt
   vexfs import minilm vectors.npy --paths list.txt --base /mnt/docs --skip-existing
+  vexfs import minilm embeddings.jsonl --column embedding --path-column file --base /mnt/docs
+  vexfs import sift base.fvecs --paths list.txt        also .bvecs, .ivecs, .npz, .jsonl, .db (vec0), .faiss
   find /mnt/docs -type f | sort > list.txt; embed list.txt > v.npy; vexfs import minilm v.npy --paths list.txt")]
 pub(crate) struct Import {
     /// The collection; created with the matrix's dimensions if there is none
     pub(crate) collection: String,
 
-    /// The matrix, one row a vector
-    #[arg(value_name = "VECTORS.npy")]
+    /// The vectors; the name's extension tells the format
+    #[arg(value_name = "VECTORS")]
     pub(crate) vectors: PathBuf,
 
-    /// The file of paths; - for stdin
+    /// The format, where the name does not tell it
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) format: Option<FileFormat>,
+
+    /// The file of paths; - for stdin [default: the paths in VECTORS]
     #[arg(long, value_name = "LIST")]
-    pub(crate) paths: PathBuf,
+    pub(crate) paths: Option<PathBuf>,
+
+    /// The column (array, member) of the vectors [default: the only one that can be, or `vector`, `embedding`]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
+
+    /// The column of the paths
+    #[arg(long, value_name = "NAME", default_value = "path")]
+    pub(crate) path_column: String,
+
+    /// The column that says which vector of its file each is
+    #[arg(long, value_name = "NAME", default_value = "n")]
+    pub(crate) number_column: String,
+
+    /// The table of a database [default: the only vec0 table]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
 
     /// Directory that the paths are relative to
     #[arg(long, value_name = "DIR")]
@@ -211,14 +236,20 @@ pub(crate) struct Import {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vexfs export minilm vectors.npy --paths list.txt     and elsewhere: vexfs import minilm vectors.npy --paths list.txt")]
+  vexfs export minilm vectors.npy --paths list.txt     and elsewhere: vexfs import minilm vectors.npy --paths list.txt
+  vexfs export minilm minilm.npz                       with the arrays vector, path and n; also .jsonl .db
+  vexfs export minilm minilm.faiss --paths list.txt    an IndexFlat; also .fvecs .bvecs .ivecs")]
 pub(crate) struct Export {
     /// The collection
     pub(crate) collection: String,
 
-    /// The matrix to write: live rows alone, without padding
-    #[arg(value_name = "OUT.npy")]
+    /// The file to write: live rows alone, without padding; the name's extension tells the format
+    #[arg(value_name = "OUT")]
     pub(crate) output: PathBuf,
+
+    /// The format, where the name does not tell it
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) format: Option<FileFormat>,
 
     /// Write the path of each row's file, relative to the mount
     #[arg(long, value_name = "OUT.txt")]

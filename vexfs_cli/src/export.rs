@@ -1,16 +1,14 @@
-//! `vexfs export`: the live rows of a collection as an npy matrix, and the paths of their files.
+//! `vexfs export`: the live rows of a collection as a file of vectors, and the paths of their files.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde_json::json;
-use vexfs_search::npy::Header;
-use vexfs_search::{Decoded, Element, Schema};
+use vexfs_search::Decoded;
 
 use crate::arguments::{Common, Export};
 use crate::failure::Failure;
+use crate::formats::{self, Format, Out};
 use crate::output;
 use crate::paths::Paths;
 use crate::site::{Place, Site, VectorName};
@@ -20,27 +18,32 @@ pub(crate) fn run(arguments: &Export, common: &Common) -> Result<(), Failure> {
     let place = Place::new(&arguments.collection, None, common)?;
     place.existing()?;
     let collection = Decoded::open(&place.directory)?;
-    let named = match &arguments.paths {
-        Some(path) => Some((Names::new(&place, &collection)?, path)),
-        None => None,
-    };
-    let mut matrix = MatrixFile::create(&arguments.output, collection.schema())?;
+    let format = arguments.format.map_or_else(|| Format::of(&arguments.output), Ok)?;
+    let wanted = arguments.paths.is_some() || format.has_paths();
+    let names = if wanted { Some(Names::new(&place, &collection)?) } else { None };
+    let mut sink = formats::create(format, &arguments.output, collection.schema())?;
     let mut lines = String::new();
+    let mut rows = 0_u64;
     let mut unnamed = 0_u64;
     for row in 0..collection.rows() {
         let Some(vector) = collection.vector(row)? else { continue };
-        match named.as_ref().map(|(names, _)| names.line(row, &vector)) {
+        let name = names.as_ref().map(|names| names.of(row, &vector));
+        let (path, n) = match &name {
             Some(None) => {
                 unnamed += 1;
                 continue;
             }
-            Some(Some(line)) => lines.push_str(&line),
-            None => {}
+            Some(Some((path, n))) => (*path, *n),
+            None => ("", 0),
+        };
+        if arguments.paths.is_some() {
+            lines.push_str(&if n == 0 { format!("{path}\n") } else { format!("{path}\t{n}\n") });
         }
-        matrix.push(&vector)?;
+        sink.push(&Out { vector: &vector, path, n })?;
+        rows += 1;
     }
-    let rows = matrix.finish()?;
-    if let Some((_, path)) = named {
+    sink.finish()?;
+    if let Some(path) = &arguments.paths {
         std::fs::write(path, lines).map_err(|error| Failure::io(path, &error))?;
     }
     if unnamed > 0 {
@@ -52,46 +55,6 @@ pub(crate) fn run(arguments: &Export, common: &Common) -> Result<(), Failure> {
         println!("{}: {rows} vectors", arguments.output.display());
     }
     Ok(())
-}
-
-// The matrix being written; its header is written last, when the rows are counted.
-struct MatrixFile<'a> {
-    path: &'a Path,
-    out: BufWriter<File>,
-    element: Element,
-    columns: u64,
-    header_len: usize,
-    rows: u64,
-}
-
-impl<'a> MatrixFile<'a> {
-    fn create(path: &'a Path, schema: &Schema) -> Result<Self, Failure> {
-        let failed = |error| Failure::io(path, &error);
-        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-        let columns = (schema.vector_len() / schema.element.width()) as u64;
-        let header = Header::render(schema.element.descr(), &[0, columns]);
-        out.write_all(&header).map_err(failed)?;
-        Ok(Self { path, out, element: schema.element, columns, header_len: header.len(), rows: 0 })
-    }
-
-    fn push(&mut self, vector: &[u8]) -> Result<(), Failure> {
-        self.rows += 1;
-        self.out.write_all(vector).map_err(|error| Failure::io(self.path, &error))
-    }
-
-    fn finish(mut self) -> Result<u64, Failure> {
-        let header = Header::render(self.element.descr(), &[self.rows, self.columns]);
-        if header.len() != self.header_len {
-            return Err(Failure::new("the npy header does not fit its place"));
-        }
-        let mut write = || {
-            self.out.seek(SeekFrom::Start(0))?;
-            self.out.write_all(&header)?;
-            self.out.flush()
-        };
-        write().map_err(|error| Failure::io(self.path, &error))?;
-        Ok(self.rows)
-    }
 }
 
 // What the path list says of each row.
@@ -115,13 +78,13 @@ impl Names {
         Ok(Self { site, name: place.name.clone(), inodes, several, paths })
     }
 
-    // The line of a row: the path, and behind a tab the vector's number if it is not 0.
-    fn line(&self, row: usize, vector: &[u8]) -> Option<String> {
+    // The path of a row's file, and which of its vectors it is.
+    fn of(&self, row: usize, vector: &[u8]) -> Option<(&str, u32)> {
         let inode = *self.inodes.get(row)?;
         let path = self.paths.of(inode)?;
         let text = path.to_str().filter(|text| !text.contains('\n'))?;
         let n = if self.several.contains_key(&inode) { self.number(path, vector)? } else { self.only(path) };
-        Some(if n == 0 { format!("{text}\n") } else { format!("{text}\t{n}\n") })
+        Some((text, n))
     }
 
     // Which of the file's vectors has these bytes: the headers do not tell the number.

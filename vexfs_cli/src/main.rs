@@ -14,6 +14,7 @@ mod compact;
 mod create;
 mod export;
 mod failure;
+mod formats;
 mod import;
 mod index;
 mod list;

@@ -131,7 +131,8 @@ pub(crate) fn to_json(bytes: &[u8], element: Element) -> Result<String, String> 
     Ok(format!("[{}]", values.iter().map(f32::to_string).collect::<Vec<_>>().join(",")))
 }
 
-fn numbers(descr: &str, bytes: &[u8]) -> Result<Vec<f64>, String> {
+/// An array's bytes of numpy type `descr` as numbers.
+pub(crate) fn numbers(descr: &str, bytes: &[u8]) -> Result<Vec<f64>, String> {
     let width = width(descr)?;
     let value = |entry: &[u8]| -> f64 {
         let mut eight = [0; 8];
@@ -152,6 +153,14 @@ fn numbers(descr: &str, bytes: &[u8]) -> Result<Vec<f64>, String> {
         return Err(format!("{} bytes are no whole number of entries of {width}", bytes.len()));
     }
     Ok(bytes.chunks_exact(width).map(value).collect())
+}
+
+/// A vector's elements as numbers; bits are 0 and 1.
+pub(crate) fn values(bytes: &[u8], element: Element) -> Result<Vec<f64>, String> {
+    match element {
+        Element::Bit => Ok(unpack(&numbers("|u1", bytes)?).into_iter().map(f64::from).collect()),
+        _ => numbers(element.descr(), bytes),
+    }
 }
 
 fn from_numbers(numbers: &[f64], element: Element) -> Result<Vec<u8>, String> {

@@ -1,0 +1,184 @@
+"""`vexfs import` and `vexfs export` against the programs whose formats they speak."""
+
+import json
+import os
+
+import apsw
+import faiss
+import numpy as np
+import pytest
+import sqlite_vec
+from volume import BIN, attribute, random_vectors, run
+
+DIMENSIONS = 24
+COUNT = 300
+EXTENSIONS = ["npy", "npz", "jsonl", "fvecs", "db", "faiss"]
+
+
+def vexfs(volume, *arguments, ok=(0,)):
+    return run(BIN / "vexfs", "--mount", volume.path, *arguments, ok=ok).stdout
+
+
+def made(volume, element="f32", dimensions=DIMENSIONS):
+    """A collection of files with one to three vectors; gives them by path and number."""
+    vectors = random_vectors(np.random.default_rng(1), COUNT, dimensions, element)
+    (volume.path / "deep").mkdir()
+    expected = {}
+    for i, vector in enumerate(vectors):
+        path, n = f"deep/grün {i // 3}" if i % 2 else f"f{i // 3}", i % 3
+        (volume.path / path).write_bytes(b"content")
+        os.setxattr(volume.path / path, attribute("things", element, n), vector.tobytes())
+        expected[path, n] = vector
+    return expected
+
+
+def read(volume, collection, element, expected):
+    """What files have in a collection."""
+    dtype = next(iter(expected.values())).dtype
+    found = {}
+    for path, n in expected:
+        found[path, n] = np.frombuffer(os.getxattr(volume.path / path, attribute(collection, element, n)), dtype)
+    return found
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, vector in expected.items():
+        assert np.array_equal(found[key], vector), key
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_what_is_exported_is_imported_again(volume4, extension, tmp_path):
+    expected = made(volume4)
+    file, paths = tmp_path / f"out.{extension}", tmp_path / "paths.txt"
+    vexfs(volume4, "export", "things", file, "--paths", paths)
+    named = extension in ("npz", "jsonl", "db")
+    listed = [] if named else ["--paths", paths]
+    vexfs(volume4, "import", "again", file, "--base", volume4.path, *listed)
+    same(read(volume4, "again", "f32", expected), expected)
+    kept = json.loads(vexfs(volume4, "--json", "import", "again", file, "--base", volume4.path, "--skip-existing", *listed))
+    assert (kept["set"], kept["skipped"]) == (0, COUNT)
+    volume4.again()
+    same(read(volume4, "again", "f32", expected), expected)
+
+
+@pytest.mark.parametrize("element", ["f16", "i8", "i16", "bit"])
+@pytest.mark.parametrize("extension", ["npz"])
+def test_elements_keep_their_type(volume4, element, extension, tmp_path):
+    expected = made(volume4, element)
+    file = tmp_path / f"out.{extension}"
+    vexfs(volume4, "export", "things", file)
+    vexfs(volume4, "import", "again", file, "--base", volume4.path)
+    same(read(volume4, "again", element, expected), expected)
+
+
+def test_faiss_reads_and_writes(volume4, tmp_path):
+    expected = made(volume4)
+    vexfs(volume4, "export", "things", tmp_path / "out.faiss", "--paths", tmp_path / "paths")
+    index = faiss.read_index(str(tmp_path / "out.faiss"))
+    assert (type(index).__name__, index.ntotal, index.d, index.metric_type) == ("IndexFlatIP", COUNT, DIMENSIONS, faiss.METRIC_INNER_PRODUCT)
+    lines = [line.split("\t") for line in (tmp_path / "paths").read_text().splitlines()]
+    found = {(line[0], int(line[1]) if len(line) > 1 else 0): vector for line, vector in zip(lines, index.reconstruct_n(0, COUNT))}
+    same(found, expected)
+    for kind in (faiss.IndexFlatL2, faiss.IndexFlatIP):
+        made_by_faiss = kind(DIMENSIONS)
+        made_by_faiss.add(np.array(list(expected.values())))
+        file = tmp_path / f"{kind.__name__}.index"
+        faiss.write_index(made_by_faiss, str(file))
+        (tmp_path / "list").write_text("".join(f"{path}\t{n}\n" for path, n in expected))
+        vexfs(volume4, "import", kind.__name__, file, "--paths", tmp_path / "list", "--base", volume4.path)
+        same(read(volume4, kind.__name__, "f32", expected), expected)
+    faiss.write_index(faiss.index_factory(DIMENSIONS, "HNSW8"), str(tmp_path / "hnsw.faiss"))
+    assert "only flat indexes" in vexfs(volume4, "import", "no", tmp_path / "hnsw.faiss", "--paths", tmp_path / "list", ok=(1,))
+
+
+def test_faiss_reads_bits(volume4, tmp_path):
+    expected = made(volume4, "bit", 64)
+    vexfs(volume4, "export", "things", tmp_path / "out.faiss", "--paths", tmp_path / "paths")
+    index = faiss.read_index_binary(str(tmp_path / "out.faiss"))
+    assert (index.ntotal, index.d) == (COUNT, 64)
+    vexfs(volume4, "import", "again", tmp_path / "out.faiss", "--paths", tmp_path / "paths", "--base", volume4.path)
+    same(read(volume4, "again", "bit", expected), expected)
+    mine = tmp_path / "faiss.index"
+    faiss.write_index_binary(index, str(mine))
+    assert mine.read_bytes() == (tmp_path / "out.faiss").read_bytes()
+
+
+@pytest.mark.parametrize("element", ["f32", "i8", "bit"])
+def test_sqlite_vec_reads_and_writes(volume4, element, tmp_path):
+    expected = made(volume4, element)
+    vexfs(volume4, "export", "things", tmp_path / "out.db")
+    # Python's own sqlite3 may be built without extensions.
+    connection = apsw.Connection(str(tmp_path / "out.db"))
+    connection.enable_load_extension(True)
+    sqlite_vec.load(connection)
+    dtype = next(iter(expected.values())).dtype
+    found = {(path, n): np.frombuffer(vector, dtype) for path, n, vector in connection.execute("select path, n, vector from vectors")}
+    same(found, expected)
+    kind = {"f32": f"float[{DIMENSIONS}]", "i8": f"int8[{DIMENSIONS}]", "bit": f"bit[{DIMENSIONS}]"}[element]
+    convert = {"f32": "?", "i8": "vec_int8(?)", "bit": "vec_bit(?)"}[element]
+    theirs = apsw.Connection(str(tmp_path / "theirs.db"))
+    theirs.enable_load_extension(True)
+    sqlite_vec.load(theirs)
+    theirs.execute(f"create virtual table notes using vec0(embedding {kind}, +file text, +part integer)")
+    for (path, n), vector in expected.items():
+        theirs.execute(f"insert into notes(embedding, file, part) values ({convert}, ?, ?)", (vector.tobytes(), path, n))
+    theirs.close()
+    arguments = ("--path-column", "file", "--number-column", "part", "--base", volume4.path)
+    vexfs(volume4, "import", "again", tmp_path / "theirs.db", *arguments)
+    same(read(volume4, "again", element, expected), expected)
+
+
+@pytest.mark.parametrize(("extension", "dtype"), [("fvecs", "<f4"), ("bvecs", "u1"), ("ivecs", "<i4")])
+def test_vecs(volume4, extension, dtype, tmp_path):
+    vectors = np.random.default_rng(3).integers(0, 256, (40, 16)).astype(dtype)
+    with open(tmp_path / f"base.{extension}", "wb") as out:
+        for vector in vectors:
+            out.write(np.int32(16).tobytes() + vector.tobytes())
+    for i in range(40):
+        (volume4.path / f"f{i}").touch()
+    (tmp_path / "paths").write_text("".join(f"f{i}\n" for i in range(40)))
+    vexfs(volume4, "import", "things", tmp_path / f"base.{extension}", "--paths", tmp_path / "paths", "--base", volume4.path)
+    assert np.array_equal(volume4.collection("things").vectors[:, :16], vectors)
+    vexfs(volume4, "export", "things", tmp_path / f"out.{extension}")
+    assert (tmp_path / f"out.{extension}").read_bytes() == (tmp_path / f"base.{extension}").read_bytes()
+
+
+def test_refusals_say_where_and_what_to_do(volume4, tmp_path):
+    (volume4.path / "a").touch()
+    paths = tmp_path / "paths"
+    paths.write_text("a\nmissing\n")
+    matrix = tmp_path / "m.npy"
+    np.save(matrix, np.ones((2, 8), "<f4"))
+    words = vexfs(volume4, "import", "things", matrix, "--paths", paths, "--base", volume4.path, ok=(1,))
+    assert "paths line 2" in words and "missing" in words
+    assert "user.vector.things" not in os.listxattr(volume4.path / "a"), "a batch is whole or not at all"
+    assert "--paths LIST" in vexfs(volume4, "import", "things", matrix, ok=(1,))
+    bad = np.ones((2, 8), "<f4")
+    bad[1, 3] = np.nan
+    np.save(matrix, bad)
+    paths.write_text("a\na\n")
+    words = vexfs(volume4, "import", "things", matrix, "--paths", paths, "--base", volume4.path, ok=(1,))
+    assert "paths line 2" in words and "NaN" in words and "--skip-existing" in words
+    for name, content in (("cut.npy", matrix.read_bytes()[:-5]), ("no.faiss", b"IxF2"), ("no.fvecs", b"\1\0\0\0"), ("no.db", b"x" * 5000), ("no.jsonl", b"{"), ("no.npz", b"PK")):
+        (tmp_path / name).write_bytes(content)
+        words = vexfs(volume4, "import", "things", tmp_path / name, "--paths", paths, ok=(1,))
+        assert name in words and "panicked" not in words, words
+    assert "--format" in vexfs(volume4, "import", "things", tmp_path / "paths", "--paths", paths, ok=(1,))
+
+
+def test_links_in_a_list_are_followed(volume4, tmp_path):
+    (volume4.path / "real").touch()
+    os.symlink("real", volume4.path / "link")
+    np.save(tmp_path / "m.npy", np.ones((1, 8), "<f4"))
+    (tmp_path / "paths").write_text("link\n")
+    vexfs(volume4, "import", "things", tmp_path / "m.npy", "--paths", tmp_path / "paths", "--base", volume4.path)
+    assert os.getxattr(volume4.path / "real", "user.vector.things") == np.ones(8, "<f4").tobytes()
+
+
+def test_jsonl_by_hand(volume4, tmp_path):
+    (volume4.path / "a").touch()
+    (tmp_path / "in.jsonl").write_text('{"text": "x", "path": "a", "embedding": [1, 0.5, -2e-3, 0]}\n\n{"path": "a", "embedding": [0, 0, 0, 1]}\n')
+    vexfs(volume4, "import", "things", tmp_path / "in.jsonl", "--base", volume4.path)
+    assert np.frombuffer(os.getxattr(volume4.path / "a", "user.vector.things"), "<f4").tolist() == [1, 0.5, np.float32(-2e-3), 0]
+    assert np.frombuffer(os.getxattr(volume4.path / "a", "user.vector.things.1"), "<f4").tolist() == [0, 0, 0, 1]
