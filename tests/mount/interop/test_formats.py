@@ -6,13 +6,15 @@ import os
 import apsw
 import faiss
 import numpy as np
+import polars
+import pyarrow as pa
 import pytest
 import sqlite_vec
 from volume import BIN, attribute, random_vectors, run
 
 DIMENSIONS = 24
 COUNT = 300
-EXTENSIONS = ["npy", "npz", "jsonl", "fvecs", "db", "faiss"]
+EXTENSIONS = ["npy", "npz", "arrow", "jsonl", "fvecs", "db", "faiss"]
 
 
 def vexfs(volume, *arguments, ok=(0,)):
@@ -52,7 +54,7 @@ def test_what_is_exported_is_imported_again(volume4, extension, tmp_path):
     expected = made(volume4)
     file, paths = tmp_path / f"out.{extension}", tmp_path / "paths.txt"
     vexfs(volume4, "export", "things", file, "--paths", paths)
-    named = extension in ("npz", "jsonl", "db")
+    named = extension in ("npz", "arrow", "jsonl", "db")
     listed = [] if named else ["--paths", paths]
     vexfs(volume4, "import", "again", file, "--base", volume4.path, *listed)
     same(read(volume4, "again", "f32", expected), expected)
@@ -63,13 +65,103 @@ def test_what_is_exported_is_imported_again(volume4, extension, tmp_path):
 
 
 @pytest.mark.parametrize("element", ["f16", "i8", "i16", "bit"])
-@pytest.mark.parametrize("extension", ["npz"])
+@pytest.mark.parametrize("extension", ["npz", "arrow"])
 def test_elements_keep_their_type(volume4, element, extension, tmp_path):
     expected = made(volume4, element)
     file = tmp_path / f"out.{extension}"
     vexfs(volume4, "export", "things", file)
     vexfs(volume4, "import", "again", file, "--base", volume4.path)
     same(read(volume4, "again", element, expected), expected)
+
+
+def test_pyarrow_and_polars_read_and_write(volume4, tmp_path):
+    expected = made(volume4)
+    vexfs(volume4, "export", "things", tmp_path / "out.arrow")
+    table = pa.ipc.open_file(tmp_path / "out.arrow").read_all()
+    table.validate(full=True)
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), DIMENSIONS)
+    assert table.schema.metadata[b"vexfs.dimension"] == str(DIMENSIONS).encode()
+    same({(row["path"], row["n"]): np.array(row["vector"], "<f4") for row in table.to_pylist()}, expected)
+    frame = polars.read_ipc(tmp_path / "out.arrow")
+    assert frame.shape == (COUNT, 3)
+    # Lists of doubles under other names, compressed, as other programs write them.
+    frame = frame.select(polars.col("vector").cast(polars.List(polars.Float64)).alias("embedding"), polars.col("path").alias("file"), "n")
+    frame.write_ipc(tmp_path / "lz4.arrow", compression="lz4")
+    frame.write_ipc(tmp_path / "zstd.arrow", compression="zstd")
+    frame.write_ipc_stream(tmp_path / "stream.arrows")
+    for name in ("lz4.arrow", "zstd.arrow", "stream.arrows"):
+        collection = name.replace(".", "-")
+        vexfs(volume4, "import", collection, tmp_path / name, "--path-column", "file", "--base", volume4.path)
+        same(read(volume4, collection, "f32", expected), expected)
+
+
+def test_arrow_beside_columns_of_any_kind(volume4, tmp_path):
+    """Many batches, nulls, and columns that are stepped over; the numbers in 64 bits."""
+    for i in range(30):
+        (volume4.path / f"f{i}").touch()
+    vectors = np.random.default_rng(4).random((30, 8), "f4")
+    rows = {
+        "flag": pa.array([i % 2 == 0 for i in range(30)]),
+        "words": pa.array([["a", "b"] * (i % 3) for i in range(30)]),
+        "record": pa.array([{"x": i, "y": f"{i}"} for i in range(30)]),
+        "class": pa.array(["red", "green"] * 15).dictionary_encode(),
+        "when": pa.array(range(30), pa.timestamp("us")),
+        "blob": pa.array([b"x" * i for i in range(30)]),
+        "view": pa.array([f"some text that is long, {i}" for i in range(30)], pa.string_view()),
+        "embedding": pa.array([None if i == 5 else list(vector) for i, vector in enumerate(vectors)], pa.large_list(pa.float32())),
+        "path": pa.array([f"f{i}" for i in range(30)], pa.large_string()),
+        "n": pa.array([3] * 30, pa.int64()),
+    }
+    table = pa.table(rows)
+    for name, compression in (("plain.arrow", None), ("zstd.feather", "zstd")):
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_file(tmp_path / name, table.schema, options=options) as writer:
+            for batch in table.to_batches(max_chunksize=7):
+                writer.write_batch(batch)
+        collection = name.split(".")[0]
+        done = json.loads(vexfs(volume4, "--json", "import", collection, tmp_path / name, "--base", volume4.path))
+        assert done["set"] == 29
+        for i in range(30):
+            if i != 5:
+                assert os.getxattr(volume4.path / f"f{i}", f"user.vector.{collection}.3") == vectors[i].tobytes()
+    words = vexfs(volume4, "import", "no", tmp_path / "plain.arrow", "--path-column", "class", "--base", volume4.path, ok=(1,))
+    assert "`class` refers to a dictionary" in words
+
+
+def test_damaged_arrow_files_are_refused(volume4, tmp_path):
+    """Bytes of a file changed at random: an error or other vectors, but never a panic."""
+    (volume4.path / "a").touch()
+    table = pa.table({"path": ["a"] * 5, "vector": pa.array([[float(i)] * 4 for i in range(5)], pa.list_(pa.float32()))})
+    with pa.ipc.new_file(tmp_path / "whole.arrow", table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    whole = (tmp_path / "whole.arrow").read_bytes()
+    generator = np.random.default_rng(5)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for at in generator.integers(0, len(whole), 3):
+            damaged[at] = generator.integers(0, 256)
+        (tmp_path / "damaged.arrow").write_bytes(damaged[: generator.integers(len(whole) // 2, len(whole) + 1)] if generator.random() < 0.3 else damaged)
+        words = vexfs(volume4, "import", "damaged", tmp_path / "damaged.arrow", "--base", volume4.path, ok=(0, 1))
+        assert "panicked" not in words, words
+        refused += "damaged.arrow" in words
+    assert refused > 50
+
+
+def test_vectors_arrow_is_imported_elsewhere(volume4, make_volume, tmp_path):
+    vectors = random_vectors(np.random.default_rng(2), 50, 20, "f32")
+    for i, vector in enumerate(vectors):
+        (volume4.path / f"f{i}").touch()
+        os.setxattr(volume4.path / f"f{i}", "user.vector.things", vector.tobytes())
+    os.unlink(volume4.path / "f7")
+    other = make_volume()
+    names = [f"f{i}" for i in range(50) if i != 7]
+    for name in names:
+        (other.path / name).touch()
+    (tmp_path / "paths").write_text("\n".join(names))
+    vexfs(other, "import", "things", volume4.collection("things").path / "vectors.arrow", "--paths", tmp_path / "paths", "--base", other.path)
+    for name in names:
+        assert os.getxattr(other.path / name, "user.vector.things") == vectors[int(name[1:])].tobytes()
 
 
 def test_faiss_reads_and_writes(volume4, tmp_path):
@@ -160,7 +252,7 @@ def test_refusals_say_where_and_what_to_do(volume4, tmp_path):
     paths.write_text("a\na\n")
     words = vexfs(volume4, "import", "things", matrix, "--paths", paths, "--base", volume4.path, ok=(1,))
     assert "paths line 2" in words and "NaN" in words and "--skip-existing" in words
-    for name, content in (("cut.npy", matrix.read_bytes()[:-5]), ("no.faiss", b"IxF2"), ("no.fvecs", b"\1\0\0\0"), ("no.db", b"x" * 5000), ("no.jsonl", b"{"), ("no.npz", b"PK")):
+    for name, content in (("cut.npy", matrix.read_bytes()[:-5]), ("cut.arrow", b"ARROW1\0\0"), ("no.faiss", b"IxF2"), ("no.fvecs", b"\1\0\0\0"), ("no.db", b"x" * 5000), ("no.jsonl", b"{"), ("no.npz", b"PK")):
         (tmp_path / name).write_bytes(content)
         words = vexfs(volume4, "import", "things", tmp_path / name, "--paths", paths, ok=(1,))
         assert name in words and "panicked" not in words, words

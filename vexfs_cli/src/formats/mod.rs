@@ -3,6 +3,7 @@
 //! A source gives its vectors one after the other, a sink takes them so; neither holds all of them but where the
 //! format leaves no choice (npz). Types of entries are numpy's names of them, as everywhere in this program.
 
+mod arrow;
 mod faiss;
 mod jsonl;
 mod npy;
@@ -24,6 +25,8 @@ pub(crate) enum Format {
     Npy,
     /// numpy's .npz, of which one array is the matrix
     Npz,
+    /// Arrow IPC, file or stream
+    Arrow,
     /// JSON lines: an object a line
     Jsonl,
     /// .fvecs of floats, as TEXMEX's sets are
@@ -45,6 +48,7 @@ impl Format {
         Ok(match extension.as_deref() {
             Some("npy") => Self::Npy,
             Some("npz") => Self::Npz,
+            Some("arrow" | "arrows" | "feather" | "ipc") => Self::Arrow,
             Some("jsonl" | "ndjson") => Self::Jsonl,
             Some("fvecs") => Self::Fvecs,
             Some("bvecs") => Self::Bvecs,
@@ -53,7 +57,7 @@ impl Format {
             Some("faiss" | "index") => Self::Faiss,
             _ => {
                 return Err(Failure::new(format!(
-                    "{}: its name does not tell its format; say --format npy, npz, jsonl, \
+                    "{}: its name does not tell its format; say --format npy, npz, arrow, jsonl, \
                      fvecs, bvecs, ivecs, sqlite or faiss",
                     path.display()
                 )));
@@ -63,7 +67,7 @@ impl Format {
 
     /// True if its files have a place for paths.
     pub(crate) fn has_paths(self) -> bool {
-        matches!(self, Self::Npz | Self::Jsonl | Self::Sqlite)
+        matches!(self, Self::Npz | Self::Arrow | Self::Jsonl | Self::Sqlite)
     }
 }
 
@@ -115,6 +119,7 @@ pub(crate) fn open(format: Format, path: &Path, columns: &Columns<'_>) -> Result
     let opened: Result<Box<dyn Source>, Failure> = match format {
         Format::Npy => npy::open(path).map(|source| Box::new(source) as _),
         Format::Npz => npz::open(path, columns).map(|source| Box::new(source) as _),
+        Format::Arrow => arrow::open(path, columns).map(|source| Box::new(source) as _),
         Format::Jsonl => jsonl::open(path, columns).map(|source| Box::new(source) as _),
         Format::Fvecs => vecs::open(path, vecs::Entry::Float).map(|source| Box::new(source) as _),
         Format::Bvecs => vecs::open(path, vecs::Entry::Byte).map(|source| Box::new(source) as _),
@@ -151,6 +156,7 @@ pub(crate) fn create(format: Format, path: &Path, schema: &Schema) -> Result<Box
     let made: Result<Box<dyn Sink>, Failure> = match format {
         Format::Npy => npy::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Npz => npz::create(path, schema).map(|sink| Box::new(sink) as _),
+        Format::Arrow => arrow::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Jsonl => jsonl::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Fvecs => vecs::create(path, schema, vecs::Entry::Float).map(|sink| Box::new(sink) as _),
         Format::Bvecs => vecs::create(path, schema, vecs::Entry::Byte).map(|sink| Box::new(sink) as _),
