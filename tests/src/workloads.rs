@@ -6,6 +6,7 @@
 mod ace;
 mod attributes;
 mod files;
+mod history;
 mod random;
 mod vectors;
 
@@ -70,6 +71,7 @@ pub fn all(random: u64, triples: u64) -> Vec<Workload> {
     let mut all = files::workloads();
     all.extend(attributes::workloads());
     all.extend(vectors::workloads());
+    all.extend(history::workloads());
     all.extend((0..random).map(random::workload));
     let synced: Vec<Workload> = all.iter().map(Workload::synced).collect();
     all.extend(synced);

@@ -179,8 +179,12 @@ impl Model {
                     return Err(Error::Exists);
                 }
                 let (id, element, codec, dimensions) = (learned.collection, *element, *codec, *dimensions);
-                let state = CollectionState { id, element, codec, dimensions };
+                let state = CollectionState { id, element, codec, dimensions, history: 0 };
                 self.collections.insert(name.clone(), state);
+                Ok(Vec::new())
+            }
+            Op::History { name, count } => {
+                self.collections.get_mut(name).ok_or(Error::NotFound)?.history = *count;
                 Ok(Vec::new())
             }
             Op::Compact { name } => {
@@ -305,6 +309,9 @@ impl Model {
             .collect();
         for (key, state) in inherited {
             self.change(from).vectors.remove(&key);
+            if let Some(past) = self.change(from).past.remove(&key) {
+                self.change(to).past.insert(key, past);
+            }
             let state = VectorState { version: VERSION_GONE, fresh: Some(false), ..state };
             self.change(to).vectors.insert(key, state);
         }
@@ -364,6 +371,9 @@ impl Model {
     fn drop_link(&mut self, inode: u64, open: &BTreeSet<u64>) {
         let node = self.change(inode);
         node.links -= 1;
+        if node.links == 0 {
+            node.past.clear();
+        }
         if node.links == 0 && !open.contains(&inode) {
             self.nodes.remove(&inode);
         }

@@ -356,6 +356,7 @@ impl<D: BlockDevice> Walk<'_, D> {
                 return Err(format!("{path}: {name:?}: metadata differs"));
             }
         }
+        self.past(inode, node, path)?;
         if node.links == 0 {
             return Ok(());
         }
@@ -392,6 +393,30 @@ impl<D: BlockDevice> Walk<'_, D> {
                 ));
             }
             self.rows.entry(*id).or_default().insert(vector.row, (inode, *n, vector.version, *state));
+        }
+        Ok(())
+    }
+
+    // Superseded vectors, and that there are no more of them.
+    fn past(&self, inode: u64, node: &Node, path: &str) -> Result<(), String> {
+        for key in node.vectors.keys() {
+            let name = self.vector_name(*key);
+            let state = self.model.collection(key.0).expect("a vector's collection exists").1;
+            let past = node.past.get(key).map_or(&[][..], Vec::as_slice);
+            for back in 1..=past.len() + 1 {
+                let known = past.get(back - 1).filter(|_| back <= state.history);
+                let same = |behind: &[u8], wanted: Option<Vec<u8>>| match self
+                    .volume
+                    .attribute(Ino(inode), &[&name.past(back)[..], behind].concat())
+                {
+                    Ok(value) if wanted.as_ref() == Some(&value) => Ok(()),
+                    Err(vexfs_core::error::Error::NoAttribute) if wanted.is_none() => Ok(()),
+                    Ok(_) => Err(format!("{path}: {name:?} {back} times ago differs, or should not be")),
+                    Err(error) => Err(format!("{path}: {name:?} {back} times ago: {error}")),
+                };
+                same(b"", known.map(|past| past.fill.seen(state.element, state.codec)))?;
+                same(b".meta", known.and_then(|past| past.metadata).map(Fill::metadata))?;
+            }
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ enum Age {
     Second,
     Third,
     Fourth,
+    Fifth,
 }
 
 /// How many of them the first runs used.
@@ -46,7 +47,7 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Fourth }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Fifth }
     }
 
     /// The same without what came later: codecs, compaction and metadata. The bytes that these operations leave are the
@@ -55,7 +56,7 @@ impl Generator {
         Self { age: Age::First, ..Self::new(seed, file_size) }
     }
 
-    /// The same without batches of vectors.
+    /// The same without superseded vectors and batches of vectors.
     pub fn third(seed: u64, file_size: u64) -> Self {
         Self { age: Age::Third, ..Self::new(seed, file_size) }
     }
@@ -289,6 +290,9 @@ impl Generator {
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, codec, dimensions) = self.pick_collection();
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
+        if self.age >= Age::Fifth && model.collections.contains_key(name) && self.random.one_in(3) {
+            return Some(Op::History { name: name.into(), count: self.random.pick(&[0, 1, 2, 3, 64]) });
+        }
         if self.age > Age::First && model.collections.contains_key(name) && self.random.one_in(3) {
             return Some(Op::Compact { name: name.into() });
         }

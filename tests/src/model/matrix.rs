@@ -53,8 +53,8 @@ fn one<D: BlockDevice>(
     expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
 ) -> Result<(), String> {
     let real = volume.collection_by_name(name.as_bytes()).map_err(|error| error.to_string())?;
-    let told = (real.id.0, real.element, real.codec, real.dimensions);
-    if told != (state.id, state.element, state.codec, state.dimensions) {
+    let told = (real.id.0, real.element, real.codec, real.dimensions, real.history as usize);
+    if told != (state.id, state.element, state.codec, state.dimensions, state.history) {
         return Err(format!("is {real:?}, expected {state:?}"));
     }
     let mut found: BTreeMap<u64, RowRecord> = BTreeMap::new();

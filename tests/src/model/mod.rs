@@ -85,6 +85,8 @@ pub struct Node {
     pub attributes: BTreeMap<Vec<u8>, Fill>,
     /// Vectors, by collection number and n.
     pub vectors: BTreeMap<(u32, u32), VectorState>,
+    /// What they superseded, the newest first.
+    pub past: BTreeMap<(u32, u32), Vec<VectorState>>,
 }
 
 /// A collection.
@@ -98,6 +100,8 @@ pub struct CollectionState {
     pub codec: Codec,
     /// Dimensions; 0 = not fixed yet.
     pub dimensions: u32,
+    /// Superseded vectors that are kept behind each.
+    pub history: usize,
 }
 
 /// A vector of a file.
@@ -183,6 +187,7 @@ impl Node {
             target: Vec::new(),
             attributes: BTreeMap::new(),
             vectors: BTreeMap::new(),
+            past: BTreeMap::new(),
         }
     }
 

@@ -90,6 +90,11 @@ impl VectorName {
         [&self.attribute()[..], b".meta"].concat()
     }
 
+    /// The name of the vector that it superseded so many times ago, from 1 on.
+    pub fn past(&self, back: usize) -> Vec<u8> {
+        [&self.attribute()[..], format!("@-{back}").as_bytes()].concat()
+    }
+
     /// The name of the attribute as it is asked for.
     pub fn attribute(&self) -> Vec<u8> {
         let mut name = format!("user.vector.{}", self.collection);
@@ -344,6 +349,13 @@ pub enum Op {
         codec: Codec,
         /// Dimensions; 0 = as the first vector has.
         dimensions: u32,
+    },
+    /// Changes how many superseded vectors a collection keeps behind each.
+    History {
+        /// Its name.
+        name: String,
+        /// How many.
+        count: usize,
     },
     /// rmdir in the control directory.
     RemoveCollection {

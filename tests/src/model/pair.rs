@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
-use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric, ROOT};
+use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric, ROOT, collection_directory};
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Attributes, Caller, Changes, NewCollection, NewInode, NewVector, Removed};
+use vexfs_core::operations::{
+    Attributes, Caller, Changes, NewCollection, NewInode, NewVector, Removed, SetMode,
+};
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
 use super::{Comparison, Learned, Model, Op, Overlay, VectorFill, compare};
@@ -277,6 +279,11 @@ impl<D: BlockDevice + Clone> Pair<D> {
             }
             Op::CreateCollection { name, element, codec, dimensions } => {
                 learned.collection = create_collection(volume, name, (*element, *codec), *dimensions, now)?;
+            }
+            Op::History { name, count } => {
+                let inode = collection_directory(volume.collection_by_name(name.as_bytes())?.id);
+                let (name, value) = (b"user.vexfs.history", count.to_string());
+                volume.set_attribute(inode, name, value.as_bytes(), SetMode::Any, &caller, now)?;
             }
             Op::RemoveCollection { name } => {
                 volume.remove_directory(COLLECTIONS, name.as_bytes(), &|_| false, now)?;

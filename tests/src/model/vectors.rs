@@ -5,7 +5,25 @@ use vexfs_core::format::{Codec, Element, FileKind, METADATA_MAX, XATTR_LIST_MAX}
 use vexfs_core::operations::SetMode;
 
 use super::apply::{FIRST_VERSION, mode_allows};
-use super::{CollectionState, Learned, Model, Op, VectorFill, VectorName, VectorState};
+use super::{CollectionState, Learned, Model, Node, Op, VectorFill, VectorName, VectorState};
+
+// Keeps what was superseded, unless nothing is another; of a history that is too long, two go at a time.
+fn keep(
+    node: &mut Node,
+    key: (u32, u32),
+    state: CollectionState,
+    (old, new): (VectorState, VectorState),
+) {
+    let row = |vector: VectorState| (vector.fill.row(state.element, state.codec), vector.version);
+    let past = node.past.entry(key).or_default();
+    if state.history > 0 && row(old) != row(new) {
+        past.insert(0, old);
+    }
+    past.truncate(state.history.max(past.len().saturating_sub(2)));
+    if past.is_empty() {
+        node.past.remove(&key);
+    }
+}
 
 impl Model {
     pub(super) fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
@@ -17,6 +35,7 @@ impl Model {
                     element: vector.element,
                     codec: Codec::None,
                     dimensions: 0,
+                    history: 0,
                 });
                 if state.element != vector.element {
                     return Err(Error::WrongElement { holds: "", asked: "" });
@@ -35,8 +54,10 @@ impl Model {
                 let node = self.change(*inode);
                 let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
                 let metadata = node.vectors.get(&key).and_then(|old| old.metadata);
-                node.vectors
-                    .insert(key, VectorState { fill: *fill, row, vector_id, version, fresh, metadata });
+                let new = VectorState { fill: *fill, row, vector_id, version, fresh, metadata };
+                if let Some(old) = node.vectors.insert(key, new).filter(|_| node.links > 0) {
+                    keep(node, key, state, (old, new));
+                }
                 Ok(vec![*inode])
             }
             Op::RemoveVector { inode, vector } => {
@@ -46,6 +67,7 @@ impl Model {
                 }
                 let key = (state.id, vector.n);
                 self.change(*inode).vectors.remove(&key).ok_or(Error::NoAttribute)?;
+                self.change(*inode).past.remove(&key);
                 Ok(vec![*inode])
             }
             Op::SetMetadata { inode, vector, fill, mode } => {

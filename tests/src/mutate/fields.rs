@@ -4,7 +4,7 @@ use std::mem::{offset_of, size_of};
 
 use vexfs_core::format::{
     BlankRecord, CollectionRecord, ColumnRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord,
-    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PointerRecord, RowRecord, Slot,
+    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PastRecord, PointerRecord, RowRecord, Slot,
     SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
 };
 
@@ -26,26 +26,36 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
         }
         Some(Kind::Collection) => {
             fields!(CollectionRecord: dimensions, stride, element, codec, metric, model_len,
-            rows, live, changes, frontier, modified, flags)
+            rows, live, changes, frontier, modified, flags, history)
         }
         Some(Kind::Link) => fields!(LinkRecord: parent, cookie),
         Some(Kind::Xattr) => fields!(XattrRecord: value_len, value_number, name_len, reserved),
         Some(Kind::Vector) => fields!(VectorRecord: row, vector_id, version),
         Some(Kind::Dirent) => fields!(DirentRecord: inode, kind, name_len, reserved),
         Some(Kind::Extent) => fields!(ExtentRecord: start, count, flags, birth),
-        Some(Kind::Row) => {
-            let mut all = fields!(VectorHeader: magic, version, vector_id, file_inode, data_type, compression,
-                dimensions, original_size, compressed_size, created_timestamp, modified_timestamp, checksum, flags);
-            let rest = fields!(RowRecord: header, n, scale, version);
-            all.extend(rest.into_iter().filter(|field| field.0 >= size_of::<VectorHeader>()));
+        Some(Kind::Row) => of_row(),
+        Some(Kind::PastPiece) => {
+            let mut all = of_row();
+            let rest = fields!(PastRecord: row, metadata_len, reserved);
+            all.extend(rest.into_iter().filter(|field| field.0 >= size_of::<RowRecord>()));
             all
         }
+        // The newest id.
+        Some(Kind::PastVectors) => vec![(0, 8)],
         Some(Kind::Blank) => fields!(BlankRecord: generation),
         Some(Kind::FreeRows) => fields!(FreeRowsRecord: count),
         Some(Kind::Orphan) => fields!(OrphanRecord: kind, reserved),
         Some(Kind::Column) => fields!(ColumnRecord: kind, width, name_len, reserved),
         Some(Kind::Inline | Kind::XattrValue | Kind::VectorMeta) | None => Vec::new(),
     }
+}
+
+fn of_row() -> Vec<Field> {
+    let mut all = fields!(VectorHeader: magic, version, vector_id, file_inode, data_type, compression,
+        dimensions, original_size, compressed_size, created_timestamp, modified_timestamp, checksum, flags);
+    let rest = fields!(RowRecord: header, n, scale, version);
+    all.extend(rest.into_iter().filter(|field| field.0 >= size_of::<VectorHeader>()));
+    all
 }
 
 /// The fields of a node's header.

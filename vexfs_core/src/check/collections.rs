@@ -3,7 +3,7 @@
 use super::cure::Cure;
 use super::finding::Counted;
 use super::inodes::record;
-use super::{Finding, State};
+use super::{Finding, State, history};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -31,6 +31,8 @@ pub(super) struct Rows {
     free_end: u64,
     /// The piece of metadata that was seen last, and the bytes of its row's up to its end.
     piece: Option<(u64, usize)>,
+    /// The piece of a superseded vector that was found right last.
+    past: Option<u64>,
     /// The record cannot be loaded.
     broken: bool,
     /// Bytes behind the record.
@@ -71,6 +73,13 @@ impl Rows {
                 if same > 0 {
                     let finding = record(directory, "two columns of one name", key.offset);
                     return state.contradiction(finding, Cure::Drop(key));
+                }
+            }
+            // Of a collection that was removed they go with it.
+            Kind::PastPiece if self.record.is_none() => {}
+            Kind::PastPiece => {
+                if history::piece(volume, state, id, key, value, self.past)? {
+                    self.past = Some(key.offset);
                 }
             }
             Kind::VectorMeta => self.metadata(volume, state, id, key, value)?,

@@ -4,7 +4,7 @@ use super::circle::{self, Way};
 use super::cure::Cure;
 use super::finding::Counted;
 use super::names::check_hash;
-use super::{Finding, State, collections};
+use super::{Finding, State, collections, history};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -115,10 +115,20 @@ impl Group {
             Kind::Vector => {
                 self.vector(volume, state, key, parse_exact(value, "vector of inode", inode.0)?)?;
             }
+            Kind::PastVectors => {
+                let named = self.record.is_none_or(|record| record.links.get() > 0);
+                history::list(volume, state, key, value, named)?;
+            }
             Kind::Dirent => self.dirent(volume, state, key, value)?,
             Kind::Extent => self.extent(volume, state, key, value)?,
             Kind::Orphan => orphan(volume, state, key)?,
-            Kind::Collection | Kind::VectorMeta | Kind::Row | Kind::Blank | Kind::FreeRows | Kind::Column => {
+            Kind::Collection
+            | Kind::VectorMeta
+            | Kind::Row
+            | Kind::Blank
+            | Kind::FreeRows
+            | Kind::Column
+            | Kind::PastPiece => {
                 self.rows.visit(volume, state, kind, key, value)?;
             }
         }

@@ -10,6 +10,7 @@ mod collections;
 mod cure;
 mod finding;
 mod free_rows;
+mod history;
 mod inodes;
 mod names;
 mod open;

@@ -180,9 +180,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             json_string(text, &collection.model)?;
             write!(
                 text,
-                ",\"inherit\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
+                ",\"inherit\":{},\"history\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
                  \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{},\"columns\":[",
                 collection.inherit,
+                collection.history,
                 collection.rows,
                 collection.live,
                 collection.changes,

@@ -14,7 +14,7 @@ pub const COLLECTION_MODEL_MAX: usize = 255;
 bitflags! {
     /// Flags of a collection.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct CollectionFlags: u32 {
+    pub struct CollectionFlags: u16 {
         /// What is saved over a file does not get its vectors.
         const NO_INHERIT = 1;
     }
@@ -47,7 +47,9 @@ pub struct CollectionRecord {
     /// When a row last changed.
     pub modified: TimeRecord,
     /// `CollectionFlags`.
-    pub flags: U32,
+    pub flags: U16,
+    /// Superseded vectors that are kept behind each, 0 to `HISTORY_MAX`.
+    pub history: U16,
 }
 
 const _: () = assert!(size_of::<CollectionRecord>() == 64);

@@ -36,6 +36,11 @@ pub enum Kind {
     Orphan = 14,
     /// `ColumnRecord`, at the collection's directory; offset = its number.
     Column = 15,
+    /// Ids of the superseded vectors that are kept behind a file's vector, the newest first; offset as the vector's.
+    PastVectors = 16,
+    /// `PastRecord`, metadata and stored bytes of a superseded vector, cut into pieces of `value_max`, at the collection's
+    /// directory; offset = vector id << 8 | piece.
+    PastPiece = 17,
 }
 
 impl Kind {
@@ -57,6 +62,8 @@ impl Kind {
             13 => Self::FreeRows,
             14 => Self::Orphan,
             15 => Self::Column,
+            16 => Self::PastVectors,
+            17 => Self::PastPiece,
             _ => return None,
         })
     }

@@ -12,6 +12,7 @@ mod inode;
 mod journal;
 mod key;
 mod node;
+mod past;
 mod space;
 mod superblock;
 mod vector;
@@ -31,6 +32,7 @@ pub use node::{
     Expected, LEVEL_MAX, NODE_HEADER, NODE_MAGIC, Node, NodeHeader, NodeWriter, Pointer, PointerRecord, SLOT,
     Slot, value_max,
 };
+pub use past::{HISTORY_MAX, PAST_IDS, PastRecord, past_offset};
 pub use space::{SpaceEntry, SpaceLayout};
 pub use superblock::{
     Compatible, Incompatible, Layout, ReadOnlyCompatible, SLOT_SPACING, SUPERBLOCK, SUPERBLOCK_MAGIC,

@@ -51,6 +51,8 @@ bitflags! {
         const CODECS = 2;
         /// Vectors may have metadata.
         const METADATA = 4;
+        /// Collections may keep superseded vectors.
+        const HISTORY = 8;
     }
 }
 

@@ -15,7 +15,7 @@ use super::rows::{self, CHUNK, GROWTH_MAX};
 use super::types::Caller;
 use super::vector::{Placed, free_row, put_records, vector_key};
 use super::vector_name::{At, VectorName};
-use super::{access, inode, metadata, xattr};
+use super::{access, inode, metadata, past, xattr};
 use crate::bugs::planted;
 use crate::checksum::crc32;
 use crate::codec;
@@ -183,14 +183,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         let id = staged.id;
         collection::check_access(self, id, caller)?;
         let pieces = self.metadata_records(id, vectors)?;
+        let (kept, dropped) = self.past_records(id, vectors)?;
         let count = vectors.len() as u64;
         let runs = self.staged_rows.iter().filter(|rows| rows.batch == staged.number).count() as u64;
         // Records of rows follow one another, so they split few nodes; of each vector, either its own record or the
         // one that has its old row blanked is new.
         let budget = Budget {
-            puts: count + count / 8 + 4 * runs + pieces + 40,
+            puts: count + count / 8 + 4 * runs + pieces + kept + 40,
             touches: 3 * count,
-            removes: count + pieces,
+            removes: count + pieces + dropped,
             blocks: 0,
             frees: false,
         };
@@ -237,6 +238,17 @@ impl<H: BlockDevice + Data> Volume<H> {
             Ok(loaded) if !rows.is_empty() => rows::blank_bytes(self, &loaded, &rows).map(drop),
             _ => Ok(()),
         }
+    }
+
+    // Records that keeping the vectors which are replaced puts, and removes.
+    fn past_records(&self, id: CollectionId, vectors: &[NewVector<'_>]) -> Result<(u64, u64)> {
+        let (kept, dropped) = past::budget(self, &collection::load(self, id)?);
+        let mut replaced = 0;
+        for vector in vectors.iter().filter(|_| kept > 0) {
+            let key = vector_key(vector.inode, id, vector.n);
+            replaced += u64::from(tree::find(self, key, |_| Ok(()))?.is_some());
+        }
+        Ok((replaced * kept, replaced * dropped))
     }
 
     // Records of the metadata that the vectors which are replaced have: it goes along to another row.
@@ -373,7 +385,10 @@ impl Setter {
         match old {
             Some(old) => {
                 about = metadata::of_row(tx, self.loaded.id, old.row.get())?;
-                created = free_row(tx, &mut self.loaded, inode, n, &old)?;
+                let freed = free_row(tx, &mut self.loaded, inode, n, &old)?;
+                created = freed.header.created_timestamp.get();
+                let new = (placed, file.record.version.get());
+                past::keep(tx, &self.loaded, (old.row.get(), &freed), about.as_deref(), new)?;
             }
             None => {
                 if file.record.attributes.get() >= xattr::FEW {

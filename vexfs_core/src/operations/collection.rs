@@ -14,7 +14,7 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind,
+    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind, HISTORY_MAX,
     Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
     collection_matrix, collection_part, parse, parse_exact,
 };
@@ -107,6 +107,11 @@ impl Loaded {
         CollectionFlags::from_bits_retain(self.record.flags.get())
     }
 
+    /// Superseded vectors that are kept behind each.
+    pub(crate) fn history(&self) -> usize {
+        usize::from(self.record.history.get().min(HISTORY_MAX))
+    }
+
     /// How rows are stored.
     pub(crate) fn codec(&self) -> Result<Codec> {
         Codec::from_u16(self.record.codec.get()).ok_or(Error::corrupt(
@@ -195,6 +200,9 @@ impl Loaded {
         if self.codec()? != Codec::None {
             tx.volume.needs |= Incompatible::CODECS;
         }
+        if self.history() > 0 {
+            tx.volume.needs |= Incompatible::HISTORY;
+        }
         let mut bytes = memory::copy(self.record.as_bytes())?;
         memory::extend(&mut bytes, &self.model)?;
         tree::put(tx, Key::new(collection_directory(self.id), Kind::Collection, 0), &bytes)
@@ -213,6 +221,7 @@ impl Loaded {
             metric: Metric::from_u16(record.metric.get()).unwrap_or(Metric::Cosine),
             model: memory::copy(&self.model)?,
             inherit: !self.flags().contains(CollectionFlags::NO_INHERIT),
+            history: self.history() as u32,
             rows: record.rows.get(),
             live: record.live.get(),
             changes: record.changes.get(),
@@ -414,7 +423,8 @@ fn create<H: BlockDevice + Data>(
         changes: U64::ZERO,
         frontier: U64::ZERO,
         modified: tx.now.into(),
-        flags: U32::ZERO,
+        flags: U16::ZERO,
+        history: U16::ZERO,
     };
     let mut loaded = Loaded { id, record, model: memory::copy(new.model)? };
     loaded.shape(new.codec, new.element, new.dimensions)?;

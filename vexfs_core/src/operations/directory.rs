@@ -9,7 +9,7 @@ use super::acl::Inherited;
 use super::inode::{self, attributes_of};
 use super::names::{self, NameHash};
 use super::types::{Attributes, Entry, NewInode, Removed};
-use super::{index, orphan, unlinked};
+use super::{index, orphan, past, unlinked};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -249,7 +249,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             if record.links.get() >= LINKS_MAX {
                 return Err(Error::TooManyLinks);
             }
-            if record.links.get() == 0 && !orphan::forget(tx, inode)? {
+            // What had a name before comes to its end, and the history of its vectors may be half gone.
+            if record.links.get() == 0 && (past::has_any(tx, inode)? || !orphan::forget(tx, inode)?) {
                 return Err(Error::NotFound);
             }
             let mut parent = check_new(tx, directory, name)?;

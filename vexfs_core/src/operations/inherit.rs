@@ -15,7 +15,7 @@ use zerocopy::little_endian::{U32, U64};
 use super::collection::{self, Loaded};
 use super::vector::{name_len, row_record, scan, vector_key};
 use super::vector_name::{At, VectorName};
-use super::{inode, xattr};
+use super::{inode, past, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
@@ -49,6 +49,7 @@ pub(crate) fn freshness<N: Nodes>(
 pub(super) fn check_at(name: &VectorName<'_>, vector: &VectorRecord) -> Result<()> {
     match name.at {
         At::Content(version) if version != vector.version.get() => Err(Error::NoAttribute),
+        At::Past(_) => Err(Error::NoAttribute),
         _ => Ok(()),
     }
 }
@@ -72,6 +73,7 @@ pub(super) fn made_from(
             Err(Error::Outdated)
         }
         At::Content(version) => Ok(version),
+        At::Past(_) => Err(past::UNCHANGEABLE),
     }
 }
 
@@ -241,6 +243,7 @@ fn hand_over<H: BlockDevice + Data>(
     let vector = VectorRecord { version: record.version, ..*vector };
     tree::remove(tx, vector_key(from, loaded.id, n))?;
     tree::put(tx, vector_key(to, loaded.id, n), vector.as_bytes())?;
+    past::hand_over(tx, loaded.id, (from, to), n)?;
     loaded.row_relinked(tx, row)
 }
 

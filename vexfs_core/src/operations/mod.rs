@@ -23,6 +23,7 @@ mod metadata;
 mod names;
 mod orphan;
 mod owner;
+pub(crate) mod past;
 mod path;
 pub(crate) mod records;
 mod rename;

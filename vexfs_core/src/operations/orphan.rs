@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-use super::{extents, inode, rows};
+use super::{extents, inode, past, rows};
 use crate::bugs::planted;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTIONS, FIRST_INODE, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part,
+    COLLECTIONS, FIRST_INODE, Incompatible, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part,
     parse_exact,
 };
 use crate::memory;
@@ -40,15 +40,16 @@ pub(crate) fn forget<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: 
     tree::remove(tx, Key::new(ORPHANS, Kind::Orphan, inode.0))
 }
 
-/// What becomes of an inode whose last link went: freed at once if it has fewer than `limit` records and nobody has it
-/// open.
+/// What becomes of an inode whose last link went: freed at once if it has fewer than `limit` records, nobody has it
+/// open, and there is no history of its vectors.
 pub(crate) fn bury<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
     open: bool,
     limit: u64,
 ) -> Result<()> {
-    if open || limit == 0 || !free_step(tx, inode, limit)? {
+    let has_past = tx.volume.needs.contains(Incompatible::HISTORY) && past::has_any(tx, inode)?;
+    if open || limit == 0 || has_past || !free_step(tx, inode, limit)? {
         if planted("orphan_forgotten") {
             return Ok(());
         }
@@ -169,7 +170,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         if kind == OrphanKind::Delete {
             check_unused(self, inode, kind)?;
-            if self.reap_vector(inode, now)? {
+            if self.reap_past(inode, now)? || self.reap_vector(inode, now)? {
                 return Ok(false);
             }
         }

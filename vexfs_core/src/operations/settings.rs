@@ -1,14 +1,17 @@
-//! `user.vexfs.*` on a collection's directory: its configuration, but for `inherit` to be changed while it is empty.
+//! `user.vexfs.*` on a collection's directory: its configuration, but for `inherit` and `history` to be changed while it is
+//! empty.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::U16;
 
 use super::collection::{Loaded, load};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTION_MODEL_MAX, Codec, CollectionFlags, Element, Metric, collection_part};
+use crate::format::{
+    COLLECTION_MODEL_MAX, Codec, CollectionFlags, Element, HISTORY_MAX, Metric, collection_part,
+};
 use crate::memory::{self, Text};
 use crate::numbers::{Ino, Time};
 use crate::transaction::Budget;
@@ -20,6 +23,7 @@ const METRIC: &[u8] = b"user.vexfs.metric";
 const MODEL: &[u8] = b"user.vexfs.model";
 const INHERIT: &[u8] = b"user.vexfs.inherit";
 const CODEC: &[u8] = b"user.vexfs.codec";
+const HISTORY: &[u8] = b"user.vexfs.history";
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// Changes a setting of an empty collection.
@@ -32,7 +36,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.transact(Budget::records(4), now, |tx| {
             let mut loaded = load(tx, id)?;
             let fixed = loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0;
-            if fixed && name != INHERIT {
+            if fixed && name != INHERIT && name != HISTORY {
                 return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
             }
             change_setting(&mut loaded, name, value)?;
@@ -53,6 +57,7 @@ pub(crate) fn setting<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Op
         MODEL => text.raw(&loaded.model)?,
         INHERIT => text.raw(if loaded.show()?.inherit { b"1" } else { b"0" })?,
         CODEC => text.raw(loaded.codec()?.name().as_bytes())?,
+        HISTORY => write!(text, "{}", loaded.history()).map_err(|_| Error::NoMemory)?,
         _ => return Ok(None),
     }
     Ok(Some(text.into_bytes()))
@@ -63,7 +68,7 @@ pub(crate) fn settings<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
     let mut names = Vec::new();
     if let Some((id, 0)) = collection_part(inode) {
         load(nodes, id)?;
-        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC, INHERIT] {
+        for name in [DIMENSION, ELEMENT, METRIC, MODEL, CODEC, INHERIT, HISTORY] {
             memory::extend(&mut names, name)?;
             memory::push(&mut names, 0)?;
         }
@@ -101,7 +106,13 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
                 b"0" | b"1" => flags.set(CollectionFlags::NO_INHERIT, value == b"0"),
                 _ => return Err(Error::Invalid("user.vexfs.inherit is 1 or 0")),
             }
-            loaded.record.flags = U32::new(flags.bits());
+            loaded.record.flags = U16::new(flags.bits());
+        }
+        HISTORY => {
+            let count = number().and_then(|count| u16::try_from(count).ok());
+            loaded.record.history = U16::new(count.filter(|count| *count <= HISTORY_MAX).ok_or(
+                Error::Invalid("user.vexfs.history is how many superseded vectors are kept, 0 to 64"),
+            )?);
         }
         CODEC => {
             if value == b"sparse" || value == b"pq" || value == b"lossless" {
@@ -114,7 +125,7 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
             loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
         }
         _ => {
-            return Err(Error::Invalid("unknown setting: use dim, element, metric, model, codec or inherit"));
+            return Err(Error::Invalid("unknown setting: use dim, element, metric, model, codec, inherit or history"));
         }
     }
     Ok(())

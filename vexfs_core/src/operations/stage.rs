@@ -41,6 +41,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         now: Time,
     ) -> Result<bool> {
         let Some(name) = VectorName::parse(attribute)?.filter(|name| !name.meta) else { return Ok(false) };
+        name.check_changeable()?;
         if value.len() > XATTR_VALUE_MAX {
             return Err(Error::ValueTooBig);
         }

@@ -307,6 +307,8 @@ pub struct Collection {
     pub model: Vec<u8>,
     /// What is saved over a file gets its vectors, stale.
     pub inherit: bool,
+    /// Superseded vectors that are kept behind each.
+    pub history: u32,
     /// Highest row in use + 1.
     pub rows: u64,
     /// Rows in use.

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use super::collection::{self, Loaded};
 use super::vector::{free_row, read_row, row_record, scan, take_out, vector_of};
 use super::vector_name::{At, VectorName};
-use super::{inode, metadata, xattr};
+use super::{inode, metadata, past, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Element, InodeRecord, Key, Kind, VectorRecord, parse_exact};
+use crate::format::{Element, Incompatible, InodeRecord, Key, Kind, VectorRecord, parse_exact};
 use crate::memory::{self, Text};
 use crate::numbers::{Ino, Time};
 use crate::transaction::{Budget, Transaction};
@@ -29,26 +29,31 @@ pub(crate) struct Linked {
     pub(crate) vectors: u64,
     /// Records of their metadata.
     pub(crate) metadata: u64,
+    /// Vectors that they superseded, which another file that takes the name may get.
+    pub(crate) past: u64,
 }
 
 impl Linked {
     /// Records that unlinking all of them changes at most.
     pub(crate) const fn records(&self) -> u64 {
-        self.vectors * RECORDS + self.metadata
+        self.vectors * RECORDS + self.metadata + self.past + if self.past > 0 { self.vectors } else { 0 }
     }
 }
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// What unlinking a file's vectors takes.
-    pub(crate) fn linked(&self, inode: Ino, metadata: bool) -> Result<Linked> {
-        let mut linked = Linked { vectors: 0, metadata: 0 };
+    /// What unlinking a file's vectors takes; without `all`, how many they are.
+    pub(crate) fn linked(&self, inode: Ino, all: bool) -> Result<Linked> {
+        let mut linked = Linked { vectors: 0, metadata: 0, past: 0 };
         scan(self, inode, &mut |id, _, vector| {
             linked.vectors += 1;
-            if metadata {
+            if all {
                 linked.metadata += metadata::records(self, id, vector.row.get())?;
             }
             Ok(())
         })?;
+        if all && linked.vectors > 0 && self.needs.contains(Incompatible::HISTORY) {
+            linked.past = past::count(self, inode)?;
+        }
         Ok(linked)
     }
 
@@ -69,7 +74,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 }
 
-/// Takes all vectors of a file out of their collections; `keep` leaves their bytes as plain attributes.
+/// Takes all vectors of a file out of their collections; `keep` leaves their bytes as plain attributes. Their history is left
+/// to [`super::orphan`].
 pub(crate) fn unlink_all<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,

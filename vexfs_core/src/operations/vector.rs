@@ -13,7 +13,7 @@ use super::collection::{self, Loaded};
 use super::inherit::{check_at, made_from};
 use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{At, VectorName};
-use super::{file, inode, metadata, rows, unlinked, xattr};
+use super::{file, inode, metadata, past, rows, unlinked, xattr};
 use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
@@ -45,13 +45,17 @@ impl<H: BlockDevice + Data> Volume<H> {
         if let Some(id) = existing {
             collection::check_access(self, id, caller)?;
         }
-        // Its metadata goes along to another row.
-        let pieces = match row_of(self, inode, &VectorName { at: At::Present, ..*name }) {
-            Ok((loaded, row)) => metadata::records(self, loaded.id, row)?,
+        // Its metadata goes along to another row, and what it was may be kept.
+        let more = match row_of(self, inode, &VectorName { at: At::Present, ..*name }) {
+            Ok((loaded, row)) => {
+                let (kept, dropped) = past::budget(self, &loaded);
+                2 * metadata::records(self, loaded.id, row)? + kept + dropped
+            }
             Err(_) => 0,
         };
         let nameless = inode::load(self, inode).is_ok_and(|record| record.links.get() == 0);
-        let budget = self.row_budget(value.len(), pieces + if nameless { unlinked::KEPT_RECORDS } else { 0 });
+        let kept = if nameless { 2 * unlinked::KEPT_RECORDS } else { 0 };
+        let budget = self.row_budget(value.len(), more + kept);
         let (id, replaced) = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
@@ -70,10 +74,13 @@ impl<H: BlockDevice + Data> Volume<H> {
             xattr::check_mode(old.is_some() || kept.is_some(), mode)?;
             let version = made_from(name, &record, old.as_ref())?;
             let (mut created, mut about) = (tx.now.as_nanoseconds(), kept.flatten());
+            let mut replaced = None;
             match old {
                 Some(old) => {
                     about = metadata::of_row(tx, id, old.row.get())?;
-                    created = free_row(tx, &mut loaded, inode, name.n, &old)?;
+                    let freed = free_row(tx, &mut loaded, inode, name.n, &old)?;
+                    created = freed.header.created_timestamp.get();
+                    replaced = Some((old.row.get(), freed));
                 }
                 None => {
                     xattr::check_list(tx, inode, &record, name.listed_len(loaded.element()?))?;
@@ -89,6 +96,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 loaded.write_row(tx, row, &stored)?;
             }
             let placed = Placed { row, checksum: crc32(&stored), scale };
+            if let Some((row, freed)) = replaced.filter(|_| record.links.get() > 0) {
+                past::keep(tx, &loaded, (row, &freed), about.as_deref(), (placed, version))?;
+            }
             put_records(tx, &loaded, inode, name.n, placed, version, created)?;
             loaded.row_taken(tx, row, staged.is_some())?;
             if let Some(about) = about {
@@ -111,13 +121,13 @@ impl<H: BlockDevice + Data> Volume<H> {
         if replaced { self.note_blanks(id) } else { Ok(()) }
     }
 
-    /// What putting a vector of `len` bytes, with metadata in so many records, into a row may need.
-    pub(super) fn row_budget(&self, len: usize, metadata: u64) -> Budget {
+    /// What putting a vector of `len` bytes into a row may need, and so many records `more`.
+    pub(super) fn row_budget(&self, len: usize, more: u64) -> Budget {
         let blocks = (len as u64).div_ceil(u64::from(self.layout.block_size)) + 1;
         // The largest chunk that the matrix can grow by.
         let growth = rows::GROWTH_MAX / u64::from(self.layout.block_size);
         let room = self.space.ready() / 4;
-        Budget::records(40 + 2 * metadata).with_blocks(blocks + growth.min(room))
+        Budget::records(40 + more).with_blocks(blocks + growth.min(room))
     }
 
     /// Removes a vector.
@@ -131,7 +141,28 @@ impl<H: BlockDevice + Data> Volume<H> {
         control::check_writable(inode)?;
         let id = collection::find(self, name.collection)?.ok_or(Error::NoAttribute)?;
         collection::check_access(self, id, caller)?;
-        self.transact(Budget::freeing(16 + unlinked::KEPT_RECORDS), now, |tx| {
+        let past = past::records(self, inode, id, name.n)?;
+        match self.remove_in(inode, id, name, past, now) {
+            // A full volume: the history goes first, in steps.
+            Err(Error::NoSpace { .. }) if past > 0 => {
+                while self.shed_past(inode, id, name.n, now)? {}
+                self.remove_in(inode, id, name, 0, now)?;
+            }
+            other => other?,
+        }
+        self.note_blanks(id)
+    }
+
+    // Removes a vector with its history, which has `past` records.
+    fn remove_in(
+        &mut self,
+        inode: Ino,
+        id: CollectionId,
+        name: &VectorName<'_>,
+        past: u64,
+        now: Time,
+    ) -> Result<()> {
+        self.transact(Budget::freeing(16 + unlinked::KEPT_RECORDS + past), now, |tx| {
             let mut loaded = collection::load(tx, id)?;
             loaded.check_element(name.element)?;
             let key = vector_key(inode, id, name.n);
@@ -149,8 +180,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             record.changed = tx.now.into();
             inode::store(tx, inode, &record)
-        })?;
-        self.note_blanks(id)
+        })
     }
 
     /// All vectors of a file, in order of collection and number.
@@ -184,6 +214,24 @@ impl<H: BlockDevice + Data> Volume<H> {
         tree::scan(self, from, to, &mut |key, value| {
             Ok(each(key.offset, parse_exact(value, "row of collection", directory.0)?))
         })
+    }
+}
+
+/// A superseded vector, by its name.
+pub(crate) fn read_past<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    inode: Ino,
+    name: &VectorName<'_>,
+    back: u32,
+) -> Result<Vec<u8>> {
+    let (loaded, _) = row_of(volume, inode, &VectorName { at: At::Present, ..*name })?;
+    if inode::load(volume, inode)?.links.get() == 0 {
+        return Err(Error::NoAttribute);
+    }
+    let past = past::back(volume, inode, &loaded, name.n, back)?;
+    match name.meta {
+        true => Some(past.metadata).filter(|text| !text.is_empty()).ok_or(Error::NoAttribute),
+        false => past.value(loaded.id),
     }
 }
 
@@ -291,7 +339,7 @@ pub(crate) fn list<N: Nodes>(nodes: &N, inode: Ino, names: &mut Vec<u8>) -> Resu
     })
 }
 
-/// Takes a vector out of its collection and away from its file.
+/// Takes a vector out of its collection and away from its file, with its history.
 pub(super) fn take_out<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     loaded: &mut Loaded,
@@ -301,17 +349,18 @@ pub(super) fn take_out<H: BlockDevice + Data>(
 ) -> Result<()> {
     free_row(tx, loaded, inode, n, vector)?;
     tree::remove(tx, vector_key(inode, loaded.id, n))?;
+    past::remove(tx, inode, loaded.id, n)?;
     loaded.store(tx)
 }
 
-/// Frees the row of a vector, and its metadata; gives when the vector was first set.
+/// Frees the row of a vector, and its metadata; gives what the row's record was.
 pub(super) fn free_row<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     loaded: &mut Loaded,
     inode: Ino,
     n: u32,
     vector: &VectorRecord,
-) -> Result<u64> {
+) -> Result<RowRecord> {
     let row = vector.row.get();
     let record = row_record(tx, loaded.id, row)?;
     let directory = collection_directory(loaded.id);
@@ -323,7 +372,7 @@ pub(super) fn free_row<H: BlockDevice + Data>(
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
     tree::put(tx, Key::new(directory, Kind::Blank, row), blank.as_bytes())?;
     loaded.row_freed(tx, row)?;
-    Ok(record.header.created_timestamp.get())
+    Ok(record)
 }
 
 /// A vector as it lies in its row.

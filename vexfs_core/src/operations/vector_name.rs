@@ -1,9 +1,11 @@
-//! The names of vectors and their metadata: `user.vector.<collection>[:<element>][.<n>][@<version>][.meta]`.
+//! The names of vectors and their metadata: `user.vector.<collection>[:<element>][.<n>][@<version>][.meta]`,
+//! where the version is a content version of the file, or `-1` to `-64` for a superseded vector.
 
 use core::fmt::Write;
 
+use super::past::UNCHANGEABLE;
 use crate::error::{Error, Result};
-use crate::format::Element;
+use crate::format::{Element, HISTORY_MAX};
 use crate::memory::Text;
 
 const PREFIX: &[u8] = b"user.vector.";
@@ -33,6 +35,8 @@ pub(crate) enum At {
     Present,
     /// The one that is made from this content version of the file.
     Content(u64),
+    /// The one that was superseded so many times ago, from 1 on.
+    Past(u32),
 }
 
 impl<'a> VectorName<'a> {
@@ -41,7 +45,11 @@ impl<'a> VectorName<'a> {
     /// # Errors
     /// `Invalid` for a name under `user.vector.` that breaks the rules.
     pub(crate) fn parse(name: &'a [u8]) -> Result<Option<Self>> {
-        let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(None) };
+        name.strip_prefix(PREFIX).map(Self::parse_rest).transpose()
+    }
+
+    /// Parses what stands behind the prefix.
+    pub(crate) fn parse_rest(rest: &'a [u8]) -> Result<Self> {
         let (rest, meta) = match rest.strip_suffix(b".meta") {
             Some(rest) => (rest, true),
             None => (rest, false),
@@ -64,7 +72,12 @@ impl<'a> VectorName<'a> {
         };
         check_collection_name(collection)?;
         let n = tail.map_or(Ok(0), number)?;
-        Ok(Some(Self { collection, element, n, at, meta }))
+        Ok(Self { collection, element, n, at, meta })
+    }
+
+    /// Fails for a superseded vector.
+    pub(crate) fn check_changeable(&self) -> Result<()> {
+        if matches!(self.at, At::Past(_)) { Err(UNCHANGEABLE) } else { Ok(()) }
     }
 
     /// Appends the name as it is listed; one without an element is of f32.
@@ -94,8 +107,12 @@ impl<'a> VectorName<'a> {
 impl At {
     fn parse(text: &[u8]) -> Result<Self> {
         let bad = Error::Invalid(
-            "behind the @ stands a content version of the file, as user.vexfs.version shows it",
+            "behind the @ stands a content version of the file, as user.vexfs.version shows it, or -1 to -64",
         );
+        if let Some(back) = text.strip_prefix(b"-") {
+            let back = decimal(back).filter(|back| (1..=u64::from(HISTORY_MAX)).contains(back)).ok_or(bad)?;
+            return Ok(Self::Past(back as u32));
+        }
         let version = decimal(text).filter(|version| *version > 0);
         version.map(Self::Content).ok_or(bad)
     }
@@ -148,6 +165,10 @@ mod tests {
         assert_eq!(parse("user.vector.mini_LM-6.meta"), Ok(Some(VectorName { meta: true, ..plain })));
         assert_eq!(parse("user.vector.mini_LM-6"), Ok(Some(plain)));
         assert_eq!(parse("user.vector.mini_LM-6.0"), Ok(Some(plain)));
+        let past = VectorName { at: At::Past(2), ..full };
+        assert_eq!(parse("user.vector.clip:i8.3@-2"), Ok(Some(past)));
+        assert_eq!(parse("user.vector.clip:i8.3@-2.meta"), Ok(Some(VectorName { meta: true, ..past })));
+        assert_eq!(parse("user.vector.a@-64").unwrap().unwrap().at, At::Past(64));
         assert_eq!(parse("user.vectors.x"), Ok(None));
         assert_eq!(parse("user.vector.a.4294967295").unwrap().unwrap().n, u32::MAX);
         for bad in [
@@ -177,6 +198,11 @@ mod tests {
             "a@18446744073709551616",
             "a@1.2",
             "@1",
+            "a@-",
+            "a@-0",
+            "a@-01",
+            "a@-65",
+            "a@--1",
         ] {
             let name = alloc::format!("user.vector.{bad}");
             assert!(matches!(VectorName::parse(name.as_bytes()), Err(Error::Invalid(_))), "{bad}");

@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U16, U32};
 use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
-use super::vector_name::VectorName;
+use super::vector_name::{At, VectorName};
 use super::{collection, index, inherit, inode, lease, metadata, settings, unlinked, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
@@ -36,9 +36,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn attribute(&self, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
         check_name(name)?;
         if let Some(wanted) = VectorName::parse(name)? {
-            let found = match wanted.meta {
-                true => metadata::read(self, inode, &wanted),
-                false => vector::read(self, inode, &wanted),
+            let found = match (wanted.at, wanted.meta) {
+                (At::Past(back), _) => return vector::read_past(self, inode, &wanted, back),
+                (_, true) => metadata::read(self, inode, &wanted),
+                (_, false) => vector::read(self, inode, &wanted),
             };
             return match found {
                 Err(Error::NoAttribute) if !control::is_control(inode) => unlinked::kept(self, inode, name),
@@ -97,6 +98,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         index::check_ordinary(self, inode)?;
         if let Some(wanted) = VectorName::parse(name)? {
+            wanted.check_changeable()?;
             return match wanted.meta {
                 true => self.set_metadata(inode, &wanted, value, mode, caller, now),
                 false => self.set_vector(inode, &wanted, value, mode, caller, now),
@@ -132,6 +134,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     ) -> Result<()> {
         check_name(name)?;
         if let Some(wanted) = VectorName::parse(name)? {
+            wanted.check_changeable()?;
             return match wanted.meta {
                 true => self.remove_metadata(inode, &wanted, caller, now),
                 false => self.remove_vector(inode, &wanted, caller, now),
