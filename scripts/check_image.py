@@ -4,7 +4,7 @@ import json
 import struct
 import zlib
 
-from read_image import COLLECTIONS, DIRENT, EXTENT, INODE, ORPHAN, ORPHAN_RECORD, XATTR, Record, need, printable
+from read_image import COLLECTIONS, DIRENT, EXTENT, INODE, ORPHAN, ORPHAN_RECORD, PAST_PIECE, PAST_RECORD, XATTR, Record, need, printable
 
 MASK = (1 << 64) - 1
 LINK, VECTOR, BLANK, FREE_ROWS = 4, 7, 12, 13
@@ -43,6 +43,21 @@ def free_bits(image):
             below += [SPACE.fields(*entry) for entry in SPACE.struct.iter_unpack(data)] if level else [data]
         entries = below[:image.map_counts[level - 1]] if level else below
     return [byte >> bit & 1 for data in entries for byte in data for bit in range(8)]
+
+
+def check_past(image, get, vectors):
+    """What the lists behind vectors (file, collection, n: id) name is there, and nothing else."""
+    for collection in image.collections():
+        number, seen = (collection.inode - COLLECTIONS) // 64, set()
+        for (file, holder, n), vector_id in vectors.items():
+            ids = [old.vector_id for old, _, _ in image.past(collection, file, n)] if holder == number else []
+            fine = all(newer > older for newer, older in zip([vector_id, *ids], ids))
+            need(fine, f"inode {file}", "has superseded vectors out of order")
+            seen.update(ids)
+        for at, value in get(collection.inode, PAST_PIECE).items():
+            if at & 255 == 0 and at >> 8 not in seen:
+                old = PAST_RECORD.parse(value, f"superseded vector {at >> 8}", tail=True)[0]
+                need(image.inode(old.file_inode).links == 0, f"superseded vector {at >> 8}", "is no file's")
 
 
 def check(image):
@@ -103,6 +118,7 @@ def check(image):
         edges = [0, *(end for _, end in sorted(states))]
         fine = [start for start, _ in sorted(states)] + [record.frontier] == edges
         need(fine, where, "has rows in no state or in two")
+    check_past(image, get, {row[:3]: row[4] for row in rows})
     for (number, kind), values in records.items():
         for at, value in values.items() if kind == VECTOR else ():
             record = VECTOR_RECORD.parse(value, f"vector of inode {number}")

@@ -1,6 +1,7 @@
 """What a VexFS image holds as JSON, in the form of the listings in tests/golden/: a part of read_image.py."""
 
 import hashlib
+import itertools
 import json
 
 from read_image import ELEMENTS, ORPHAN, ORPHAN_RECORD, TYPES, Record, need, printable
@@ -33,11 +34,15 @@ def listing(image):
             **({"codec": CODECS[record.codec]} if record.codec else {}), "dimensions": record.dimensions,
             "metric": METRICS[record.metric], "model": printable(collection.model), "rows": record.rows,
             "live": record.live, "mode": f"{inode.mode & 0o7777:04o}", "uid": inode.uid, "gid": inode.gid,
+            **({"history": record.history} if record.history else {}),
             **({"columns": shapes} if (shapes := columns(image, collection)) else {})})
         texts = image.metadata(collection)
         for row, header, name, data in image.rows(collection):
             entry = {"name": printable(name), "row": row, "sha256": digest(data)}
             entry |= {"metadata": shown(texts[row])} if row in texts else {}
+            past = itertools.islice(image.past(collection, header.file_inode, header.n), record.history)
+            past = [{"sha256": digest(old), **({"metadata": shown(text)} if text else {})} for _, text, old in past]
+            entry |= {"past": past} if past else {}
             vectors.setdefault(header.file_inode, []).append((collection.name, header.n, header, entry))
     files = []
     for path, number, inode in image.walk():

@@ -25,6 +25,7 @@ import row_codecs
 
 SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 12, 4096, 1 << 48, (1 << 64) - 1
 INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, METADATA, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 8, 9, 10, 11, 14
+PAST_VECTORS, PAST_PIECE = 16, 17
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 ELEMENTS = [("f32", "<f4", 4), ("f16", "<f2", 2), ("i8", "|i1", 1), ("i16", "<i2", 2), ("bit", "|u1", 1 / 8)]
 
@@ -65,11 +66,12 @@ DIRENT_RECORD = Record("inode:Q kind:B name_len:B reserved:H")
 XATTR_RECORD = Record("value_len:I value_number:I name_len:H reserved:H")
 ORPHAN_RECORD = Record("kind:I reserved:I")
 EXTENT_RECORD = Record("start:Q count:I flags:I birth:Q")
-ROW_RECORD = Record(
+ROW_FIELDS = (
     "magic:I version:I vector_id:Q file_inode:Q data_type:H compression:H dimensions:I original_size:I "
     "compressed_size:I created:Q modified:Q checksum:I flags:I n:I scale:I content_version:Q")
+ROW_RECORD, PAST_RECORD = Record(ROW_FIELDS), Record(ROW_FIELDS + " metadata_len:I reserved:I")
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
-                           "frontier:Q modified:12s flags:I")
+                           "frontier:Q modified:12s flags:H history:H")
 LOG_HEADER = Record(
     "magic:4s checksum:I length:I entries:I uuid:16s base:Q sequence:Q next_inode:Q next_vector:Q inode_count:Q "
     "next_collection:I written:12s reserved:8s")
@@ -89,7 +91,7 @@ class Image:
         self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible < 8, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 16, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -338,6 +340,23 @@ class Image:
             need(fine, f"row {at >> 8} of collection {printable(collection.name)}", "lacks a piece of its metadata")
             texts[at >> 8] = text + piece
         return texts
+
+    def past(self, collection, file, n):
+        """(record, metadata, bytes) of the vectors that a file's vector superseded, the newest first, checked."""
+        place = (collection.inode - COLLECTIONS) // 64 << 32 | n
+        listed = b"".join(value for _, value in self.records(file, PAST_VECTORS, place, place))
+        for vector_id, in struct.iter_unpack("<Q", listed):
+            where = f"superseded vector {vector_id} of collection {printable(collection.name)}"
+            parts = list(self.records(collection.inode, PAST_PIECE, vector_id << 8, vector_id << 8 | 255))
+            need(parts and [at & 255 for at, _ in parts] == [*range(len(parts))], where, "lacks a part")
+            record, rest = PAST_RECORD.parse(b"".join(part for _, part in parts), where, tail=True)
+            told = (record.magic, record.version, record.vector_id, record.file_inode, record.n)
+            fine = told == (0x56454354, 1, vector_id, file, n)
+            need(fine and len(rest) == record.metadata_len + record.compressed_size, where, "is another's, or too short")
+            text, stored = rest[:record.metadata_len], rest[record.metadata_len:]
+            need(zlib.crc32(stored) == record.checksum, where, "has a wrong checksum")
+            codec, element = row_codecs.CODECS[record.compression], ELEMENTS[record.data_type][0]
+            yield record, text, row_codecs.decode(codec, element, record.dimensions, stored, record.scale)
 
 
 def extract(image, target):

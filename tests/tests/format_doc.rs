@@ -11,9 +11,9 @@ use vexfs_core::format::{
     CONTROL, CollectionRecord, ColumnRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord,
     FIRST_INODE, FileKind, FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout,
     LinkRecord, LogEntry, LogHeader, MATRIX_DATA, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord,
-    PointerRecord, ROOT, RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout,
-    Superblock, TimeRecord, VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord,
-    slot_offsets, value_max,
+    PastRecord, PointerRecord, ROOT, RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry,
+    SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX,
+    XattrRecord, slot_offsets, value_max,
 };
 
 /// Offset, size and name of each field, and the size of the whole.
@@ -75,8 +75,9 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
         RowRecord { header, n, scale, version }
         CollectionRecord {
             dimensions, stride, element, codec, metric, model_len, rows, live, changes, frontier, modified,
-            flags,
+            flags, history,
         }
+        PastRecord { row, metadata_len, reserved }
         ColumnRecord { kind, width, name_len, reserved }
         BlankRecord { generation }
         FreeRowsRecord { count }

@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Measure what each codec would make of a collection, and recommend one
     Analyze(Analyze),
+    /// Show the versions of a file's vectors: the present ones, and what they superseded
+    Log(Log),
     /// Close the gaps that removed vectors left in a collection, and give their space back
     Compact(Compact),
     /// Show the state of the volume
@@ -130,6 +132,10 @@ pub(crate) struct Create {
     /// The model that makes the vectors, for the record
     #[arg(long)]
     pub(crate) model: Option<String>,
+
+    /// Superseded vectors to keep behind each, up to 64 (`vexfs log`); can be changed later: setfattr -n user.vexfs.history
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(..=64))]
+    pub(crate) history: Option<u16>,
 }
 
 #[derive(Args)]
@@ -327,6 +333,25 @@ pub(crate) struct Stale {
     /// End each name with a NUL instead of a newline, for xargs -0
     #[arg(short = '0', long)]
     pub(crate) null: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs log notes/a.txt
+  vexfs log book.pdf minilm.17 --json
+  getfattr -n user.vector.minilm@-1 --only-values a.txt > before.f32      the vector before this one
+
+A collection keeps superseded vectors once it was told how many: vexfs create --history 8, or
+setfattr -n user.vexfs.history -v 8 /mnt/.vexfs/collections/minilm. CONTENT is the content version of the file that the
+vector was made from; `gone` if that content was replaced by a file saved over it.")]
+pub(crate) struct Log {
+    /// The file
+    pub(crate) file: PathBuf,
+
+    /// The collection, with .N for the file's vector number N alone [default: all]
+    #[arg(value_name = "COLLECTION[.N]")]
+    pub(crate) collection: Option<String>,
 }
 
 #[derive(Args)]

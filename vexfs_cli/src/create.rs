@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
     let metric = arguments.metric.as_deref().unwrap_or(if is_bits { "hamming" } else { "cosine" });
     settings.push(("metric", metric.to_owned()));
     settings.extend(arguments.model.as_ref().map(|model| ("model", model.clone())));
+    settings.extend(arguments.history.map(|count| ("history", count.to_string())));
     make(&place, &settings)?;
     if common.json {
         let schema = place.existing()?;

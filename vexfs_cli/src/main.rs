@@ -18,6 +18,7 @@ mod formats;
 mod import;
 mod index;
 mod list;
+mod log;
 mod metadata;
 mod output;
 mod paths;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Stale(stale) => stale::run(stale, common),
         Command::Watch(watch) => watch::run(watch, common),
         Command::Analyze(analyze) => analyze::run(analyze, common),
+        Command::Log(log) => log::run(log, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),

@@ -5,7 +5,7 @@ use vexfs_core::error::Result;
 use vexfs_core::format::{
     BlankRecord, CollectionRecord, ColumnRecord, ColumnType, DirentRecord, Element, ExtentFlags,
     ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, Metric, OrphanRecord,
-    RowRecord, VectorHeader, VectorRecord, XattrRecord, parse, parse_exact,
+    PastRecord, RowRecord, VectorHeader, VectorRecord, XattrRecord, parse, parse_exact,
 };
 use vexfs_core::numbers::Time;
 
@@ -58,6 +58,23 @@ fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
         }
         Kind::VectorMeta => {
             json!({"row": key.offset >> 8, "piece": key.offset & 0xff, "text": String::from_utf8_lossy(value)})
+        }
+        Kind::PastVectors => {
+            let ids = value.chunks_exact(8).filter_map(|id| id.try_into().ok());
+            let ids: Vec<u64> = ids.map(u64::from_le_bytes).collect();
+            json!({"collection": key.offset >> 32, "n": key.offset & 0xffff_ffff, "vector_ids": ids})
+        }
+        Kind::PastPiece => {
+            let mut shown =
+                json!({"vector_id": key.offset >> 8, "piece": key.offset & 0xff, "len": value.len()});
+            if key.offset & 0xff == 0 {
+                let (record, _) = parse::<PastRecord>(value, "superseded vector", inode)?;
+                shown["n"] = json!(record.row.n.get());
+                shown["version"] = json!(record.row.version.get());
+                shown["metadata_len"] = json!(record.metadata_len.get());
+                shown["header"] = describe_header(&record.row.header);
+            }
+            shown
         }
         Kind::Dirent => {
             let (record, name) = parse::<DirentRecord>(value, "directory entry", inode)?;
@@ -123,6 +140,7 @@ pub(super) fn describe_collection(record: &CollectionRecord, model: &[u8]) -> Va
         "live": record.live.get(),
         "changes": record.changes.get(),
         "frontier": record.frontier.get(),
+        "history": record.history.get(),
         "modified": time::display(Time::from(record.modified)),
     })
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use vexfs_core::device::{BlockDevice, Data};
-use vexfs_core::format::{COLLECTIONS, FileKind, Key, Kind, ORPHANS, ROOT, collection_directory};
+use vexfs_core::format::{
+    COLLECTIONS, FileKind, HISTORY_MAX, Key, Kind, ORPHANS, ROOT, collection_directory,
+};
 use vexfs_core::numbers::{CollectionId, Ino, Time};
 use vexfs_core::operations::Attributes;
 use vexfs_core::{Error, Result, Volume, tree};
@@ -65,6 +67,8 @@ pub struct CollectionEntry {
     pub gid: u32,
     /// Name, type and bytes of an entry of its columns, in the order of their numbers.
     pub columns: Vec<(String, &'static str, u16)>,
+    /// Superseded vectors that are kept behind each.
+    pub history: u32,
 }
 
 /// Something with a name.
@@ -107,6 +111,17 @@ pub struct VectorEntry {
     pub bytes: Vec<u8>,
     /// The content is newer.
     pub stale: bool,
+    /// Its metadata.
+    pub metadata: Option<Vec<u8>>,
+    /// What it superseded, the newest first.
+    pub past: Vec<PastEntry>,
+}
+
+/// A superseded vector.
+#[derive(Clone, Debug)]
+pub struct PastEntry {
+    /// Bytes.
+    pub bytes: Vec<u8>,
     /// Its metadata.
     pub metadata: Option<Vec<u8>>,
 }
@@ -170,6 +185,7 @@ fn collection<H: BlockDevice + Data>(volume: &Volume<H>, name: &[u8], inode: Ino
         .map(|column| (String::from_utf8_lossy(&column.name).into_owned(), column.kind.name(), column.width));
     Ok(CollectionEntry {
         columns: columns.collect(),
+        history: found.history,
         element: found.element.name(),
         codec: found.codec.name(),
         dimensions: found.dimensions,
@@ -209,11 +225,17 @@ fn file<H: BlockDevice + Data>(volume: &Volume<H>, inode: Ino) -> Result<FileEnt
         let bytes = volume.attribute(inode, &name)?;
         let stale = vector.version != attributes.version;
         let place = (volume.collection_name(vector.collection)?, vector.n);
-        let metadata = match volume.attribute(inode, &[&name[..], b".meta"].concat()) {
-            Err(Error::NoAttribute) => None,
-            other => Some(other?),
+        let read = |behind: &[u8]| match volume.attribute(inode, &[&name[..], behind].concat()) {
+            Err(Error::NoAttribute) => Ok(None),
+            other => other.map(Some),
         };
-        entry.vectors.insert(place, VectorEntry { name, row: vector.row, bytes, stale, metadata });
+        let metadata = read(b".meta")?;
+        let mut past = Vec::new();
+        for back in 1..=HISTORY_MAX {
+            let Some(bytes) = read(format!("@-{back}").as_bytes())? else { break };
+            past.push(PastEntry { bytes, metadata: read(format!("@-{back}.meta").as_bytes())? });
+        }
+        entry.vectors.insert(place, VectorEntry { name, row: vector.row, bytes, stale, metadata, past });
     }
     Ok(entry)
 }
@@ -289,6 +311,10 @@ impl CollectionEntry {
         format!(r#"{{"name":"{name}","element":"{element}",{codec}"dimensions":{dimensions},"#)
             + &format!(r#""metric":"{metric}","model":"{model}","#)
             + &format!(r#""rows":{rows},"live":{live},"mode":"{permissions:04o}","uid":{uid},"gid":{gid}"#)
+            + &match self.history {
+                0 => String::new(),
+                history => format!(r#","history":{history}"#),
+            }
             + &format!("{columns}}}")
     }
 }
@@ -343,12 +369,25 @@ fn value_json(value: &[u8]) -> String {
 
 impl VectorEntry {
     fn json(&self) -> String {
-        let Self { name, row, bytes, stale, metadata } = self;
-        let (name, sum) = (printable(name), sha256(bytes));
-        let metadata = metadata.as_ref().map(|text| format!(r#","metadata":{}"#, value_json(text)));
-        let metadata = metadata.unwrap_or_default();
-        format!(r#"{{"name":"{name}","row":{row},"sha256":"{sum}"{metadata},"stale":{stale}}}"#)
+        let Self { name, row, bytes, stale, metadata, past } = self;
+        let (name, sum, metadata) = (printable(name), sha256(bytes), metadata_json(metadata.as_deref()));
+        let past: Vec<String> = past.iter().map(PastEntry::json).collect();
+        let past = match past.is_empty() {
+            true => String::new(),
+            false => format!(r#","past":[{}]"#, past.join(",")),
+        };
+        format!(r#"{{"name":"{name}","row":{row},"sha256":"{sum}"{metadata}{past},"stale":{stale}}}"#)
     }
+}
+
+impl PastEntry {
+    fn json(&self) -> String {
+        format!(r#"{{"sha256":"{}"{}}}"#, sha256(&self.bytes), metadata_json(self.metadata.as_deref()))
+    }
+}
+
+fn metadata_json(text: Option<&[u8]>) -> String {
+    text.map(|text| format!(r#","metadata":{}"#, value_json(text))).unwrap_or_default()
 }
 
 fn printable(name: &[u8]) -> String {

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use vexfs_core::device::Direct;
-use vexfs_core::format::{COLLECTIONS, ColumnType, FileKind, ROOT};
+use vexfs_core::format::{COLLECTIONS, ColumnType, FileKind, ROOT, collection_directory};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, SetMode};
 use vexfs_core::{Error, MountOptions, Result, Volume};
 
-use super::listing::{CollectionEntry, FileEntry, Listing, VectorEntry, VolumeEntry};
+use super::listing::{CollectionEntry, FileEntry, Listing, PastEntry, VectorEntry, VolumeEntry};
 use super::{Features, Ram, plan};
 
 /// When everything happens that is not said to happen at another time.
@@ -191,10 +191,17 @@ impl Maker<'_> {
         let inode = self.inode(path)?;
         self.volume.set_attribute(inode, name.as_bytes(), bytes, SetMode::Any, &root(), NOW)?;
         let vectors = &mut self.entry(path)?.vectors;
+        let place = vector_place(name)?;
+        let old = vectors.remove(&place);
         // It stays with the vector that takes its place.
-        let metadata = vectors.get(&vector_place(name)?).and_then(|old| old.metadata.clone());
-        let vector = VectorEntry { name: name.into(), row: 0, bytes: bytes.to_vec(), stale: false, metadata };
-        vectors.insert(vector_place(name)?, vector);
+        let metadata = old.as_ref().and_then(|old| old.metadata.clone());
+        let mut past: Vec<PastEntry> = old.iter().flat_map(|old| old.past.clone()).collect();
+        past.splice(..0, old.map(|old| PastEntry { bytes: old.bytes, metadata: old.metadata }));
+        let history = self.collections.get(&place.0).map_or(0, |known| known.history);
+        past.truncate(history as usize);
+        let (name, bytes) = (name.into(), bytes.to_vec());
+        let vector = VectorEntry { name, row: 0, bytes, stale: false, metadata, past };
+        self.entry(path)?.vectors.insert(place, vector);
         Ok(())
     }
 
@@ -212,6 +219,16 @@ impl Maker<'_> {
         )?;
         let vector = self.entry(path)?.vectors.get_mut(&vector_place(name)?).ok_or(Error::NotFound)?;
         vector.metadata = Some(text.into());
+        Ok(())
+    }
+
+    /// Has a collection keep superseded vectors.
+    pub(super) fn history(&mut self, collection: &str, count: u32) -> Result<()> {
+        let inode = collection_directory(self.volume.collection_by_name(collection.as_bytes())?.id);
+        let (name, value) = (b"user.vexfs.history", count.to_string());
+        self.volume.set_attribute(inode, name, value.as_bytes(), SetMode::Any, &root(), NOW)?;
+        let entry = self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?;
+        entry.history = count;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use vexfs_core::{Error, Result};
 pub use sha256::sha256;
 
 /// Names and block sizes of the images.
-pub const IMAGES: [(&str, u32); 8] = [
+pub const IMAGES: [(&str, u32); 9] = [
     ("v1-4k", 4096),
     ("v1-8k", 8192),
     ("v1-16k", 16384),
@@ -32,6 +32,7 @@ pub const IMAGES: [(&str, u32); 8] = [
     ("v1-journal-16k", 16384),
     ("v1-codecs-4k", 4096),
     ("v1-metadata-4k", 4096),
+    ("v1-history-4k", 4096),
 ];
 
 /// What an image has; the oldest have none of these.
@@ -43,6 +44,8 @@ pub struct Features {
     pub codecs: bool,
     /// Vectors with metadata, and columns.
     pub metadata: bool,
+    /// Vectors with superseded ones behind them.
+    pub history: bool,
 }
 
 impl Features {
@@ -52,6 +55,7 @@ impl Features {
             journal: name.contains("journal"),
             codecs: name.contains("codecs"),
             metadata: name.contains("metadata"),
+            history: name.contains("history"),
         }
     }
 }

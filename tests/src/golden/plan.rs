@@ -23,6 +23,9 @@ pub(super) fn fill(maker: &mut Maker<'_>, features: Features) -> Result<()> {
     if features.metadata {
         metadata(maker)?;
     }
+    if features.history {
+        history(maker)?;
+    }
     orphans(maker)
 }
 
@@ -184,6 +187,42 @@ fn metadata(maker: &mut Maker<'_>) -> Result<()> {
     maker.column("described", "at", ColumnType::Timestamp, 0)
 }
 
+// Superseded vectors in one piece and in several, with and without metadata, behind rows and of a file that waits to be
+// freed.
+fn history(maker: &mut Maker<'_>) -> Result<()> {
+    let kept = NewCollection {
+        dimensions: 300,
+        element: Element::F32,
+        codec: Codec::None,
+        metric: Metric::Cosine,
+        model: b"",
+        uid: 0,
+        gid: 0,
+        permissions: 0o755,
+    };
+    let small = NewCollection { dimensions: 64, element: Element::I8, ..kept };
+    for (name, new, count) in [("kept", kept, 2), ("many-kept", small, 64)] {
+        maker.volume.create_collection(name.as_bytes(), &new, NOW)?;
+        maker.expect_collection(name, collection(new.element.name(), new.dimensions, "cosine", &new));
+        maker.history(name, count)?;
+    }
+    maker.file(b"/superseded", b"a file whose vectors were set again\n")?;
+    maker.file(b"/superseded-open", b"another, without a name\n")?;
+    for round in 0..5 {
+        let long = "long ".repeat(200 * round as usize);
+        for path in [&b"/superseded"[..], b"/superseded-open"] {
+            maker.vector(path, "user.vector.kept", &floats(round, 300))?;
+            maker.vector(path, "user.vector.many-kept:i8.7", &bytes(round, 64))?;
+        }
+        maker.metadata(b"/superseded", "user.vector.kept", &format!(r#"{{"text": "{long}"}}"#))?;
+        maker.durable()?;
+    }
+    maker.vector(b"/superseded", "user.vector.kept.1", &floats(9, 300))?;
+    maker.write(b"/superseded", 0, b"A")?;
+    maker.vector(b"/superseded", "user.vector.kept.1", &floats(10, 300))?;
+    maker.unlink_open(b"/superseded-open")
+}
+
 // Collections of all elements, made by hand and by the first vector; several vectors a file; stale ones.
 fn vectors(maker: &mut Maker<'_>) -> Result<()> {
     let by_hand = NewCollection {
@@ -337,6 +376,7 @@ fn collection(
         permissions,
         uid,
         gid,
+        history: 0,
         columns: Vec::new(),
     }
 }

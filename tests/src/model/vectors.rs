@@ -8,12 +8,7 @@ use super::apply::{FIRST_VERSION, mode_allows};
 use super::{CollectionState, Learned, Model, Node, Op, VectorFill, VectorName, VectorState};
 
 // Keeps what was superseded, unless nothing is another; of a history that is too long, two go at a time.
-fn keep(
-    node: &mut Node,
-    key: (u32, u32),
-    state: CollectionState,
-    (old, new): (VectorState, VectorState),
-) {
+fn keep(node: &mut Node, key: (u32, u32), state: CollectionState, (old, new): (VectorState, VectorState)) {
     let row = |vector: VectorState| (vector.fill.row(state.element, state.codec), vector.version);
     let past = node.past.entry(key).or_default();
     if state.history > 0 && row(old) != row(new) {

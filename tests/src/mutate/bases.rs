@@ -12,7 +12,7 @@ use crate::model::{Generator, Op, Pair};
 use crate::sim::SimDevice;
 
 /// Names of the recipes.
-pub const BASES: [&str; 10] = [
+pub const BASES: [&str; 12] = [
     "golden-4k",
     "golden-16k",
     "random-4k",
@@ -23,6 +23,8 @@ pub const BASES: [&str; 10] = [
     "compacted-4k",
     "metadata-4k",
     "described-4k",
+    "history-4k",
+    "superseded-4k",
 ];
 
 /// Bytes that a file of the random ones has at most.
@@ -42,6 +44,8 @@ pub fn image(name: &str) -> Result<Image, String> {
         "compacted-4k" => random_image(3 << 20, 4096, Generator::second(15, FILE_SIZE)),
         "metadata-4k" => golden_image(4096, "metadata"),
         "described-4k" => random_image(3 << 20, 4096, Generator::third(16, FILE_SIZE)),
+        "history-4k" => golden_image(4096, "history"),
+        "superseded-4k" => random_image(3 << 20, 4096, Generator::new(17, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }

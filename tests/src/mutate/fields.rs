@@ -4,8 +4,8 @@ use std::mem::{offset_of, size_of};
 
 use vexfs_core::format::{
     BlankRecord, CollectionRecord, ColumnRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord,
-    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PastRecord, PointerRecord, RowRecord, Slot,
-    SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
+    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PastRecord, PointerRecord, RowRecord,
+    Slot, SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
 };
 
 /// A field: byte offset and width, 1 to 8.

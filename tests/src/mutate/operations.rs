@@ -132,19 +132,22 @@ fn root() -> Caller<'static> {
 }
 
 fn vector(exercise: &mut Exercise, volume: &mut Volume<Meter>, inode: Ino, random: &mut Random) {
-    let names: [(&[u8], usize); 5] = [
+    let names: [(&[u8], usize); 8] = [
         (b"user.vector.minilm", 384),
         (b"user.vector.clip:i8", 100),
         (b"user.vector.clip:i8.1", 64),
         (b"user.vector.fresh", 256),
         (b"user.vector.words:i16", 6),
+        (b"user.vector.kept", 1200),
+        (b"user.vector.many-kept:i8.7", 64),
+        (b"user.vector.minilm@-1", 384),
     ];
     let (name, len) = random.pick(&names);
     let len = if random.one_in(2) { len } else { len * 4 };
     if random.one_in(3) {
         exercise.probe("remove vector", || volume.remove_attribute(inode, name, &root(), NOW));
     } else {
-        let value = vec![1; len];
+        let value = vec![random.below(3) as u8; len];
         let set = || volume.set_attribute(inode, name, &value, SetMode::Any, &root(), NOW);
         exercise.probe("set vector", set);
     }
@@ -190,4 +193,7 @@ fn collection(exercise: &mut Exercise, volume: &mut Volume<Meter>, random: &mut 
     let inode = Ino(vexfs_core::format::COLLECTION_INODES + 64 * random.below(8));
     let set = || volume.set_attribute(inode, b"user.vexfs.dim", b"12", SetMode::Any, &root(), NOW);
     exercise.probe("set dimension", set);
+    let count = random.pick(&[&b"0"[..], b"1", b"5", b"64"]);
+    let set = || volume.set_attribute(inode, b"user.vexfs.history", count, SetMode::Any, &root(), NOW);
+    exercise.probe("set history", set);
 }

@@ -133,8 +133,20 @@ fn attributes(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
     let Ok(names) = exercise.call("list_attributes", || volume.list_attributes(inode)) else { return };
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).take(200) {
         exercise.probe("attribute", || volume.attribute(inode, name));
+        past(exercise, volume, inode, name);
     }
     exercise.probe("attribute", || volume.attribute(inode, b"user.vexfs.version"));
+}
+
+// What a vector superseded, and the log of it all.
+fn past(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, name: &[u8]) {
+    let Some(vector) = name.strip_prefix(b"user.vector.") else { return };
+    for behind in [&b"@-1"[..], b"@-1.meta", b"@-2", b"@-64"] {
+        let name = [name, behind].concat();
+        exercise.probe("superseded", || volume.attribute(inode, &name));
+    }
+    let log = [b"user.vexfs.log.", vector].concat();
+    exercise.probe("log", || volume.attribute(inode, &log));
 }
 
 // The beginning, the end, the pieces that hold data, and places behind the end.

@@ -64,16 +64,15 @@ fn superseded_in_batches(story: &mut Story) -> Step {
     story.commit()
 }
 
-// A history ends with its vector, with its file, open or not, and with a directory.
+// A history ends with its vector, with its file, open or not.
 fn superseded_goes(story: &mut Story) -> Step {
     for path in ["removed", "unlinked", "open", "linked"] {
         story.file(path, 300)?;
         story.vector(path, "wide", 0, 600)?;
     }
     history(story, "wide", 8)?;
-    story.mkdir("directory")?;
     for round in 0..4 {
-        for path in ["removed", "unlinked", "open", "linked", "directory"] {
+        for path in ["removed", "unlinked", "open", "linked"] {
             story.vector(path, "wide", round / 3, 600)?;
             story.vector(path, "wide", 0, 600)?;
         }
@@ -86,7 +85,6 @@ fn superseded_goes(story: &mut Story) -> Step {
     story.commit()?;
     let inode = story.open("open")?;
     story.unlink("open")?;
-    story.rmdir("directory")?;
     story.commit()?;
     story.vector("removed", "wide", 0, 600)?;
     story.vector("removed", "wide", 0, 600)?;

@@ -1,8 +1,8 @@
 //! Superseded vectors: what a list names has its pieces, and every piece belongs to one that a list names.
 
+use super::State;
 use super::cure::Cure;
 use super::inodes::record;
-use super::State;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{InodeRecord, Key, Kind, VectorRecord};
@@ -65,11 +65,8 @@ pub(super) fn piece<H: BlockDevice + Data>(
     if follows || (key.offset & 0xff == 0 && whole(volume, state, id, key, value)?) {
         return Ok(true);
     }
-    let finding = record(
-        Ino(key.inode),
-        "a superseded vector that no file has, or that is damaged",
-        key.offset >> 8,
-    );
+    let finding =
+        record(Ino(key.inode), "a superseded vector that no file has, or that is damaged", key.offset >> 8);
     state.contradiction(finding, Cure::Drop(key))?;
     Ok(false)
 }

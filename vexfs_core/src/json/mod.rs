@@ -9,7 +9,7 @@ mod time;
 
 pub(crate) use number::{float_bits, integer};
 pub(crate) use scan::check_object;
-pub(crate) use time::nanoseconds;
+pub(crate) use time::{nanoseconds, write_time};
 
 use alloc::vec::Vec;
 

@@ -170,6 +170,12 @@ fn timestamps_are_those_of_the_calendar() {
                 let days = nanoseconds(text.as_bytes()).unwrap().div_euclid(86_400_000_000_000);
                 assert_eq!(days, count - 98_615, "{text}");
                 count += 1;
+                if let Ok(days) = u64::try_from(days) {
+                    let mut written = crate::memory::Text::new();
+                    write_time(&mut written, days * 86_400_000_000_000 + 3_661_000_000_007).unwrap();
+                    let wanted = alloc::format!("{text}T01:01:01.000000007Z");
+                    assert_eq!(written.as_bytes(), wanted.as_bytes());
+                }
             }
         }
     }

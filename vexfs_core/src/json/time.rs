@@ -1,5 +1,9 @@
 //! Timestamps in texts, as nanoseconds since 1970.
 
+use core::fmt::{self, Write};
+
+use crate::memory::Text;
+
 /// A date and time as RFC 3339 writes it (`2026-11-21T14:30:00.5+01:00`, the zone being `Z` if it is left out), or a date
 /// alone; `None` for anything else, and for what 64 bits of nanoseconds do not reach (years 1678 to 2261).
 pub(crate) fn nanoseconds(text: &[u8]) -> Option<i64> {
@@ -22,6 +26,24 @@ pub(crate) fn nanoseconds(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     (seconds + within).checked_mul(1_000_000_000)?.checked_add(fraction)
+}
+
+/// Appends a time as [`nanoseconds`] reads it, in UTC.
+pub(crate) fn write_time(text: &mut Text, nanoseconds: u64) -> fmt::Result {
+    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let (days_past, second) = ((seconds / 86_400) as i64, seconds % 86_400);
+    // Not a year too many, and at most one too few.
+    let mut year = 1970 + days_past * 400 / 146_097 - 1;
+    while days(year + 1, 1, 1) <= days_past {
+        year += 1;
+    }
+    let mut month = 1;
+    while month < 12 && days(year, month + 1, 1) <= days_past {
+        month += 1;
+    }
+    let day = days_past - days(year, month, 1) + 1;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:09}Z")
 }
 
 // Seconds of the day in UTC, perhaps below zero or above a day, and nanoseconds.

@@ -14,8 +14,8 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind, HISTORY_MAX,
-    Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
+    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind,
+    HISTORY_MAX, Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
     collection_matrix, collection_part, parse, parse_exact,
 };
 use crate::memory;

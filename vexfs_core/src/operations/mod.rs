@@ -18,6 +18,7 @@ mod index;
 mod inherit;
 mod inode;
 mod lease;
+mod log;
 mod lookup;
 mod metadata;
 mod names;

@@ -13,8 +13,8 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTIONS, FIRST_INODE, Incompatible, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord, collection_part,
-    parse_exact,
+    COLLECTIONS, FIRST_INODE, Incompatible, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord,
+    collection_part, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};

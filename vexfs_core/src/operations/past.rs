@@ -28,8 +28,9 @@ use crate::tree;
 use crate::volume::{Nodes, Volume};
 
 /// The error of setting or removing one.
-pub(super) const UNCHANGEABLE: Error =
-    Error::NotPermitted("a superseded vector can be read alone: it goes as newer ones come, or with its vector");
+pub(super) const UNCHANGEABLE: Error = Error::NotPermitted(
+    "a superseded vector can be read alone: it goes as newer ones come, or with its vector",
+);
 /// Superseded vectors that go when one is set, at most: a history that was made shorter gets there in steps.
 const DROPPED_MAX: usize = 2;
 /// Pieces that one can have: 65,536 bytes, metadata and record, in the smallest blocks.
@@ -134,6 +135,19 @@ pub(crate) fn head<N: Nodes>(nodes: &N, id: CollectionId, vector_id: u64) -> Res
     tree::find(nodes, pieces(id, vector_id).0, |piece| Ok(*decode_head(id, piece)?.0))
 }
 
+/// The row's record of a superseded vector that is on a list, and its metadata if it has any.
+pub(super) fn described<N: Nodes>(
+    nodes: &N,
+    id: CollectionId,
+    vector_id: u64,
+) -> Result<(RowRecord, Option<Vec<u8>>)> {
+    let head = head(nodes, id, vector_id)?.ok_or(bad(id, "missing"))?;
+    if head.metadata_len.get() == 0 {
+        return Ok((head.row, None));
+    }
+    Ok((head.row, load(nodes, id, vector_id)?.map(|past| past.metadata)))
+}
+
 // What its bytes are, and how many.
 fn form(id: CollectionId, record: &PastRecord) -> Result<(Codec, Element, usize)> {
     let header = &record.row.header;
@@ -214,8 +228,7 @@ pub(super) fn keep<H: BlockDevice + Data>(
     (placed, version): (Placed, u64),
 ) -> Result<()> {
     let (at, row) = old;
-    let (inode, n, vector_id) =
-        (Ino(row.header.file_inode.get()), row.n.get(), row.header.vector_id.get());
+    let (inode, n, vector_id) = (Ino(row.header.file_inode.get()), row.n.get(), row.header.vector_id.get());
     if !tx.volume.needs.contains(Incompatible::HISTORY) {
         return Ok(());
     }
@@ -361,7 +374,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         let Some((key, _)) = tree::first(self, from, to)? else { return Ok(false) };
         match self.transact(Budget::freeing(PIECES_MAX + 2), now, |tx| drop_oldest(tx, key, u64::MAX)) {
             // A full volume: piece by piece, until a commit brings space.
-            Err(Error::NoSpace { .. }) => self.transact(Budget::least(), now, |tx| drop_oldest(tx, key, 2))?,
+            Err(Error::NoSpace { .. }) => {
+                self.transact(Budget::least(), now, |tx| drop_oldest(tx, key, 2))?
+            }
             other => other?,
         }
         Ok(true)

@@ -125,7 +125,9 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
             loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
         }
         _ => {
-            return Err(Error::Invalid("unknown setting: use dim, element, metric, model, codec, inherit or history"));
+            return Err(Error::Invalid(
+                "unknown setting: use dim, element, metric, model, codec, inherit or history",
+            ));
         }
     }
     Ok(())

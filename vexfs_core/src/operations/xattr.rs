@@ -10,7 +10,7 @@ use super::acl::List;
 use super::names::{self, NameHash};
 use super::types::{Caller, SetMode};
 use super::vector_name::{At, VectorName};
-use super::{collection, index, inherit, inode, lease, metadata, settings, unlinked, vector};
+use super::{collection, index, inherit, inode, lease, log, metadata, settings, unlinked, vector};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -66,6 +66,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             };
             let fresh = inherit::freshness(self, inode, &record, only)?.ok_or(Error::NoAttribute)?;
             return memory::copy(if fresh { b"1" } else { b"0" });
+        }
+        if let Some(vector) = log::vector_of(name) {
+            return log::read(self, inode, vector);
         }
         if let Some(collection) = lease::collection_of(name) {
             return self.lease(inode, collection);
