@@ -28,6 +28,7 @@ log_of_any_base             crash       create-and-append+sync,replace-by-rename
 replay_over_nodes           repair      -
 bound_before_bytes          crash       ace-overwrite-replace-vector+sync,ace-overwrite-first-vector+sync
 shrunk_forgotten            crash       ace-shrink-overwrite+commit,ace-shrink-overwrite+sync
+history_forgotten           crash       superseded-vectors,superseded-goes
 '
 
 # Every name in the core must be in the list, and the other way round.

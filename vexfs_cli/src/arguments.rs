@@ -180,6 +180,10 @@ pub(crate) struct Get {
     #[arg(value_name = "COLLECTION[.N]")]
     pub(crate) collection: String,
 
+    /// The vector that it superseded so many times ago, from 1 on (vexfs log)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) back: Option<u16>,
+
     /// Save as an .npy file instead of printing a JSON array
     #[arg(short, long, value_name = "FILE.npy")]
     pub(crate) output: Option<PathBuf>,

@@ -36,9 +36,16 @@ pub(crate) fn set(arguments: &Set, common: &Common) -> Result<(), Failure> {
 pub(crate) fn get(arguments: &Get, common: &Common) -> Result<(), Failure> {
     let file = &arguments.file;
     let place = Place::new(&arguments.collection, Some(file), common)?;
-    let name = place.name.attribute();
+    let mut name = place.name.attribute();
+    if let Some(back) = arguments.back {
+        name += &format!("@-{back}");
+    }
     let value = xattr::get(file, &name).map_err(|error| explain(file, &name, &place.site, &error))?;
     let missing = || {
+        if let Some(back) = arguments.back {
+            let file = file.display();
+            return Failure::new(format!("{file}: {back} vectors back nothing is kept (vexfs log {file})"));
+        }
         let (file, name, n) = (file.display(), &place.name.collection, place.name.n);
         Failure::new(format!(
             "{file}: has no vector {n} in collection `{name}` (vexfs info {file} shows what it has)"

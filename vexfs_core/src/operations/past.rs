@@ -316,7 +316,8 @@ pub(super) fn count<N: Nodes>(nodes: &N, inode: Ino) -> Result<u64> {
     let (from, to) = (Key::new(inode, Kind::PastVectors, 0), Key::last(inode, Kind::PastVectors));
     let mut count = 0;
     tree::scan(nodes, from, to, &mut |_, value| {
-        count += decode_list(inode, value)?.len() as u64;
+        // Whatever it is: a damaged list must not keep its file from being removed.
+        count += (value.len() / size_of::<u64>()) as u64;
         Ok(true)
     })?;
     Ok(count)
