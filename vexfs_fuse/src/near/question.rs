@@ -177,6 +177,7 @@ mod tests {
             metric: Set::L2,
             model: Vec::new(),
             inherit: true,
+            history: 0,
             rows: 0,
             live: 0,
             changes: 0,
