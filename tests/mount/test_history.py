@@ -261,7 +261,7 @@ def test_log_tells_when_and_of_what(kept):
     assert [line["fresh"] for line in lines] == [True, False]
     assert str(lines[0]["version"]).encode() == os.getxattr(path, "user.vexfs.version")
     assert lines[0]["set"] > lines[1]["set"] > "2020" and lines[0]["bytes"] == 1200
-    stamps = np.load(directory / "headers.npy", mmap_mode="r")
+    stamps = np.load(directory / "headers.npy")
     assert {int(np.datetime64(line["set"][:-1], "ns").astype("i8")) for line in log(path) if line["back"] == 0} <= {
         int(stamp) for stamp in stamps["modified_timestamp"]}
     shown = [json.loads(run(BIN / "vexfs", "get", path, "c", *back).stdout)[0] for back in ([], ["--back", 1])]
