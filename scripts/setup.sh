@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs] [interop] [coverage]
 #
-# build: a C compiler, SQLite's library and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
+# build: a C compiler, the libraries of SQLite and zstd, and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
 # source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
 # codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb, faiss, LMDB and sqlite-vec.  coverage: cargo-llvm-cov.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
@@ -18,7 +18,8 @@ die() { say "$*"; exit 1; }
 # Debian packages, and of each a file (or a pattern of one) that shows that it is there.
 packages_of() {
     case $1 in
-    build) echo 'gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h libsqlite3-dev:/usr/include/sqlite3.h' ;;
+    build) echo 'gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h libsqlite3-dev:/usr/include/sqlite3.h
+                libzstd-dev:/usr/include/zstd.h pkg-config:/usr/bin/pkg-config' ;;
     demo) echo 'attr:/usr/bin/setfattr rsync:/usr/bin/rsync fuse3:/usr/bin/fusermount3 mount:/usr/bin/mount
                 python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
     test) echo 'acl:/usr/bin/setfacl tar:/usr/bin/tar xz-utils:/usr/bin/xz e2fsprogs:/usr/sbin/mkfs.ext4

@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Get(Get),
     /// Set the vectors of many files from an .npy matrix
     Import(Import),
-    /// Save a collection's live rows: npy, npz, Arrow, JSON lines, fvecs, SQLite or faiss
+    /// Save a collection's live rows: npy, npz, Arrow, Parquet, JSON lines, fvecs, SQLite or faiss
     Export(Export),
     /// List the files whose content changed since their vectors were made
     Stale(Stale),
@@ -193,14 +193,14 @@ pub(crate) struct Get {
 #[command(after_help = "\
 LIST has one path a line, relative to --base (or to LIST's directory), row 0's first. A path that occurs again
 gets the file's next vector: 0, 1, 2 ...; a tab and a number behind a path say which.
-Without --paths the file of vectors tells them itself, in a column `path` (npz, Arrow, JSON lines, SQLite),
+Without --paths the file of vectors tells them itself, in a column `path` (npz, Arrow, Parquet, JSON lines, SQLite),
 and numbers in a column `n`. Batches are whole or not at all; an import that was interrupted goes on with --skip-existing.
 
 Examples:
   vexfs import minilm vectors.npy --paths list.txt
   vexfs import minilm vectors.npy --paths list.txt --base /mnt/docs --skip-existing
-  vexfs import minilm embeddings.arrow --column embedding --path-column file --base /mnt/docs
-  vexfs import sift base.fvecs --paths list.txt        also .bvecs, .ivecs, .npz, .jsonl, .db (vec0), .faiss
+  vexfs import minilm embeddings.parquet --column embedding --path-column file --base /mnt/docs
+  vexfs import sift base.fvecs --paths list.txt        also .bvecs, .ivecs, .npz, .arrow, .jsonl, .db (vec0), .faiss
   find /mnt/docs -type f | sort > list.txt; embed list.txt > v.npy; vexfs import minilm v.npy --paths list.txt")]
 pub(crate) struct Import {
     /// The collection; created with the matrix's dimensions if there is none
@@ -247,7 +247,7 @@ pub(crate) struct Import {
 #[command(after_help = "\
 Examples:
   vexfs export minilm vectors.npy --paths list.txt     and elsewhere: vexfs import minilm vectors.npy --paths list.txt
-  vexfs export minilm minilm.arrow                     with the columns vector, path and n; also .npz .jsonl .db
+  vexfs export minilm minilm.parquet                   with the columns vector, path and n; also .npz .arrow .jsonl .db
   vexfs export minilm minilm.faiss --paths list.txt    an IndexFlat; also .fvecs .bvecs .ivecs")]
 pub(crate) struct Export {
     /// The collection

@@ -4,17 +4,19 @@ import json
 import os
 
 import apsw
+import duckdb
 import faiss
 import numpy as np
 import polars
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import sqlite_vec
 from volume import BIN, attribute, random_vectors, run
 
 DIMENSIONS = 24
 COUNT = 300
-EXTENSIONS = ["npy", "npz", "arrow", "jsonl", "fvecs", "db", "faiss"]
+EXTENSIONS = ["npy", "npz", "arrow", "parquet", "jsonl", "fvecs", "db", "faiss"]
 
 
 def vexfs(volume, *arguments, ok=(0,)):
@@ -54,7 +56,7 @@ def test_what_is_exported_is_imported_again(volume4, extension, tmp_path):
     expected = made(volume4)
     file, paths = tmp_path / f"out.{extension}", tmp_path / "paths.txt"
     vexfs(volume4, "export", "things", file, "--paths", paths)
-    named = extension in ("npz", "arrow", "jsonl", "db")
+    named = extension in ("npz", "arrow", "parquet", "jsonl", "db")
     listed = [] if named else ["--paths", paths]
     vexfs(volume4, "import", "again", file, "--base", volume4.path, *listed)
     same(read(volume4, "again", "f32", expected), expected)
@@ -65,7 +67,7 @@ def test_what_is_exported_is_imported_again(volume4, extension, tmp_path):
 
 
 @pytest.mark.parametrize("element", ["f16", "i8", "i16", "bit"])
-@pytest.mark.parametrize("extension", ["npz", "arrow"])
+@pytest.mark.parametrize("extension", ["npz", "arrow", "parquet"])
 def test_elements_keep_their_type(volume4, element, extension, tmp_path):
     expected = made(volume4, element)
     file = tmp_path / f"out.{extension}"
@@ -128,24 +130,75 @@ def test_arrow_beside_columns_of_any_kind(volume4, tmp_path):
     assert "`class` refers to a dictionary" in words
 
 
-def test_damaged_arrow_files_are_refused(volume4, tmp_path):
+@pytest.mark.parametrize("extension", ["arrow", "parquet"])
+def test_damaged_files_are_refused(volume4, extension, tmp_path):
     """Bytes of a file changed at random: an error or other vectors, but never a panic."""
     (volume4.path / "a").touch()
     table = pa.table({"path": ["a"] * 5, "vector": pa.array([[float(i)] * 4 for i in range(5)], pa.list_(pa.float32()))})
-    with pa.ipc.new_file(tmp_path / "whole.arrow", table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(table)
-    whole = (tmp_path / "whole.arrow").read_bytes()
+    whole = tmp_path / "whole"
+    if extension == "parquet":
+        pyarrow.parquet.write_table(table, whole)
+    else:
+        with pa.ipc.new_file(whole, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+            writer.write_table(table)
+    whole = whole.read_bytes()
+    file = tmp_path / f"damaged.{extension}"
     generator = np.random.default_rng(5)
     refused = 0
     for _ in range(150):
         damaged = bytearray(whole)
         for at in generator.integers(0, len(whole), 3):
             damaged[at] = generator.integers(0, 256)
-        (tmp_path / "damaged.arrow").write_bytes(damaged[: generator.integers(len(whole) // 2, len(whole) + 1)] if generator.random() < 0.3 else damaged)
-        words = vexfs(volume4, "import", "damaged", tmp_path / "damaged.arrow", "--base", volume4.path, ok=(0, 1))
+        file.write_bytes(damaged[: generator.integers(len(whole) // 2, len(whole) + 1)] if generator.random() < 0.3 else damaged)
+        words = vexfs(volume4, "import", "damaged", file, "--base", volume4.path, ok=(0, 1))
         assert "panicked" not in words, words
-        refused += "damaged.arrow" in words
+        refused += file.name in words
     assert refused > 50
+
+
+def test_parquet_of_pyarrow_polars_and_duckdb(volume4, tmp_path):
+    expected = made(volume4)
+    vexfs(volume4, "export", "things", tmp_path / "out.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("vector").type.value_type == pa.float32()
+    assert table.schema.metadata[b"vexfs.metric"] == b"cosine"
+    same({(row["path"], row["n"]): np.array(row["vector"], "<f4") for row in table.to_pylist()}, expected)
+    frame = polars.read_parquet(tmp_path / "out.parquet")
+    assert frame.shape == (COUNT, 3)
+    # Under other names and types, compressed, as other programs write them.
+    doubles = frame.select(polars.col("vector").cast(polars.List(polars.Float64)).alias("embedding"), polars.col("path").alias("file"), "n")
+    doubles.write_parquet(tmp_path / "zstd.parquet", compression="zstd")
+    frame.select("vector", polars.col("path").alias("file"), "n").write_parquet(tmp_path / "gzip.parquet", compression="gzip")
+    duckdb.sql(f"copy (select vector, path as file, n::bigint as n from '{tmp_path}/out.parquet') to '{tmp_path}/duckdb.parquet'")
+    fixed = table.set_column(0, "vector", table["vector"].cast(pa.list_(pa.float32(), DIMENSIONS))).rename_columns(["vector", "file", "n"])
+    for version, name in (("1.0", "snappy"), ("2.0", "lz4")):
+        pyarrow.parquet.write_table(fixed, tmp_path / f"{name}.parquet", compression=name, data_page_version=version, row_group_size=77)
+    for name in ("zstd", "gzip", "duckdb", "snappy", "lz4"):
+        vexfs(volume4, "import", name, tmp_path / f"{name}.parquet", "--path-column", "file", "--base", volume4.path)
+        same(read(volume4, name, "f32", expected), expected)
+
+
+def test_parquet_with_nulls_and_columns_of_any_kind(volume4, tmp_path):
+    for i in range(30):
+        (volume4.path / f"f{i}").touch()
+    vectors = np.random.default_rng(4).random((30, 8), "f4")
+    rows = {
+        "words": pa.array([["a", "b"] * (i % 3) for i in range(30)]),
+        "record": pa.array([{"x": i, "y": f"{i}"} for i in range(30)]),
+        "embedding": pa.array([None if i == 5 else list(vector) for i, vector in enumerate(vectors)]),
+        "path": pa.array([f"f{i}" for i in range(30)]).dictionary_encode(),
+        "n": pa.array([None] * 30, pa.uint32()),
+    }
+    pyarrow.parquet.write_table(pa.table(rows), tmp_path / "in.parquet")
+    done = json.loads(vexfs(volume4, "--json", "import", "things", tmp_path / "in.parquet", "--column", "embedding", "--base", volume4.path))
+    assert done["set"] == 29
+    for i in range(30):
+        if i != 5:
+            assert os.getxattr(volume4.path / f"f{i}", "user.vector.things") == vectors[i].tobytes()
+    rows["embedding"] = pa.array([[1.0, None]] * 30)
+    pyarrow.parquet.write_table(pa.table(rows), tmp_path / "in.parquet")
+    words = vexfs(volume4, "import", "no", tmp_path / "in.parquet", "--column", "embedding", "--base", volume4.path, ok=(1,))
+    assert "elements that are null" in words
 
 
 def test_vectors_arrow_is_imported_elsewhere(volume4, make_volume, tmp_path):
@@ -252,7 +305,7 @@ def test_refusals_say_where_and_what_to_do(volume4, tmp_path):
     paths.write_text("a\na\n")
     words = vexfs(volume4, "import", "things", matrix, "--paths", paths, "--base", volume4.path, ok=(1,))
     assert "paths line 2" in words and "NaN" in words and "--skip-existing" in words
-    for name, content in (("cut.npy", matrix.read_bytes()[:-5]), ("cut.arrow", b"ARROW1\0\0"), ("no.faiss", b"IxF2"), ("no.fvecs", b"\1\0\0\0"), ("no.db", b"x" * 5000), ("no.jsonl", b"{"), ("no.npz", b"PK")):
+    for name, content in (("cut.npy", matrix.read_bytes()[:-5]), ("cut.arrow", b"ARROW1\0\0"), ("cut.parquet", b"PAR1"), ("no.faiss", b"IxF2"), ("no.fvecs", b"\1\0\0\0"), ("no.db", b"x" * 5000), ("no.jsonl", b"{"), ("no.npz", b"PK")):
         (tmp_path / name).write_bytes(content)
         words = vexfs(volume4, "import", "things", tmp_path / name, "--paths", paths, ok=(1,))
         assert name in words and "panicked" not in words, words

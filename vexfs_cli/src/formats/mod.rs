@@ -8,6 +8,7 @@ mod faiss;
 mod jsonl;
 mod npy;
 mod npz;
+mod parquet;
 mod sqlite;
 mod vecs;
 
@@ -27,6 +28,8 @@ pub(crate) enum Format {
     Npz,
     /// Arrow IPC, file or stream
     Arrow,
+    /// Parquet
+    Parquet,
     /// JSON lines: an object a line
     Jsonl,
     /// .fvecs of floats, as TEXMEX's sets are
@@ -49,6 +52,7 @@ impl Format {
             Some("npy") => Self::Npy,
             Some("npz") => Self::Npz,
             Some("arrow" | "arrows" | "feather" | "ipc") => Self::Arrow,
+            Some("parquet" | "pq") => Self::Parquet,
             Some("jsonl" | "ndjson") => Self::Jsonl,
             Some("fvecs") => Self::Fvecs,
             Some("bvecs") => Self::Bvecs,
@@ -57,7 +61,7 @@ impl Format {
             Some("faiss" | "index") => Self::Faiss,
             _ => {
                 return Err(Failure::new(format!(
-                    "{}: its name does not tell its format; say --format npy, npz, arrow, jsonl, \
+                    "{}: its name does not tell its format; say --format npy, npz, arrow, parquet, jsonl, \
                      fvecs, bvecs, ivecs, sqlite or faiss",
                     path.display()
                 )));
@@ -67,7 +71,7 @@ impl Format {
 
     /// True if its files have a place for paths.
     pub(crate) fn has_paths(self) -> bool {
-        matches!(self, Self::Npz | Self::Arrow | Self::Jsonl | Self::Sqlite)
+        matches!(self, Self::Npz | Self::Arrow | Self::Parquet | Self::Jsonl | Self::Sqlite)
     }
 }
 
@@ -120,6 +124,7 @@ pub(crate) fn open(format: Format, path: &Path, columns: &Columns<'_>) -> Result
         Format::Npy => npy::open(path).map(|source| Box::new(source) as _),
         Format::Npz => npz::open(path, columns).map(|source| Box::new(source) as _),
         Format::Arrow => arrow::open(path, columns).map(|source| Box::new(source) as _),
+        Format::Parquet => parquet::open(path, columns).map(|source| Box::new(source) as _),
         Format::Jsonl => jsonl::open(path, columns).map(|source| Box::new(source) as _),
         Format::Fvecs => vecs::open(path, vecs::Entry::Float).map(|source| Box::new(source) as _),
         Format::Bvecs => vecs::open(path, vecs::Entry::Byte).map(|source| Box::new(source) as _),
@@ -157,6 +162,7 @@ pub(crate) fn create(format: Format, path: &Path, schema: &Schema) -> Result<Box
         Format::Npy => npy::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Npz => npz::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Arrow => arrow::create(path, schema).map(|sink| Box::new(sink) as _),
+        Format::Parquet => parquet::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Jsonl => jsonl::create(path, schema).map(|sink| Box::new(sink) as _),
         Format::Fvecs => vecs::create(path, schema, vecs::Entry::Float).map(|sink| Box::new(sink) as _),
         Format::Bvecs => vecs::create(path, schema, vecs::Entry::Byte).map(|sink| Box::new(sink) as _),

@@ -121,8 +121,7 @@ impl Compression {
         let len = usize::try_from(len).map_err(|_| "a buffer of negative length")?;
         let unpacked = match self {
             Self::Zstd => {
-                let decoder =
-                    ruzstd::decoding::StreamingDecoder::new(packed).map_err(|error| error.to_string())?;
+                let decoder = zstd::stream::read::Decoder::new(packed).map_err(|error| error.to_string())?;
                 exactly(decoder, len)
             }
             _ => exactly(lz4_flex::frame::FrameDecoder::new(packed), len),
