@@ -100,8 +100,8 @@ impl Graph {
     }
 }
 
-/// Puts nodes in.
-pub(crate) fn insert(graph: &mut Graph, points: &Points, nodes: &[u32], shape: Shape) {
+// Puts nodes in, which are not linked to each other.
+fn insert(graph: &mut Graph, points: &Points, nodes: &[u32], shape: Shape) {
     let made: Vec<Vec<u32>> = nodes
         .par_iter()
         .map_init(Walk::default, |walk, node| cpu::best(Place { graph, points, node: *node, shape, walk }))

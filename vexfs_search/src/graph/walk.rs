@@ -2,6 +2,8 @@
 //!
 //! INVARIANT: each node is scored at most once a walk; of equal scores the one that was found first stays.
 
+use zerocopy::IntoBytes;
+
 use super::Graph;
 use crate::cpu::Cpu;
 
@@ -28,8 +30,6 @@ pub(crate) struct Walk {
     pub(crate) entered: Vec<Step>,
     /// Nodes to score.
     next: Vec<u32>,
-    /// How many were scored.
-    pub(crate) scored: usize,
 }
 
 /// A node with its score.
@@ -47,7 +47,6 @@ impl Walk {
         self.seen.resize(nodes.div_ceil(64), 0);
         self.beam.clear();
         self.entered.clear();
-        self.scored = 0;
     }
 
     #[inline(always)]
@@ -101,7 +100,7 @@ impl Walk {
             if let Some(next) = self.beam.get(at) {
                 let start = next.node as usize * graph.degree;
                 if let Some(links) = graph.links.get(start..start + graph.degree) {
-                    let bytes = zerocopy::IntoBytes::as_bytes(links);
+                    let bytes = links.as_bytes();
                     (0..bytes.len()).step_by(64).for_each(|line| cpu.prefetch(bytes, line));
                 }
             }
@@ -126,18 +125,17 @@ impl Walk {
             }
             let score = scorer.score(cpu, *node);
             each(*node, score);
-            if self.beam.len() == width {
-                // A NaN comes in nowhere.
-                if !self.beam.last().is_some_and(|last| score > last.score) {
-                    continue;
-                }
+            let full = self.beam.len() == width;
+            if score.is_nan() || full && self.beam.last().is_some_and(|last| score <= last.score) {
+                continue;
+            }
+            if full {
                 self.beam.pop();
             }
             let place = self.beam.partition_point(|step| step.score >= score);
             self.beam.insert(place, Step { score, node: *node, done: false });
             first = first.min(place);
         }
-        self.scored += next.len();
         self.next = next;
         self.next.clear();
         first
