@@ -56,12 +56,12 @@ run() {
     workloads=$2
     [ "$workloads" != - ] || workloads=
     env ${workloads:+"VEXFS_WORKLOADS=$workloads"} ${4:+"$4"} \
-        cargo test --quiet --package vexfs_tests --release --test "$1" >"$3" 2>&1
+        cargo test --quiet --package vexfs_tests --no-default-features --release --test "$1" >"$3" 2>&1
 }
 
 suites=$(printf '%s\n' "$bugs" | awk 'NF { print "--test " $2 }' | sort -u)
 # shellcheck disable=SC2086 # words
-cargo test --quiet --package vexfs_tests --release --no-run $suites
+cargo test --quiet --package vexfs_tests --no-default-features --release --no-run $suites
 
 planted=0
 found=0
