@@ -185,13 +185,7 @@ fn every_lost_stale_or_misdirected_metadata_block_is_found_or_harmless() {
 fn every_lie_of_the_disk_is_found_or_harmless() {
     let mut wrong = Vec::new();
     let (mut found, mut harmless) = (0, 0);
-    let seeds = if long() {
-        60
-    } else if cfg!(debug_assertions) {
-        2
-    } else {
-        3
-    };
+    let seeds = if long() { 60 } else { 3 };
     for seed in 0..seeds {
         let honest = filled(SimDevice::new(SIZE), 4096, 100 + seed);
         let start = honest.device.image();
