@@ -37,7 +37,7 @@ struct Known {
 }
 
 /// A row's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The file.
     pub inode: Ino,
@@ -50,7 +50,7 @@ pub struct Owner {
 }
 
 /// Who has a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A file that the caller finds.
     Found(Owner),
