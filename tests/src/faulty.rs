@@ -35,6 +35,8 @@ struct Fault {
     /// Calls of the planned kind so far.
     calls: u64,
     failures: u64,
+    /// Nothing fails, and nothing is counted.
+    paused: bool,
 }
 
 impl<D: BlockDevice> FaultDevice<D> {
@@ -45,7 +47,12 @@ impl<D: BlockDevice> FaultDevice<D> {
 
     /// From now on, fails call number `n` (counted from 0) of this kind, and those after it if `for_ever`.
     pub fn fail(&self, call: Call, n: u64, for_ever: bool) {
-        *lock(&self.fault) = Fault { plan: Some((call, n, for_ever)), calls: 0, failures: 0 };
+        *lock(&self.fault) = Fault { plan: Some((call, n, for_ever)), ..Fault::default() };
+    }
+
+    /// Works for a while, as if the calls meanwhile were not made; `false` ends that.
+    pub fn pause(&self, paused: bool) {
+        lock(&self.fault).paused = paused;
     }
 
     /// Works again.
@@ -61,7 +68,7 @@ impl<D: BlockDevice> FaultDevice<D> {
     fn pass(&self, call: Call, operation: &'static str, offset: u64) -> Result<()> {
         let mut fault = lock(&self.fault);
         let Some((kind, n, for_ever)) = fault.plan else { return Ok(()) };
-        if kind != call {
+        if kind != call || fault.paused {
             return Ok(());
         }
         let at = fault.calls;

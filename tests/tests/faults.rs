@@ -47,6 +47,7 @@ fn run(operations: &[Op], call: Call, n: u64, for_ever: bool) -> Result<u64, Str
     // What a mount may find: the last durable state, and that of a commit that failed.
     let mut found = vec![named(&pair.model)];
     device.fail(call, n, for_ever);
+    pair.looks = FaultDevice::pause;
     for op in operations {
         let before = device.failures();
         let state = state(&pair.volume);

@@ -23,6 +23,9 @@ pub struct Pair<D> {
     pub model: Model,
     /// Files held open.
     pub open: BTreeSet<u64>,
+    /// Told `true` before the model looks at what the volume made of an operation, and `false` afterwards: a disk that is to fail in
+    /// operations need not fail then.
+    pub looks: fn(&D, bool),
     clock: i64,
 }
 
@@ -63,12 +66,13 @@ impl<D: BlockDevice + Clone> Pair<D> {
         let mut model = Model::new(root.uid, root.gid, root.permissions, root.modified);
         model.change(ROOT.0).changed = root.changed;
         model.change(ROOT.0).version = root.version;
-        Ok(Self { device, volume, model, open: BTreeSet::new(), clock: 1 })
+        Ok(Self { device, volume, model, open: BTreeSet::new(), looks: |_, _| {}, clock: 1 })
     }
 
     /// A volume found after a crash, and the model that fits it but for bytes written in place, which it now learns.
     pub fn adopt(device: D, volume: Volume<Direct<D>>, model: Model, how: &Comparison) -> Result<Self> {
-        let mut pair = Self { device, volume, model, open: BTreeSet::new(), clock: 100_000 };
+        let mut pair =
+            Self { device, volume, model, open: BTreeSet::new(), looks: |_, _| {}, clock: 100_000 };
         for (inode, overlays) in &how.overlays {
             let Some(size) = pair.model.nodes.get(inode).and_then(|node| node.size()) else { continue };
             pair.model.change(*inode).vectors.values_mut().for_each(|vector| vector.fresh = None);
@@ -99,9 +103,16 @@ impl<D: BlockDevice + Clone> Pair<D> {
     pub fn run(&mut self, op: &Op) -> std::result::Result<Outcome, String> {
         self.clock += 1;
         let now = self.now();
-        let mut model = self.model.clone();
         let real = self.perform(op, now);
         self.volume.events();
+        (self.looks)(&self.device, true);
+        let outcome = self.agree(op, real, now);
+        (self.looks)(&self.device, false);
+        outcome
+    }
+
+    fn agree(&mut self, op: &Op, real: Result<Learned>, now: Time) -> std::result::Result<Outcome, String> {
+        let mut model = self.model.clone();
         match real {
             Ok(learned) => {
                 let touched = model
