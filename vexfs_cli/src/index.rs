@@ -53,7 +53,7 @@ fn kinds(arguments: &Index, schema: &Schema, home: &Home) -> Vec<Kind> {
         IndexKind::Auto if arguments.update && !there.is_empty() => there,
         IndexKind::Auto if !pays(schema) => Vec::new(),
         IndexKind::Auto if bytes(schema) < CLUSTERED_BYTES_MIN => vec![Kind::Scan],
-        // A graph takes minutes: whoever wants one asks for it.
+        // A graph takes longest to build, and pays for who searches often: whoever wants one asks for it.
         IndexKind::Auto => vec![Kind::Scan, Kind::Clustered],
     }
 }

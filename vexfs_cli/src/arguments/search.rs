@@ -136,12 +136,12 @@ Examples:
 Kinds: scan keeps a bit a dimension of every row, which every search reads through, and four bits for the best of them: built
 in a second or two for 100,000 rows, and nearly exact. clustered keeps rows that are near to each other together, and searches read
 a part of them: for large collections. graph links rows that are near to each other, and searches follow the links: the fastest of
-all once it is open, but it takes minutes to build and memory for all of it; for programs that search often. Of several, searches
+all once it is open, but it takes longest to build, and memory for all of it; for programs that search often. Of several, searches
 take the one that was fastest, its opening counted, for the recall that they ask for.
 
 An index is one file, index/KIND in the collection's directory: whoever may write the collection may build it, whoever
 may read the collection uses it, and it goes with the collection. It is never needed: without it, or when it is damaged,
-searches look at every row. Building clustered takes as much memory as the vectors as 32-bit floats, graph half of it. Bits are
+searches look at every row. Building clustered takes as much memory as the vectors as 32-bit floats. Bits are
 searched exactly.")]
 pub(crate) struct Index {
     /// The collection

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Import, common: &Common) -> Result<(), Failure> {
     };
     let mut source = formats::open(format, &arguments.vectors, &columns)?;
     let mut paths = Paths::new(arguments, source.shape())?;
-    let Some(first) = paths.first(&mut *source)? else {
+    let Some(first) = paths.next(&mut *source)? else {
         return Err(Failure::new("nothing to import: no rows"));
     };
     let place = Place::new(&arguments.collection, Some(&first.0.path), common)
@@ -117,10 +117,6 @@ impl<'a> Paths<'a> {
 
     fn list(arguments: &Import) -> &Path {
         arguments.paths.as_deref().unwrap_or(Path::new(""))
-    }
-
-    fn first(&mut self, source: &mut dyn Source) -> Result<Option<(Target, Vec<u8>)>, Failure> {
-        self.next(source)
     }
 
     // The next vector, and whose it is.
