@@ -6,7 +6,7 @@
 
 use crate::kernel::{Entry, portable};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512, Avx512Popcount, Avx512Vnni};
+pub(crate) use x86::{Avx2, Avx512};
 
 /// A level of instructions, and the kernels written for it. Slices of unequal length are compared as far as the
 /// shorter one goes.
@@ -66,12 +66,6 @@ pub(crate) trait Job {
 pub(crate) fn best<J: Job>(job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(cpu) = Avx512Popcount::detect() {
-            return cpu.run(job);
-        }
-        if let Some(cpu) = Avx512Vnni::detect() {
-            return cpu.run(job);
-        }
         if let Some(cpu) = Avx512::detect() {
             return cpu.run(job);
         }
@@ -178,17 +172,11 @@ mod x86 {
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Avx2(());
 
-    /// AVX-512 F, BW, DQ and VL, besides all of [`Avx2`].
+    /// AVX-512 F, BW, DQ, VL and VNNI, besides all of [`Avx2`]; perhaps VPOPCNTDQ.
     #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Avx512(());
-
-    /// [`Avx512`] and VNNI.
-    #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Avx512Vnni(());
-
-    /// [`Avx512Vnni`] and VPOPCNTDQ.
-    #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Avx512Popcount(());
+    pub(crate) struct Avx512 {
+        popcount: bool,
+    }
 
     impl Avx2 {
         /// The proof, if this CPU has them.
@@ -201,30 +189,23 @@ mod x86 {
         /// The proof, if this CPU has them.
         pub(crate) fn detect() -> Option<Self> {
             let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-            (wide && Avx2::detect().is_some()).then_some(Self(()))
+            let all = wide && has!("avx512vnni") && Avx2::detect().is_some();
+            all.then_some(Self { popcount: has!("avx512vpopcntdq") })
         }
-    }
 
-    impl Avx512Vnni {
-        /// The proof, if this CPU has them.
-        pub(crate) fn detect() -> Option<Self> {
-            (has!("avx512vnni") && Avx512::detect().is_some()).then_some(Self(()))
-        }
-    }
-
-    impl Avx512Popcount {
-        /// The proof, if this CPU has them.
-        pub(crate) fn detect() -> Option<Self> {
-            (has!("avx512vpopcntdq") && Avx512Vnni::detect().is_some()).then_some(Self(()))
+        /// The same without VPOPCNTDQ.
+        #[cfg(test)]
+        pub(crate) fn without_popcount(self) -> Self {
+            Self { popcount: false }
         }
     }
 
     // One level: its name, its instructions, and the files its kernels come from.
     macro_rules! level {
-        ($level:ty, $name:literal, $features:literal, $floats:ident, $bytes:ident, $bits:ident) => {
+        ($level:ty, $features:literal, $floats:ident, $bytes:ident, $name:expr, $popcount:expr) => {
             impl Cpu for $level {
                 fn name(self) -> &'static str {
-                    $name
+                    $name(self)
                 }
 
                 fn run<J: Job>(self, job: J) -> J::Output {
@@ -274,14 +255,22 @@ mod x86 {
 
                 #[inline(always)]
                 fn bits_common(self, row: &[u8], query: &[u8]) -> [u64; 2] {
+                    if $popcount(self) {
+                        // SAFETY: it has VPOPCNTDQ, and else as in `product`.
+                        return unsafe { avx512_popcount::bits_common(row, query) };
+                    }
                     // SAFETY: as in `product`.
-                    unsafe { $bits::bits_common(row, query) }
+                    unsafe { $floats::bits_common(row, query) }
                 }
 
                 #[inline(always)]
                 fn bits_different(self, row: &[u8], query: &[u8]) -> u64 {
+                    if $popcount(self) {
+                        // SAFETY: it has VPOPCNTDQ, and else as in `product`.
+                        return unsafe { avx512_popcount::bits_different(row, query) };
+                    }
                     // SAFETY: as in `product`.
-                    unsafe { $bits::bits_different(row, query) }
+                    unsafe { $floats::bits_different(row, query) }
                 }
 
                 #[inline(always)]
@@ -305,29 +294,14 @@ mod x86 {
         };
     }
 
-    level!(Avx2, "AVX2", "avx2,fma,f16c,popcnt", avx2, avx2, avx2);
+    level!(Avx2, "avx2,fma,f16c,popcnt", avx2, avx2, |_| "AVX2", |_| false);
+    // The instruction that counts bits is used in calls of its own: a level more would compile every job once more.
     level!(
         Avx512,
-        "AVX-512",
-        "avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl",
-        avx512,
-        avx512,
-        avx512
-    );
-    level!(
-        Avx512Vnni,
-        "AVX-512 with VNNI",
         "avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
         avx512,
         avx512_vnni,
-        avx512
-    );
-    level!(
-        Avx512Popcount,
-        "AVX-512 with VNNI and VPOPCNTDQ",
-        "avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq",
-        avx512,
-        avx512_vnni,
-        avx512_popcount
+        |cpu: Self| if cpu.popcount { "AVX-512 with VNNI and VPOPCNTDQ" } else { "AVX-512 with VNNI" },
+        |cpu: Self| cpu.popcount
     );
 }

@@ -159,34 +159,6 @@ pub(crate) fn tile<T: Load>(rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4];
 /// Sums of `row * query` and of `row * row`, exact.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(crate) fn bytes(row: &[i8], query: &[i8]) -> [i64; 2] {
-    // A product is at most 2^14: all of so many fit 32 bits.
-    let len = row.len().min(query.len()).min(1 << 16);
-    let mut product = _mm512_setzero_si512();
-    let mut square = product;
-    let mut at = 0;
-    while at < len {
-        let mask = first32((len - at).min(32));
-        // SAFETY: the mask has at most `len - at` bits.
-        let (a, b) = unsafe {
-            (
-                _mm256_maskz_loadu_epi8(mask, row.as_ptr().add(at)),
-                _mm256_maskz_loadu_epi8(mask, query.as_ptr().add(at)),
-            )
-        };
-        let (a, b) = (_mm512_cvtepi8_epi16(a), _mm512_cvtepi8_epi16(b));
-        product = _mm512_add_epi32(product, _mm512_madd_epi16(a, b));
-        square = _mm512_add_epi32(square, _mm512_madd_epi16(a, a));
-        at += 32;
-    }
-    let here = [product, square].map(|sums| i64::from(_mm512_reduce_add_epi32(sums)));
-    let rest = if len == 1 << 16 { bytes(&row[len..], &query[len..]) } else { [0; 2] };
-    [here[0] + rest[0], here[1] + rest[1]]
-}
-
-/// Sums of `row * query` and of `row * row`, exact.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(crate) fn shorts(row: &[i16], query: &[i16]) -> [i64; 2] {
     let len = row.len().min(query.len());
     let mut product = _mm512_setzero_si512();
@@ -307,25 +279,6 @@ pub(crate) fn lookup(codes: &[u8], tables: &[u8]) -> [u16; 64] {
         _mm512_storeu_si512(sums.as_mut_ptr().add(32).cast(), second);
     }
     sums
-}
-
-/// Sum of the codes' lower halves times `even` and of their upper halves times `odd`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(crate) fn nibbles(codes: &[u8], even: &[i8], odd: &[i8]) -> i32 {
-    let (low, ones) = (_mm512_set1_epi8(15), _mm512_set1_epi16(1));
-    let len = codes.len().min(even.len()).min(odd.len());
-    let mut sums = _mm512_setzero_si512();
-    let mut at = 0;
-    while at < len {
-        let (codes, even, odd) = load_nibbles(codes, even, odd, at, len);
-        // Four products of at most 15 * 128 fit 16 bits.
-        let lower = _mm512_maddubs_epi16(_mm512_and_si512(codes, low), even);
-        let upper = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16::<4>(codes), low), odd);
-        sums = _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_add_epi16(lower, upper), ones));
-        at += 64;
-    }
-    _mm512_reduce_add_epi32(sums)
 }
 
 /// Up to 64 bytes of each from `at`, zeros behind `len`, which is no more than any length.

@@ -6,7 +6,7 @@ use crate::half;
 use crate::kernel::Entry;
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{Avx2, Avx512, Avx512Popcount, Avx512Vnni};
+use crate::cpu::{Avx2, Avx512};
 
 /// Runs the job on every level that this CPU has.
 fn on_all<J: Job + Copy>(job: J) {
@@ -14,9 +14,10 @@ fn on_all<J: Job + Copy>(job: J) {
     #[cfg(target_arch = "x86_64")]
     {
         Avx2::detect().map(|cpu| cpu.run(job));
-        Avx512::detect().map(|cpu| cpu.run(job));
-        Avx512Vnni::detect().map(|cpu| cpu.run(job));
-        Avx512Popcount::detect().map(|cpu| cpu.run(job));
+        if let Some(cpu) = Avx512::detect() {
+            cpu.run(job);
+            cpu.without_popcount().run(job);
+        }
     }
 }
 
