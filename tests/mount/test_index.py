@@ -92,7 +92,7 @@ def test_an_index_is_used_when_asked_for_and_told(volume4):
         assert plan["plan"] == "exact" and plan["candidates"] == FILES
         check(answers, names, vectors, vectors[row], 10, recall=1)
     assert "small" in search(volume4, vectors[0])[1]["why"]
-    assert "no such index" in vexfs(volume4, "search", "c", "--vector", json.dumps(vectors[0].tolist()), "--index=scan", ok=(1,)).stderr
+    assert "has no scan index" in vexfs(volume4, "search", "c", "--vector", json.dumps(vectors[0].tolist()), "--index=scan", ok=(1,)).stderr
     assert "for cosine" in search(volume4, vectors[0], "--index", "--metric", "l2")[1]["why"]
     # A filter that leaves few rows is not looked for in the index, one that leaves many is.
     answers, plan, _ = search(volume4, vectors[1], "--index", "--within", volume4.path / "d1", "-k", 20)

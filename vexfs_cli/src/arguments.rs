@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use metadata::{Column, ColumnCommand, Meta, Query};
-pub(crate) use search::{Index, IndexChoice, IndexKind, Recall, Search};
+pub(crate) use search::{Index, IndexKind, Recall, Search};
 pub(crate) use watch::{Format, Watch};
 
 use crate::formats::Format as FileFormat;

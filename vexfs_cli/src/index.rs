@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use vexfs_search::plan::pays;
 use vexfs_search::stored::{self, Built, Kind, Stage};
 use vexfs_search::{Collection, Element, Metric, Schema, StoredIndex};
 
@@ -76,18 +77,11 @@ fn build(arguments: &Index, common: &Common, place: &Place, home: &Home, kind: K
     report(common, place, &built, how, start)
 }
 
-/// True if searches use an index of a collection of this size: see the table in docs/BENCHMARKS.md.
-pub(crate) fn pays(schema: &Schema) -> bool {
-    bytes(schema) >= INDEX_BYTES_MIN
-}
-
 fn bytes(schema: &Schema) -> u64 {
     schema.live.saturating_mul(schema.vector_len() as u64)
 }
 
-/// From so many bytes of vectors on a search with the index, opening it counted, is faster than a scan.
-const INDEX_BYTES_MIN: u64 = 4 << 20;
-/// From so many on a clustered index can be faster than a scan: below it is not worth its building.
+/// From so many bytes of vectors on a clustered index can be faster than a scan: below it is not worth its building.
 const CLUSTERED_BYTES_MIN: u64 = 64 << 20;
 
 fn name(place: &Place) -> &str {

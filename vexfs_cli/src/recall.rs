@@ -1,13 +1,13 @@
 //! `vexfs recall`: what searches with the index find of the exact answers, measured.
 
 use serde_json::json;
+use vexfs_search::plan::suffices;
 use vexfs_search::stored::{Delta, Effort, Kind, Sample};
 use vexfs_search::{Collection, StoredIndex};
 
 use crate::arguments::{Common, Recall};
 use crate::failure::Failure;
 use crate::output;
-use crate::search::plan::suffices;
 use crate::site::Place;
 
 pub(crate) fn run(arguments: &Recall, common: &Common) -> Result<(), Failure> {

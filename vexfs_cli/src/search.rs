@@ -1,6 +1,5 @@
 //! `vexfs search`: the nearest neighbours, by the paths of their files.
 
-pub(crate) mod plan;
 mod reach;
 mod text;
 
@@ -9,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vexfs_search::{Collection, Metric, Options, Query};
+use vexfs_search::{Collection, Metric, Options, Plan, Query, Way, Wish};
 
 use crate::arguments::{Common, Search};
 use crate::failure::Failure;
@@ -19,7 +18,6 @@ use crate::table;
 use crate::value;
 use crate::vector::Given;
 use crate::xattr;
-use plan::Plan;
 use reach::{Found, Reach};
 
 const K: usize = 10;
@@ -41,12 +39,25 @@ pub(crate) fn run(arguments: &Search, common: &Common) -> Result<(), Failure> {
     let metric = arguments.metric.map_or(collection.schema().metric, Into::into);
     let filter = arguments.condition.as_deref().map(|text| table::choose(&place, text)).transpose()?;
     let k = if arguments.all || arguments.duplicates { usize::MAX } else { arguments.k.unwrap_or(K) };
-    let plan = Plan::choose(arguments, &place, &collection, metric, k)?;
+    let way = match arguments.index {
+        _ if arguments.exact => Way::Exact,
+        Some(choice) => Way::Index(choice.kind()),
+        None => Way::Fastest,
+    };
+    let mut plan = Plan::choose(&collection, Wish { metric, k, min_recall: arguments.min_recall, way })?;
+    warn(&mut plan);
     let reach = Reach::new(&place, &collection, plan, arguments.within.as_deref(), filter)?;
     if arguments.duplicates {
         duplicates(arguments, common, metric, reach)
     } else {
         neighbours(arguments, common, metric, k, &place, reach)
+    }
+}
+
+// Tells what the plan has to say of indexes.
+fn warn(plan: &mut Plan) {
+    for warning in plan.take_warnings() {
+        eprintln!("vexfs: {warning}");
     }
 }
 
@@ -172,10 +183,10 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
     let schema = reach.collection.schema();
     let plan = &reach.plan;
     let (cost, bytes) = (&plan.cost, plan.bytes(schema));
-    let milliseconds = plan.begun.elapsed().as_secs_f64() * 1e3;
+    let milliseconds = plan.begun().elapsed().as_secs_f64() * 1e3;
     if common.json {
         let object = json!({
-            "plan": plan.name(), "why": plan.why, "mapped": !reach.collection.is_coded(), "metric": metric.name(),
+            "plan": plan.name(), "why": plan.why(), "mapped": !reach.collection.is_coded(), "metric": metric.name(),
             "instructions": vexfs_search::instructions(), "rows": schema.rows, "live": schema.live,
             "filtered_rows": reach.filtered(), "scans": cost.scans, "candidates": cost.candidates,
             "leaves": cost.leaves, "nodes": cost.nodes, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
@@ -190,7 +201,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
     };
     let source = if reach.collection.is_coded() { "decoded some at a time" } else { "mapped" };
     eprintln!("plan    {}: {filter}, {source}", plan.name());
-    eprintln!("because {}", plan.why);
+    eprintln!("because {}", plan.why());
     eprintln!(
         "work    {} scans, {}, {} rows compared whole, of them {} that changed since the index, {}",
         cost.scans,

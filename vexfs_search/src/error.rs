@@ -26,6 +26,13 @@ pub enum Error {
     },
     /// The query does not fit the collection.
     Query(String),
+    /// The collection has no index, or none of the kind that is asked for.
+    NoIndex {
+        /// The collection.
+        directory: PathBuf,
+        /// The kind's name, if one was asked for.
+        kind: Option<&'static str>,
+    },
 }
 
 impl fmt::Display for Error {
@@ -34,6 +41,11 @@ impl fmt::Display for Error {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Format { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Query(why) => f.write_str(why),
+            Self::NoIndex { directory, kind } => {
+                let (place, kind) =
+                    (directory.display(), kind.map_or(String::new(), |kind| format!("{kind} ")));
+                write!(f, "{place}: has no {kind}index; `vexfs index {place}` builds one")
+            }
         }
     }
 }

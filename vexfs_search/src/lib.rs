@@ -14,7 +14,8 @@
 //! analysis     what each codec would make of a collection
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
-//! stored       indexes in files beside the matrix, which may have changed since: a scan of codes, clusters
+//! stored       indexes in files beside the matrix, which may have changed since: a scan of codes, clusters, a graph
+//! plan         whether an index answers, and which
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
 //! metric       element types and metrics
@@ -38,6 +39,7 @@ mod kernel;
 mod metric;
 mod nearest;
 pub mod npy;
+pub mod plan;
 pub mod portion;
 mod query;
 mod scan;
@@ -52,6 +54,7 @@ pub use decoded::Decoded;
 pub use error::{Error, Result};
 pub use metric::{Element, Metric};
 pub use nearest::{Hit, RowSet};
+pub use plan::{Plan, Way, Wish};
 pub use query::{Query, decode};
 pub use scan::Options;
 pub use store::{MmapVectorStore, VectorStorage};

@@ -209,13 +209,13 @@ pub(crate) enum IndexChoice {
 }
 
 impl IndexChoice {
-    /// True if an index of this kind may be used.
-    pub(crate) fn allows(self, kind: Kind) -> bool {
+    /// The kind that is to be used; none if any may be.
+    pub(crate) fn kind(self) -> Option<Kind> {
         match self {
-            Self::Any => true,
-            Self::Scan => kind == Kind::Scan,
-            Self::Clustered => kind == Kind::Clustered,
-            Self::Graph => kind == Kind::Graph,
+            Self::Any => None,
+            Self::Scan => Some(Kind::Scan),
+            Self::Clustered => Some(Kind::Clustered),
+            Self::Graph => Some(Kind::Graph),
         }
     }
 }

@@ -8,13 +8,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use vexfs_search::{Collection, Hit, Metric, Options, Pair, Query, RowSet};
+use vexfs_search::{Collection, Hit, Metric, Options, Pair, Plan, Query, RowSet, Schema};
 
 use crate::ask::{self, Owner};
 use crate::chunk::{self, Chunk};
 use crate::failure::Failure;
 use crate::paths::Paths;
-use crate::search::plan::{Plan, count, unchanged};
 use crate::site::{Place, VectorName};
 use crate::xattr;
 
@@ -139,7 +138,10 @@ impl<'a> Reach<'a> {
     // The nearest rows of the chosen files, or of all.
     fn scan(&mut self, query: &Query, options: Options<'_>, own: Option<u64>) -> Result<Vec<Hit>, Failure> {
         self.choose_rows(own)?;
-        self.plan.search(self.collection, query, Options { rows: self.rows.as_ref(), ..options })
+        let hits =
+            self.plan.search(self.collection, query, Options { rows: self.rows.as_ref(), ..options })?;
+        super::warn(&mut self.plan);
+        Ok(hits)
     }
 
     // The rows of the chosen files, if some are chosen.
@@ -245,4 +247,16 @@ fn relative(place: &Place, directory: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::new(format!("{}: is no directory", directory.display())));
     }
     Ok(inside.to_owned())
+}
+
+// Looks again at rows that were found: true if they still are what they were.
+fn unchanged(collection: &Collection, query: &Query, hits: &[Hit]) -> Result<bool, Failure> {
+    let mut rows: Vec<u64> = hits.iter().map(|hit| hit.row).collect();
+    rows.sort_unstable();
+    Ok(collection.search_rows(query, &rows, Options::nearest(hits.len()))? == hits)
+}
+
+// How many rows a filter leaves; all of them without it.
+fn count(rows: Option<&RowSet>, schema: &Schema) -> u64 {
+    rows.map_or(schema.live, |rows| rows.len() as u64)
 }

@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use vexfs_search::stored::{Delta, Effort, Kind};
-use vexfs_search::{Collection, Hit, Metric, Options, Query, RowSet, Schema, StoredIndex};
-
-use crate::arguments::{IndexChoice, Search};
-use crate::failure::Failure;
-use crate::index::pays;
-use crate::site::Place;
+use crate::collection::{Collection, Schema};
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+use crate::nearest::Hit;
+use crate::query::Query;
+use crate::scan::Options;
+use crate::stored::{Delta, Effort, Kind, StoredIndex};
 
 /// Of an index of which more than this share changed, nothing is gained.
 const CHANGED_MAX: f64 = 0.5;
@@ -19,16 +19,68 @@ const CHANGED_MAX: f64 = 0.5;
 const FILTER_MAX: f64 = 0.1;
 /// Attempts at a moment in which the collection does not change.
 const ATTEMPTS: u32 = 4;
+/// From so many bytes of vectors on a search with an index, opening it counted, is faster than one of all rows.
+const INDEX_BYTES_MIN: u64 = 4 << 20;
 
-/// How a search is done.
-pub(crate) struct Plan {
+/// True if searches use an index of a collection of this size: see the table in docs/BENCHMARKS.md.
+pub fn pays(schema: &Schema) -> bool {
+    schema.live.saturating_mul(schema.vector_len() as u64) >= INDEX_BYTES_MIN
+}
+
+/// What a search wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// What nearness is.
+    pub metric: Metric,
+    /// How many rows; `usize::MAX` for all.
+    pub k: usize,
+    /// The share of the nearest rows, 0 to 1, that an index must have found when it was measured.
+    pub min_recall: f64,
+    /// With an index or without one.
+    pub way: Way,
+}
+
+/// Whether an index is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What is fastest, as measured on the machine.
+    Fastest,
+    /// Every row is read.
+    Exact,
+    /// An index, of this kind if one is named, even where reading every row is faster.
+    Index(Option<Kind>),
+}
+
+impl Way {
+    fn allows(self, kind: Kind) -> bool {
+        match self {
+            Self::Fastest => true,
+            Self::Exact => false,
+            Self::Index(wanted) => wanted.is_none_or(|wanted| wanted == kind),
+        }
+    }
+}
+
+/// How the searches of a collection are done.
+///
+/// ```
+/// # use vexfs_search::{Collection, Metric, Options, Plan, Query, Way, Wish};
+/// # fn search(directory: &std::path::Path) -> Result<()> {
+/// let collection = Collection::open(directory)?;
+/// let wish = Wish { metric: Metric::Cosine, k: 10, min_recall: 0.95, way: Way::Fastest };
+/// let mut plan = Plan::choose(&collection, wish)?;
+/// let query = Query::new(&collection, &[0.1; 384], wish.metric)?;
+/// let hits = plan.search(&collection, &query, Options::nearest(wish.k))?;
+/// println!("{} rows, by {}, because {}", hits.len(), plan.name(), plan.why());
+/// # Ok(()) }
+/// ```
+pub struct Plan {
     index: Option<Used>,
-    /// Why it is exact, or not.
-    pub(super) why: String,
+    why: String,
+    warnings: Vec<String>,
     /// What it cost so far.
-    pub(super) cost: Cost,
-    /// When the choice began.
-    pub(super) begun: Instant,
+    pub cost: Cost,
+    begun: Instant,
 }
 
 /// An index that can be used, and how.
@@ -87,118 +139,113 @@ struct Used {
 
 /// What searches have cost.
 #[derive(Debug, Default)]
-pub(super) struct Cost {
-    pub(super) scans: u64,
+pub struct Cost {
+    /// Times that rows were searched.
+    pub scans: u64,
     /// Rows that were compared whole.
-    pub(super) candidates: u64,
-    pub(super) leaves: u64,
+    pub candidates: u64,
+    /// Leaves of clusters that were read.
+    pub leaves: u64,
     /// Nodes of a graph that were entered.
-    pub(super) nodes: u64,
-    pub(super) index_bytes: u64,
+    pub nodes: u64,
+    /// Bytes of the index that were read.
+    pub index_bytes: u64,
     /// Rows compared whole because they changed since the index was built.
-    pub(super) changed: u64,
-    /// The time for all that, the opening of the index counted.
-    pub(super) ms: f64,
+    pub changed: u64,
+    /// The time for all that in milliseconds, the opening of the index counted.
+    pub ms: f64,
 }
 
 /// The least effort that found the recall, its interval counted.
-pub(crate) fn suffices(efforts: &[Effort], min_recall: f64) -> Option<&Effort> {
+pub fn suffices(efforts: &[Effort], min_recall: f64) -> Option<&Effort> {
     efforts.iter().find(|effort| effort.low >= min_recall)
 }
 
 impl Plan {
-    /// Reads every row.
+    // Reads every row.
     fn exact(why: impl Into<String>) -> Self {
-        Self { index: None, why: why.into(), cost: Cost::default(), begun: Instant::now() }
+        let (why, cost, begun) = (why.into(), Cost::default(), Instant::now());
+        Self { index: None, why, warnings: Vec::new(), cost, begun }
     }
 
-    /// Chooses for a search of the nearest `k` by `metric`.
-    pub(super) fn choose(
-        arguments: &Search,
-        place: &Place,
-        collection: &Collection,
-        metric: Metric,
-        k: usize,
-    ) -> Result<Self, Failure> {
+    /// Chooses for searches of a collection's nearest rows.
+    ///
+    /// # Errors
+    /// [`Error::NoIndex`] if an index is asked for that is not there.
+    pub fn choose(collection: &Collection, wish: Wish) -> Result<Self> {
         let start = Instant::now();
-        let mut plan = Self::decide(arguments, place, collection, metric, k)?;
+        let mut plan = Self::decide(collection, &wish)?;
         plan.begun = start;
         plan.cost.ms = start.elapsed().as_secs_f64() * 1e3;
         Ok(plan)
     }
 
-    fn decide(
-        arguments: &Search,
-        place: &Place,
-        collection: &Collection,
-        metric: Metric,
-        k: usize,
-    ) -> Result<Self, Failure> {
-        if arguments.exact {
-            return Ok(Self::exact("--exact asks for it"));
+    fn decide(collection: &Collection, wish: &Wish) -> Result<Self> {
+        if wish.way == Way::Exact {
+            return Ok(Self::exact("it was asked for"));
         }
-        let name = &place.name.collection;
         let (mut indexes, mut errors) = (Vec::new(), Vec::new());
-        let allowed = |kind: &Kind| arguments.index.is_none_or(|choice| choice.allows(*kind));
-        for kind in Kind::ALL.into_iter().filter(allowed) {
-            match StoredIndex::open(&place.directory, kind) {
+        for kind in Kind::ALL.into_iter().filter(|kind| wish.way.allows(*kind)) {
+            match StoredIndex::open(collection.directory(), kind) {
                 Ok(index) => indexes.extend(index),
                 Err(error) => errors.push(error),
             }
         }
         if indexes.is_empty() {
-            return match errors.first() {
-                Some(error) => Ok(Self::distrusted(error)),
-                None => match arguments.index {
-                    None => Ok(Self::exact("there is no index")),
-                    Some(choice) => {
-                        let what = if choice == IndexChoice::Any { "index" } else { "such index" };
-                        Err(Failure::new(format!("{name}: has no {what}; `vexfs index {name}` builds one")))
-                    }
-                },
+            return match (errors.first(), wish.way) {
+                (Some(error), _) => Ok(Self::distrusted(error)),
+                (None, Way::Index(kind)) => Err(Error::NoIndex {
+                    directory: collection.directory().into(),
+                    kind: kind.map(Kind::name),
+                }),
+                (None, _) => Ok(Self::exact("there is no index")),
             };
         }
-        errors.iter().for_each(|error| eprintln!("vexfs: {error}; not used"));
+        let mut plan = Self::among(indexes, collection, wish);
+        plan.warnings.splice(0..0, errors.iter().map(|error| format!("{error}; not used")));
+        Ok(plan)
+    }
+
+    // Of indexes that can be read the best, or reading every row.
+    fn among(indexes: Vec<StoredIndex>, collection: &Collection, wish: &Wish) -> Self {
         let mut choices = Vec::new();
         let mut why = String::new();
         for index in indexes {
-            match Self::reason(arguments, &index, collection, metric, k) {
+            match Self::reason(wish, &index, collection) {
                 Ok(effort) => choices.push(Choice { index, effort }),
                 Err(reason) => why = reason,
             }
         }
         choices.sort_by_key(Choice::ns);
         let table = Table::new(&choices, collection.schema().live);
-        let Some(Choice { index, effort }) = choices.into_iter().next() else { return Ok(Self::exact(why)) };
-        if arguments.index.is_none() && table.exact_is_faster() {
-            return Ok(Self::exact(format!("reading every row is faster: {}", table.words)));
+        let Some(Choice { index, effort }) = choices.into_iter().next() else { return Self::exact(why) };
+        if wish.way == Way::Fastest && table.exact_is_faster() {
+            return Self::exact(format!("reading every row is faster: {}", table.words));
         }
         Self::used(index, effort, collection, &table)
     }
 
     // The effort, or why none is made.
     fn reason(
-        arguments: &Search,
+        wish: &Wish,
         index: &StoredIndex,
         collection: &Collection,
-        metric: Metric,
-        k: usize,
-    ) -> Result<Effort, String> {
-        let (schema, forced) = (collection.schema(), arguments.index.is_some());
-        if index.metric() != metric {
+    ) -> std::result::Result<Effort, String> {
+        let (schema, forced) = (collection.schema(), wish.way != Way::Fastest);
+        if index.metric() != wish.metric {
             return Err(format!("the index is for {}", index.metric().name()));
         }
         if !forced && !pays(schema) {
             return Err("the collection is so small that reading all of it is faster".into());
         }
-        if k as u64 > schema.live / 10 && !forced {
+        if wish.k as u64 > schema.live / 10 && !forced {
             return Err("a large part of the collection is asked for".into());
         }
         let all = index.leaves().max(1);
-        match (suffices(index.efforts(), arguments.min_recall), index.efforts().last()) {
+        match (suffices(index.efforts(), wish.min_recall), index.efforts().last()) {
             (Some(effort), _) => Ok(*effort),
             (None, _) if !forced => {
-                Err(format!("no effort reached a recall of {} when it was measured", arguments.min_recall))
+                Err(format!("no effort reached a recall of {} when it was measured", wish.min_recall))
             }
             (None, most) => {
                 Ok(Effort { probes: all, ..most.copied().unwrap_or(Effort::unmeasured(all, 10)) })
@@ -206,24 +253,18 @@ impl Plan {
         }
     }
 
-    fn used(
-        index: StoredIndex,
-        effort: Effort,
-        collection: &Collection,
-        table: &Table,
-    ) -> Result<Self, Failure> {
+    fn used(index: StoredIndex, effort: Effort, collection: &Collection, table: &Table) -> Self {
         let generation = collection.schema().generation;
         let mut used = Used { index, effort, delta: Delta::default(), generation };
         if let Err(error) = used.compare(collection) {
-            return Ok(Self::distrusted(&error));
+            return Self::distrusted(&error);
         }
         let changed = used.delta.changed().max(used.delta.gone());
         if changed as f64 > CHANGED_MAX * collection.schema().live as f64 {
             let why = format!(
                 "{changed} rows changed since the index was built; `vexfs index --update` puts them in"
             );
-            eprintln!("vexfs: {why}");
-            return Ok(Self::exact(why));
+            return Self { warnings: vec![why.clone()], ..Self::exact(why) };
         }
         let why = format!(
             "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured {}, {} and {} candidates a row, with {} \
@@ -240,61 +281,77 @@ impl Plan {
             effort.queries,
             table.words
         );
-        Ok(Self { index: Some(used), why, ..Self::exact("") })
+        Self { index: Some(used), ..Self::exact(why) }
     }
 
-    fn distrusted(error: &vexfs_search::Error) -> Self {
-        eprintln!("vexfs: {error}; searched exactly");
-        Self::exact(format!("the index cannot be used: {error}"))
+    fn distrusted(error: &Error) -> Self {
+        let warnings = vec![format!("{error}; searched exactly")];
+        Self { warnings, ..Self::exact(format!("the index cannot be used: {error}")) }
+    }
+
+    /// What those who search should hear of: an index that is damaged, or so old that it is not used. Told once.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Why it is exact, or not.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// When the choice began.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The share of the exact answers that was measured for what is done; 1 if every row is read.
+    pub fn recall(&self) -> f64 {
+        self.index.as_ref().map_or(1.0, |used| used.effort.recall)
     }
 
     /// `exact`, `scan`, `clustered` or `graph`.
-    pub(super) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.index.as_ref().map_or("exact", |used| used.index.kind().name())
     }
 
     /// Bytes of vectors and of the index that were read.
-    pub(super) fn bytes(&self, schema: &Schema) -> u64 {
+    pub fn bytes(&self, schema: &Schema) -> u64 {
         let opening = self.index.as_ref().map_or(0, |used| used.index.opening_bytes());
         self.cost.candidates * schema.vector_len() as u64 + self.cost.index_bytes + opening
     }
 
-    /// The nearest rows.
-    pub(super) fn search(
+    /// The nearest rows, as [`Collection::search`] gives them.
+    ///
+    /// # Errors
+    /// A file of the collection that cannot be read. What is wrong with an index is a warning, and the answer exact.
+    pub fn search(
         &mut self,
         collection: &Collection,
         query: &Query,
         options: Options<'_>,
-    ) -> Result<Vec<Hit>, Failure> {
+    ) -> Result<Vec<Hit>> {
         let start = Instant::now();
         let hits = self.rows(collection, query, options);
         self.cost.ms += start.elapsed().as_secs_f64() * 1e3;
         hits
     }
 
-    fn rows(
-        &mut self,
-        collection: &Collection,
-        query: &Query,
-        options: Options<'_>,
-    ) -> Result<Vec<Hit>, Failure> {
+    fn rows(&mut self, collection: &Collection, query: &Query, options: Options<'_>) -> Result<Vec<Hit>> {
         self.cost.scans += 1;
         let live = collection.schema().live;
         let few = options.rows.filter(|rows| (rows.len() as f64) < FILTER_MAX * live as f64);
         if let Some(rows) = few {
             self.cost.candidates += rows.len() as u64;
-            return Ok(collection.search_rows(query, &rows.iter().collect::<Vec<u64>>(), options)?);
+            return collection.search_rows(query, &rows.iter().collect::<Vec<u64>>(), options);
         }
         if let Some(used) = &mut self.index {
             match used.search(collection, query, options, &mut self.cost) {
                 Ok(Some(hits)) => return Ok(hits),
                 Ok(None) => {
-                    *self = self.instead("the collection changes faster than the index can be compared")
+                    let why = "the collection changes faster than the index can be compared";
+                    *self = self.instead(Self::exact(why));
                 }
-                Err(error) => {
-                    eprintln!("vexfs: {error}; searched exactly");
-                    *self = self.instead(&format!("the index cannot be used: {error}"));
-                }
+                Err(error) => *self = self.instead(Self::distrusted(&error)),
             }
         }
         self.cost.candidates += options.rows.map_or(live, |rows| rows.len() as u64);
@@ -302,14 +359,15 @@ impl Plan {
     }
 
     // Exactly from now on; what it cost so far stays.
-    fn instead(&mut self, why: &str) -> Self {
-        Self { cost: std::mem::take(&mut self.cost), begun: self.begun, ..Self::exact(why) }
+    fn instead(&mut self, exact: Self) -> Self {
+        let warnings = [self.take_warnings(), exact.warnings].concat();
+        Self { warnings, cost: std::mem::take(&mut self.cost), begun: self.begun, ..exact }
     }
 }
 
 impl Used {
     // Finds out what changed since the index was built, unless nothing did.
-    fn compare(&mut self, collection: &Collection) -> vexfs_search::Result<()> {
+    fn compare(&mut self, collection: &Collection) -> Result<()> {
         self.delta = match self.index.generation() == self.generation {
             true => Delta::default(),
             false => self.index.delta(collection)?,
@@ -324,7 +382,7 @@ impl Used {
         query: &Query,
         options: Options<'_>,
         cost: &mut Cost,
-    ) -> vexfs_search::Result<Option<Vec<Hit>>> {
+    ) -> Result<Option<Vec<Hit>>> {
         for _ in 0..ATTEMPTS {
             let answer = self.index.search(collection, query, options, &self.delta, &self.effort)?;
             cost.candidates += answer.candidates as u64;
@@ -341,18 +399,6 @@ impl Used {
         }
         Ok(None)
     }
-}
-
-/// Looks again at rows that were found: true if they still are what they were.
-pub(super) fn unchanged(collection: &Collection, query: &Query, hits: &[Hit]) -> Result<bool, Failure> {
-    let mut rows: Vec<u64> = hits.iter().map(|hit| hit.row).collect();
-    rows.sort_unstable();
-    Ok(collection.search_rows(query, &rows, Options::nearest(hits.len()))? == hits)
-}
-
-/// How many rows a filter leaves; all of them without it.
-pub(super) fn count(rows: Option<&RowSet>, schema: &Schema) -> u64 {
-    rows.map_or(schema.live, |rows| rows.len() as u64)
 }
 
 #[cfg(test)]
