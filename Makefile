@@ -139,8 +139,13 @@ test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
 test-mount: setup-test build ## all tests on real mounts, the slow ones too [ONLY=expression]
 	$(PYTEST) $(if $(ONLY),-k "$(ONLY)")
 
+.PHONY: wheel
+wheel: setup-interop ## the Python package `vexfs` as a wheel, in target/wheels
+	$(INTEROP_VENV)/bin/maturin build --quiet --release --manifest-path vexfs_python/Cargo.toml --out target/wheels
+
 .PHONY: test-interop
-test-interop: setup-interop build ## what pyarrow, polars, duckdb, faiss and sqlite-vec make of a mount and of exports [ONLY=expression]
+test-interop: setup-interop build wheel ## what Python, pyarrow, polars, duckdb, faiss and sqlite-vec make of a mount and of exports [ONLY=expression]
+	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/vexfs-*.whl
 	$(PYTEST_INTEROP) $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-posix
@@ -186,11 +191,11 @@ bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thre
 	cargo build --release --package vexfs_search --bin bench-codecs
 	$(CODECS_VENV)/bin/python -B scripts/bench_codecs.py
 
-bench-search: setup-build ## search against numpy, faiss, hnswlib and usearch on 100,000 real vectors [METHODS="exact scan clustered graph", PEERS]
+bench-search: setup-build ## search against numpy and eleven other engines on 100,000 real vectors; draws target/search.svg [METHODS="exact scan clustered graph", PEERS]
 	scripts/bench-data
 	cargo build --release --package vexfs_search --example bench_search --example bench_scan
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
-		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS) $(if $(PEERS),--peers $(PEERS))
+		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS) --chart target/search.svg $(if $(PEERS),--peers $(PEERS))
 
 bench-filter: setup-build ## conditions on 1,000,000 rows against DuckDB and numpy, on one thread
 	scripts/bench-data

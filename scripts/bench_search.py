@@ -24,8 +24,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-K = 10
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bench_chart import chart
+from bench_peers import K, PEERS
+
 QUERIES = 300
 ROUNDS = 3
 SECONDS = 1.0
@@ -39,112 +41,10 @@ def anonymous_bytes():
     raise RuntimeError("no RssAnon in /proc/self/status")
 
 
-class Numpy:
-    """The exact scan with BLAS: what everything is measured in."""
-
-    name, settings, build_threads = "numpy, exact", [None], 1
-
-    def __init__(self, vectors, work):
-        self.matrix = vectors
-
-    def bytes(self):
-        return self.matrix.nbytes
-
-    def search(self, query, setting):
-        scores = self.matrix @ query
-        near = np.argpartition(-scores, K)[:K]
-        return near[np.argsort(-scores[near])]
-
-
-class FaissFlat:
-    name, settings, build_threads = "faiss flat", [None], 1
-
-    def __init__(self, vectors, work):
-        import faiss
-
-        faiss.omp_set_num_threads(1)
-        self.index = faiss.IndexFlatIP(vectors.shape[1])
-        self.index.add(vectors)
-        self.size = vectors.nbytes
-
-    def bytes(self):
-        return self.size
-
-    def search(self, query, setting):
-        return self.index.search(query[None], K)[1][0]
-
-
-class FaissHnsw:
-    name, settings, build_threads = "faiss HNSW, M=32", [10, 16, 32, 64, 128, 256, 512], 1
-
-    def __init__(self, vectors, work):
-        import faiss
-
-        faiss.omp_set_num_threads(1)
-        self.index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-        self.index.hnsw.efConstruction = 200
-        self.index.add(vectors)
-        path = Path(work) / "faiss.index"
-        faiss.write_index(self.index, str(path))
-        self.size = path.stat().st_size
-
-    def bytes(self):
-        return self.size
-
-    def search(self, query, setting):
-        self.index.hnsw.efSearch = setting
-        return self.index.search(query[None], K)[1][0]
-
-
-class Hnswlib:
-    name, settings, build_threads = "hnswlib, M=16", [10, 16, 32, 64, 128, 256, 512], 1
-
-    def __init__(self, vectors, work):
-        import hnswlib
-
-        self.index = hnswlib.Index("ip", vectors.shape[1])
-        self.index.init_index(len(vectors), M=16, ef_construction=200, random_seed=1)
-        self.index.set_num_threads(1)
-        self.index.add_items(vectors)
-        path = Path(work) / "hnswlib.index"
-        self.index.save_index(str(path))
-        self.size = path.stat().st_size
-
-    def bytes(self):
-        return self.size
-
-    def search(self, query, setting):
-        self.index.set_ef(setting)
-        return self.index.knn_query(query, K, num_threads=1)[0][0]
-
-
-class Usearch:
-    name, settings, build_threads = "usearch, f32, mapped, M=16", [16, 32, 64, 128, 256, 512], 1
-
-    def __init__(self, vectors, work):
-        from usearch.index import Index
-
-        index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=64)
-        index.add(np.arange(len(vectors)), vectors, threads=1)
-        path = Path(work) / "usearch.index"
-        index.save(str(path))
-        self.size = path.stat().st_size
-        self.index = Index.restore(str(path), view=True)
-
-    def bytes(self):
-        return self.size
-
-    def search(self, query, setting):
-        self.index.expansion_search = setting
-        return self.index.search(query, K, threads=1).keys
-
-
-PEERS = [Numpy, FaissFlat, FaissHnsw, Hnswlib, Usearch]
-
-
 def serve(engine, directory, work, pipe):
     """One peer: builds, then measures a setting whenever it is asked to."""
     vectors, queries = np.load(directory / "vectors.npy"), np.load(directory / "queries.npy")[:QUERIES]
+    work.mkdir()
     before = anonymous_bytes()
     start = time.process_time()
     built = engine(vectors, work)
@@ -174,7 +74,7 @@ class Peer:
         """(label, measurement) of every setting, once."""
         for setting in self.engine.settings:
             self.pipe.send(setting)
-            yield ("" if setting is None else f"ef={setting}"), self.pipe.recv()
+            yield self.engine.label.format(setting), self.pipe.recv()
 
     def end(self):
         self.pipe.send("end")
@@ -232,7 +132,7 @@ def measure(directory, program, methods, rounds, chosen):
             engines.append((engine.facts["name"], engine))
         for peer in (peer for peer in PEERS if chosen is None or any(peer.name.startswith(name) for name in ["numpy", *chosen])):
             print(f"bench_search: building {peer.name}", file=sys.stderr, flush=True)
-            engines.append((peer.name, Peer(peer, directory, work)))
+            engines.append((peer.name, Peer(peer, directory, work / peer.__name__)))
         for name, engine in engines:
             facts[name] = engine.facts
         for number in range(rounds):
@@ -286,11 +186,18 @@ def main():
     parser.add_argument("--methods", nargs="*", default=["exact"])
     parser.add_argument("--peers", nargs="*", help="beside numpy, those whose names begin so [default: all]")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--chart", type=Path, help="write the curves of recall and speed to this file, as SVG")
     arguments = parser.parse_args()
     shape = np.load(arguments.data / "vectors.npy", mmap_mode="r").shape
     points, facts = measure(arguments.data, arguments.program, arguments.methods, arguments.rounds, arguments.peers)
-    print(f"{shape[0]} x {shape[1]} f32, k = {K}, single queries on one thread, best of {arguments.rounds} rounds\n")
-    print(best(points), "\n", table(points, facts, *shape), sep="\n")
+    title = f"{shape[0]} x {shape[1]} f32, k = {K}, single queries on one thread, best of {arguments.rounds} rounds"
+    print(title, "", best(points), "\n", table(points, facts, *shape), sep="\n")
+    if arguments.chart:
+        base = points[("numpy, exact", "")]["qps"]
+        engines = {name: [] for name in facts}
+        for (name, _), point in points.items():
+            engines[name].append((point["recall"], point["qps"] / base))
+        arguments.chart.write_text(chart(title, engines))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,17 @@ const BESIDE: [&str; 2] = ["codec", "json"];
 const LINES_MAX: usize = 500;
 
 /// Crates whose files the tidiness rules hold for.
-const CRATES: [&str; 8] =
-    ["vexfs_core", "vexfs_host", "vexfs_fuse", "vexfs_search", "vexfs_cli", "mkfs", "tests", "kernel"];
+const CRATES: [&str; 9] = [
+    "vexfs_core",
+    "vexfs_host",
+    "vexfs_fuse",
+    "vexfs_search",
+    "vexfs_cli",
+    "vexfs_python",
+    "mkfs",
+    "tests",
+    "kernel",
+];
 
 /// Where `unsafe` may stand, each time with a `SAFETY:` comment above it: system calls that no crate wraps, the
 /// map of a file, SIMD, and the kernel's interfaces.

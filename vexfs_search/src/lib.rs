@@ -16,6 +16,7 @@
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
 //! stored       indexes in files beside the matrix, which may have changed since: a scan of codes, clusters, a graph
 //! plan         whether an index answers, and which
+//! searcher     a collection and its plans, kept open while it changes
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
 //! metric       element types and metrics
@@ -43,6 +44,7 @@ pub mod plan;
 pub mod portion;
 mod query;
 mod scan;
+mod searcher;
 mod store;
 pub mod stored;
 
@@ -57,5 +59,6 @@ pub use nearest::{Hit, RowSet};
 pub use plan::{Plan, Way, Wish};
 pub use query::{Query, decode};
 pub use scan::Options;
+pub use searcher::Searcher;
 pub use store::{MmapVectorStore, VectorStorage};
 pub use stored::StoredIndex;

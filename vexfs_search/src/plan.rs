@@ -309,6 +309,11 @@ impl Plan {
         self.index.as_ref().map_or(1.0, |used| used.effort.recall)
     }
 
+    /// True if every row is read.
+    pub fn is_exact(&self) -> bool {
+        self.index.is_none()
+    }
+
     /// `exact`, `scan`, `clustered` or `graph`.
     pub fn name(&self) -> &'static str {
         self.index.as_ref().map_or("exact", |used| used.index.kind().name())

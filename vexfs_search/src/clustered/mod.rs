@@ -228,6 +228,16 @@ impl ClusteredIndex {
         })
     }
 
+    /// What nearness is.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Dimensions of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Rows that can be found.
     pub fn len(&self) -> usize {
         self.rows - self.removed.len()

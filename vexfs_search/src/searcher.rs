@@ -1,0 +1,166 @@
+//! A collection that is searched many times while it changes.
+//!
+//! INVARIANT: a search is of the collection as it is then: what was set before it is found, what was removed is not.
+//! Files are opened again when the collection's generation is another, a plan is made again when an index file is.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::collection::{Collection, Schema};
+use crate::error::{Error, Result};
+use crate::nearest::Hit;
+use crate::plan::{Plan, Way, Wish};
+use crate::query::Query;
+use crate::scan::Options;
+use crate::stored::{DIRECTORY, Kind};
+
+/// Plans that are kept, each for other wishes.
+const PLANS_MAX: usize = 8;
+/// A plan is made again when the collection has so much more or less than it had.
+const GROWN: f64 = 1.25;
+
+/// A collection, its plans and its indexes, kept open from search to search.
+///
+/// ```
+/// # use vexfs_search::{Metric, Options, Query, Searcher, Way, Wish};
+/// # fn search(directory: &std::path::Path) -> vexfs_search::Result<()> {
+/// let mut searcher = Searcher::open(directory)?;
+/// let wish = Wish { metric: Metric::Cosine, k: 10, min_recall: 0.95, way: Way::Fastest };
+/// let query = Query::new(searcher.collection(), &[0.1; 384], wish.metric)?;
+/// let hits = searcher.search(&query, wish, Options::nearest(wish.k))?;
+/// # drop(hits); Ok(()) }
+/// ```
+pub struct Searcher {
+    directory: PathBuf,
+    collection: Collection,
+    plans: Vec<Known>,
+}
+
+/// A plan, and what it was made for.
+struct Known {
+    wish: Wish,
+    files: Files,
+    live: u64,
+    plan: Plan,
+}
+
+/// The index files: inode and time of change of each kind's that is there.
+type Files = Vec<Option<(u64, i64, i64)>>;
+
+impl Searcher {
+    /// Opens a collection by its directory (`/mnt/.vexfs/collections/NAME`), or a copy of its files.
+    ///
+    /// # Errors
+    /// As [`Collection::open`].
+    pub fn open(directory: &Path) -> Result<Self> {
+        let collection = Collection::open(directory)?;
+        Ok(Self { directory: directory.into(), collection, plans: Vec::new() })
+    }
+
+    /// The collection as the last search, or [`refresh`](Self::refresh), found it.
+    pub fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
+    /// Looks whether the collection changed, and opens it again if so; true then.
+    ///
+    /// # Errors
+    /// As [`Collection::open`].
+    pub fn refresh(&mut self) -> Result<bool> {
+        let changed = Schema::read(&self.directory)?.generation != self.collection.schema().generation;
+        if changed {
+            self.collection = Collection::open(&self.directory)?;
+        }
+        Ok(changed)
+    }
+
+    /// The nearest rows of the collection as it is now. `options` may ask for other rows and scores than the last
+    /// search did; of `wish` each difference makes another plan.
+    ///
+    /// # Errors
+    /// A file that cannot be read; [`Error::NoIndex`]. The query must be of the wish's metric and the collection's
+    /// dimensions, which are fixed from its first vector on.
+    pub fn search(&mut self, query: &Query, wish: Wish, options: Options<'_>) -> Result<Vec<Hit>> {
+        check(query, &wish)?;
+        self.refresh()?;
+        let number = self.plan(wish)?;
+        self.plans[number].plan.search(&self.collection, query, options)
+    }
+
+    /// [`search`](Self::search) of many queries, answered as the collection is at one moment or another while it
+    /// runs; exact ones by products of blocks on all cores.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_all(
+        &mut self,
+        queries: &[Query],
+        wish: Wish,
+        options: Options<'_>,
+    ) -> Result<Vec<Vec<Hit>>> {
+        queries.iter().try_for_each(|query| check(query, &wish))?;
+        self.refresh()?;
+        let number = self.plan(wish)?;
+        if self.plans[number].plan.is_exact() {
+            return Ok(self.collection.search_all(queries, options));
+        }
+        let plan = &mut self.plans[number].plan;
+        queries.iter().map(|query| plan.search(&self.collection, query, options)).collect()
+    }
+
+    /// How searches with this wish are done now.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn explain(&mut self, wish: Wish) -> Result<&mut Plan> {
+        self.refresh()?;
+        let number = self.plan(wish)?;
+        Ok(&mut self.plans[number].plan)
+    }
+
+    // The number of the plan for a wish, made now if there is none that still holds.
+    fn plan(&mut self, wish: Wish) -> Result<usize> {
+        let files = match wish.way {
+            Way::Exact => Files::new(),
+            _ => files(&self.directory),
+        };
+        let live = self.collection.schema().live;
+        let grown = |known: &Known| {
+            live as f64 > known.live as f64 * GROWN || known.live as f64 > live as f64 * GROWN
+        };
+        if let Some(number) = self.plans.iter().position(|known| same(&known.wish, &wish)) {
+            if self.plans[number].files == files && !grown(&self.plans[number]) {
+                return Ok(number);
+            }
+            self.plans.remove(number);
+        }
+        if self.plans.len() == PLANS_MAX {
+            self.plans.remove(0);
+        }
+        let plan = Plan::choose(&self.collection, wish)?;
+        self.plans.push(Known { wish, files, live, plan });
+        Ok(self.plans.len() - 1)
+    }
+}
+
+fn check(query: &Query, wish: &Wish) -> Result<()> {
+    if query.metric() == wish.metric {
+        return Ok(());
+    }
+    let (query, wish) = (query.metric().name(), wish.metric.name());
+    Err(Error::Query(format!("the query is for {query}, and {wish} is wished for")))
+}
+
+fn same(one: &Wish, other: &Wish) -> bool {
+    let parts = |wish: &Wish| (wish.metric, wish.k, wish.min_recall.to_bits(), wish.way);
+    parts(one) == parts(other)
+}
+
+fn files(directory: &Path) -> Files {
+    let of = |kind: &Kind| {
+        let file = fs::metadata(directory.join(DIRECTORY).join(kind.name())).ok()?;
+        Some((file.ino(), file.mtime(), file.mtime_nsec()))
+    };
+    Kind::ALL.iter().map(of).collect()
+}
