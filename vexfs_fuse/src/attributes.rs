@@ -46,6 +46,11 @@ impl Asker {
         Self { who, groups: groups_of(who.pid) }
     }
 
+    /// True if both may do the same.
+    pub fn has_rights_of(&self, other: &Self) -> bool {
+        (self.who.uid, self.who.gid, &self.groups) == (other.who.uid, other.who.gid, &other.groups)
+    }
+
     /// Does `work` in its name.
     pub fn as_caller<R>(&self, work: impl FnOnce(&Caller<'_>) -> R) -> R {
         let in_group = |group| self.groups.contains(&group);

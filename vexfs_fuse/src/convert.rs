@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
-use vexfs_core::control::{COLUMNS, Pseudo, arrow, is_control, pseudo};
+use vexfs_core::control::{COLUMNS, NEAR, Pseudo, arrow, is_control, pseudo};
 use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
@@ -19,11 +19,8 @@ const LONG: Duration = Duration::from_secs(86_400);
 
 /// How long the kernel may keep the attributes of `attributes.inode`.
 pub fn attribute_ttl(attributes: &Attributes) -> Duration {
-    match pseudo(attributes.inode) {
-        None => LONG,
-        // A column may grow between a read of its header and a look at its size: the size must be as new.
-        Some(_) => Duration::ZERO,
-    }
+    // A column may grow between a read of its header and a look at its size: the size must be as new.
+    if is_control(attributes.inode) { Duration::ZERO } else { LONG }
 }
 
 /// How long the kernel may keep an entry; those of the control directory can come and go by themselves.
@@ -72,7 +69,7 @@ impl Shown {
     fn owner(&self, attributes: &Attributes) -> (u32, u32) {
         let inode = attributes.inode;
         match pseudo(inode) {
-            Some(_) if inode != COLLECTIONS && !is_collections(inode) => self.owner,
+            Some(_) if ![COLLECTIONS, NEAR].contains(&inode) && !is_collections(inode) => self.owner,
             _ => (attributes.uid, attributes.gid),
         }
     }

@@ -4,25 +4,96 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use vexfs_core::format::FileKind;
 use vexfs_core::numbers::Ino;
+use vexfs_core::operations::Attributes;
 use vexfs_core::{Result, Volume};
 
-use crate::convert::{GENERATION, attribute_ttl, entry_ttl, file_attr, file_type};
+use crate::convert::{GENERATION, Shown, attribute_ttl, entry_ttl, errno, file_attr, file_type};
 use crate::disk::Disk;
+use crate::near_directory::Sink;
+use crate::open_files::OpenFiles;
 use crate::service::Service;
 
-/// Gives `reply` the entries from `offset` on, as many as it takes.
-pub fn list(service: &Service, directory: Ino, offset: u64, reply: &mut ReplyDirectory) -> Result<()> {
+/// Answers with the entries of a directory of the volume from `offset` on, as many as fit.
+pub fn answer(files: &OpenFiles, directory: Ino, offset: u64, mut reply: ReplyDirectory) {
+    if offset == 0 {
+        files.touch_directory(directory);
+    }
+    match list(files.service(), directory, offset, &mut reply) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// The same with the attributes of each.
+pub fn answer_with_attributes(files: &OpenFiles, directory: Ino, offset: u64, mut reply: ReplyDirectoryPlus) {
+    if offset == 0 {
+        files.touch_directory(directory);
+    }
+    match list_with_attributes(files.service(), directory, offset, &mut reply) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// Entries by their names alone.
+pub struct Names(pub ReplyDirectory);
+
+/// Entries with attributes, none of which the kernel may keep.
+pub struct Attributed {
+    /// Where they go.
+    pub reply: ReplyDirectoryPlus,
+    /// What is shown of all alike.
+    pub shown: Shown,
+}
+
+impl Sink for Names {
+    fn add(&mut self, shown: &Attributes, cookie: u64, name: &[u8]) -> bool {
+        self.0.add(INodeNo(shown.inode.0), cookie, file_type(shown.kind), OsStr::from_bytes(name))
+    }
+
+    fn tells(&self) -> bool {
+        false
+    }
+
+    fn end(self, result: Result<()>) {
+        match result {
+            Ok(()) => self.0.ok(),
+            Err(error) => self.0.error(errno(error)),
+        }
+    }
+}
+
+impl Sink for Attributed {
+    fn add(&mut self, shown: &Attributes, cookie: u64, name: &[u8]) -> bool {
+        let attr = file_attr(shown, self.shown);
+        let (inode, name) = (INodeNo(shown.inode.0), OsStr::from_bytes(name));
+        self.reply.add(inode, cookie, name, &Duration::ZERO, &attr, GENERATION)
+    }
+
+    fn tells(&self) -> bool {
+        true
+    }
+
+    fn end(self, result: Result<()>) {
+        match result {
+            Ok(()) => self.reply.ok(),
+            Err(error) => self.reply.error(errno(error)),
+        }
+    }
+}
+
+fn list(service: &Service, directory: Ino, offset: u64, reply: &mut ReplyDirectory) -> Result<()> {
     entries(&service.volume(), directory, offset, |inode, kind, name, cookie| {
         reply.add(INodeNo(inode.0), cookie, file_type(kind), OsStr::from_bytes(name))
     })
 }
 
-/// The same with the attributes of each.
-pub fn list_with_attributes(
+fn list_with_attributes(
     service: &Service,
     directory: Ino,
     offset: u64,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
     KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
@@ -24,7 +24,10 @@ use vexfs_core::{Error, Result};
 use crate::attributes::Who;
 use crate::clock::now;
 use crate::convert::{errno, errno_of_inode, ino, time};
+use crate::directories::{Attributed, Names};
 use crate::names::new_inode;
+use crate::near::Pool;
+use crate::near_directory::{NearDirectory, is_near};
 use crate::open_files::OpenFiles;
 use crate::service::{Service, Untold};
 use crate::{attributes, capabilities, directories, inodes, names, replies};
@@ -36,12 +39,16 @@ const SHUT_DOWN: u32 = 0x8004_587d;
 pub struct Vexfs {
     service: Arc<Service>,
     files: Arc<OpenFiles>,
+    near: Arc<NearDirectory>,
 }
 
 impl Vexfs {
     /// Serves `service`; `access_times` marks reads as relatime does.
     pub fn new(service: Arc<Service>, access_times: bool) -> Self {
-        Self { files: Arc::new(OpenFiles::new(Arc::clone(&service), access_times)), service }
+        let pool = Arc::new(Pool::start(&service));
+        let files = OpenFiles::new(Arc::clone(&service), Arc::clone(&pool), access_times);
+        let near = NearDirectory::new(Arc::clone(&service), pool);
+        Self { files: Arc::new(files), near: Arc::new(near), service }
     }
 
     // A panic answers EIO (fuser does, when a reply is dropped) and is counted; the mount goes on.
@@ -58,8 +65,13 @@ impl Filesystem for Vexfs {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.guard(|| {
+            if is_near(ino(parent)) {
+                let service = Arc::clone(&self.service);
+                let answer = move |found| replies::entry(&service, reply, (found, Untold::default()));
+                return self.near.lookup(Who::of(request), ino(parent), name.as_bytes(), answer);
+            }
             let found = self.service.volume().lookup(ino(parent), name.as_bytes());
             match found {
                 Err(Error::NotFound) if !is_control(ino(parent)) => replies::no_entry(reply),
@@ -68,13 +80,19 @@ impl Filesystem for Vexfs {
         });
     }
 
-    fn forget(&self, _request: &Request, inode: INodeNo, _lookups: u64) {
-        self.guard(|| self.service.gone().forget(ino(inode)));
+    fn forget(&self, _request: &Request, inode: INodeNo, lookups: u64) {
+        self.guard(|| match is_near(ino(inode)) {
+            true => self.near.forget(ino(inode), lookups),
+            false => self.service.gone().forget(ino(inode)),
+        });
     }
 
     fn getattr(&self, _request: &Request, inode: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.guard(|| {
-            let found = inodes::attributes(&self.service, ino(inode));
+            let found = match is_near(ino(inode)) {
+                true => self.near.attributes(ino(inode)),
+                false => inodes::attributes(&self.service, ino(inode)),
+            };
             replies::attributes(&self.service, reply, (found, Untold::default()));
         });
     }
@@ -115,7 +133,10 @@ impl Filesystem for Vexfs {
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
         self.guard(|| {
-            let target = self.service.volume().read_link(ino(inode));
+            let target = match is_near(ino(inode)) {
+                true => self.near.target(ino(inode)),
+                false => self.service.volume().read_link(ino(inode)),
+            };
             replies::bytes(reply, target.as_deref().map_err(|error| *error));
         });
     }
@@ -337,22 +358,25 @@ impl Filesystem for Vexfs {
         self.guard(|| self.service.sync_then(|result| replies::durable(reply, result)));
     }
 
+    fn opendir(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.guard(|| match is_near(ino(inode)).then(|| self.near.open(Who::of(request), ino(inode))) {
+            None => reply.opened(FileHandle(0), FopenFlags::empty()),
+            Some(Ok(handle)) => reply.opened(handle, FopenFlags::empty()),
+            Some(Err(error)) => reply.error(errno_of_inode(error)),
+        });
+    }
+
     fn readdir(
         &self,
         _request: &Request,
         inode: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        self.guard(|| {
-            if offset == 0 {
-                self.files.touch_directory(ino(inode));
-            }
-            match directories::list(&self.service, ino(inode), offset, &mut reply) {
-                Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno(error)),
-            }
+        self.guard(|| match is_near(ino(inode)) {
+            true => self.near.list(fh, ino(inode), offset, Names(reply)),
+            false => directories::answer(&self.files, ino(inode), offset, reply),
         });
     }
 
@@ -360,19 +384,28 @@ impl Filesystem for Vexfs {
         &self,
         _request: &Request,
         inode: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        self.guard(|| {
-            if offset == 0 {
-                self.files.touch_directory(ino(inode));
+        self.guard(|| match is_near(ino(inode)) {
+            true => {
+                self.near.list(fh, ino(inode), offset, Attributed { reply, shown: self.service.shown() });
             }
-            match directories::list_with_attributes(&self.service, ino(inode), offset, &mut reply) {
-                Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno(error)),
-            }
+            false => directories::answer_with_attributes(&self.files, ino(inode), offset, reply),
         });
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.guard(|| self.near.close(fh));
+        reply.ok();
     }
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
@@ -402,12 +435,21 @@ impl Filesystem for Vexfs {
     }
 
     fn getxattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.guard(|| replies::value(reply, attributes::value(&self.service, ino(inode), name), size));
+        self.guard(|| {
+            let value = match is_near(ino(inode)) {
+                true => self.near.attribute(ino(inode), name.as_bytes()),
+                false => attributes::value(&self.service, ino(inode), name),
+            };
+            replies::value(reply, value, size);
+        });
     }
 
     fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         self.guard(|| {
-            let names = self.service.volume().list_attributes(ino(inode));
+            let names = match is_near(ino(inode)) {
+                true => Ok(Vec::new()),
+                false => self.service.volume().list_attributes(ino(inode)),
+            };
             replies::value(reply, names, size);
         });
     }
@@ -417,11 +459,6 @@ impl Filesystem for Vexfs {
             let removed = attributes::remove(&self.service, Who::of(request), ino(inode), name);
             replies::done(&self.service, reply, removed);
         });
-    }
-
-    fn access(&self, _request: &Request, _inode: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        // The kernel checks permissions itself (default_permissions).
-        reply.error(Errno::ENOSYS);
     }
 
     fn fallocate(

@@ -19,6 +19,7 @@ pub mod messages;
 pub mod mounting;
 pub mod names;
 pub mod near;
+pub mod near_directory;
 pub mod open_files;
 pub mod opens;
 pub mod options;

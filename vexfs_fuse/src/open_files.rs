@@ -30,7 +30,7 @@ pub struct OpenFiles {
     access_times: bool,
     by_handle: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next_handle: AtomicU64,
-    near: Pool,
+    near: Arc<Pool>,
 }
 
 /// What is known of one open file.
@@ -53,10 +53,9 @@ enum Content {
 }
 
 impl OpenFiles {
-    /// None yet; `access_times` marks reads as relatime does.
-    pub fn new(service: Arc<Service>, access_times: bool) -> Self {
+    /// None yet; `near` has the threads for what takes long, `access_times` marks reads as relatime does.
+    pub fn new(service: Arc<Service>, near: Arc<Pool>, access_times: bool) -> Self {
         let (by_handle, next_handle) = (Mutex::new(HashMap::new()), AtomicU64::new(1));
-        let near = Pool::start(&service);
         Self { service, access_times, by_handle, next_handle, near }
     }
 
@@ -207,6 +206,11 @@ impl OpenFiles {
             Some(append) => append.finish(&self.service, answer),
             None => answer(Ok(())),
         }
+    }
+
+    /// The volume and what belongs to it.
+    pub fn service(&self) -> &Service {
+        &self.service
     }
 
     /// Marks that a directory is read, if accesses are marked.

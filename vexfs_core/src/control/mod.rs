@@ -50,6 +50,8 @@ pub const LOG: Ino = Ino(7);
 pub const STALE: Ino = Ino(8);
 /// `pending`.
 pub const PENDING: Ino = Ino(9);
+/// `near`, below which a host with floats shows what is near to each file; it is made of the root.
+pub const NEAR: Ino = Ino(10);
 /// Part of a collection's inodes: `vectors.npy`.
 pub const MATRIX: u64 = 1;
 /// `headers.npy`.
@@ -96,6 +98,7 @@ const PARTS: [(&[u8], u64); 11] = [
     (b"append", APPEND),
     (b"vectors.arrow", ARROW),
 ];
+const NEAR_NAME: &[u8] = b"near";
 /// Readdir cookies of fixed entries begin here.
 const FIRST_COOKIE: u64 = 3;
 const READ: u32 = 0o444;
@@ -127,7 +130,7 @@ pub fn is_control(inode: Ino) -> bool {
 /// What kind of pseudo-file `inode` is; `None` for an ordinary inode.
 pub fn pseudo(inode: Ino) -> Option<Pseudo> {
     match inode {
-        CONTROL | COLLECTIONS => Some(Pseudo::Directory),
+        CONTROL | COLLECTIONS | NEAR => Some(Pseudo::Directory),
         README | STATUS | METRICS | LOG | STALE | PENDING => Some(Pseudo::Computed),
         _ if arrow::collection_of(inode).is_some() => Some(Pseudo::Column),
         _ => match collection_part(inode)?.1 {
@@ -169,7 +172,8 @@ pub(crate) fn check_changeable<H: BlockDevice + Data>(
     if !is_control(inode) {
         return Ok(());
     }
-    if changes.size.is_some() || !matches!(pseudo(inode), Some(Pseudo::Directory)) || inode == CONTROL {
+    let changes_none = matches!(inode, CONTROL | NEAR) || !matches!(pseudo(inode), Some(Pseudo::Directory));
+    if changes.size.is_some() || changes_none {
         return check_writable(inode);
     }
     if let Some((id, _)) = collection_part(inode) {
@@ -186,7 +190,7 @@ pub(crate) fn check_changeable<H: BlockDevice + Data>(
 pub(crate) fn parent(directory: Ino) -> Option<Ino> {
     match directory {
         CONTROL => Some(ROOT),
-        COLLECTIONS => Some(CONTROL),
+        COLLECTIONS | NEAR => Some(CONTROL),
         _ => (pseudo(directory) == Some(Pseudo::Directory)).then_some(COLLECTIONS),
     }
 }
@@ -201,6 +205,9 @@ pub(crate) fn attributes<H: BlockDevice + Data>(
     }
     if inode == CONTROL {
         return fixed(volume, inode, FileKind::Directory, 0o555).map(Some);
+    }
+    if inode == NEAR {
+        return near(volume).map(Some);
     }
     if let Some((_, _, permissions)) = FILES.iter().find(|file| file.1 == inode) {
         return fixed(volume, inode, FileKind::Regular, *permissions).map(Some);
@@ -229,7 +236,13 @@ pub(crate) fn lookup<H: BlockDevice + Data>(
     }
     let inode = if directory == CONTROL {
         let files = FILES.iter().map(|file| (file.0, file.1));
-        files.chain([(&b"collections"[..], COLLECTIONS)]).find(|entry| entry.0 == name).map(|entry| entry.1)
+        let directories = [(&b"collections"[..], COLLECTIONS), (NEAR_NAME, NEAR)];
+        let shown = |inode| inode != NEAR || volume.options.daemon;
+        files
+            .chain(directories)
+            .find(|entry| entry.0 == name)
+            .map(|entry| entry.1)
+            .filter(|found| shown(*found))
     } else if let Some((id, 0)) = collection_part(directory) {
         let loaded = load_collection(volume, id)?;
         let part = match PARTS.iter().find(|part| part.0 == name) {
@@ -270,7 +283,10 @@ pub(crate) fn read_directory<H: BlockDevice + Data>(
     }
     if directory == CONTROL {
         let more = FILES.iter().all(|(name, inode, _)| give(name, *inode, FileKind::Regular));
-        let _ = more && give(b"collections", COLLECTIONS, FileKind::Directory);
+        let more = more && give(b"collections", COLLECTIONS, FileKind::Directory);
+        // Each directory below it costs a search: no walk from the root on is to come there.
+        let listed = volume.options.daemon && !volume.options.list_control;
+        let _ = more && listed && give(NEAR_NAME, NEAR, FileKind::Directory);
         return Ok(false);
     }
     if let Some((id, part)) = collection_part(directory) {
@@ -346,6 +362,16 @@ fn fixed<H: BlockDevice + Data>(
         device: 0,
         version: 0,
     })
+}
+
+// `near` shows the root's entries: who may list and pass the root may list and pass it.
+fn near<H: BlockDevice + Data>(volume: &Volume<H>) -> Result<Attributes> {
+    if !volume.options.daemon {
+        return Err(Error::NotFound);
+    }
+    let root = attributes_of(ROOT, &load_inode(volume, ROOT)?, volume.layout.block_size)?;
+    let permissions = root.permissions & (READ | EXECUTE);
+    Ok(Attributes { inode: NEAR, permissions, links: 1, size: 0, sectors: 0, ..root })
 }
 
 // A collection's file shows its directory's mode, without execution; nobody writes it but for requests and questions.

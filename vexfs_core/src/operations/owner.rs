@@ -11,7 +11,7 @@ use super::types::Caller;
 use super::{acl, inode};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTIONS, FileKind, Key, Kind, LinkRecord, ROOT, parse_exact};
+use crate::format::{COLLECTIONS, FileKind, Key, Kind, LinkRecord, ROOT, collection_directory, parse_exact};
 use crate::memory::{self, Map};
 use crate::numbers::{CollectionId, Ino};
 use crate::tree;
@@ -19,6 +19,8 @@ use crate::volume::Volume;
 
 /// Read permission.
 const READ: u32 = 4;
+/// Search permission.
+const PASS: u32 = 1;
 
 /// How far a caller reaches: what was found out of directories, for one question.
 #[derive(Debug)]
@@ -100,6 +102,12 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// True if `caller` may read the file at `inode`.
     pub fn may_read(&self, inode: Ino, caller: &Caller<'_>) -> Result<bool> {
         acl::permits(self, inode, caller, READ)
+    }
+
+    /// True if `caller` may search a collection: reach its files, and read them.
+    pub fn may_search(&self, id: CollectionId, caller: &Caller<'_>) -> Result<bool> {
+        Ok(acl::permits(self, COLLECTIONS, caller, PASS)?
+            && acl::permits(self, collection_directory(id), caller, LIST_AND_PASS)?)
     }
 
     // The first of the file's paths that leads through open directories only, and through the one asked for.

@@ -186,15 +186,16 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// All vectors of a file, in order of collection and number.
     pub fn vectors_of(&self, inode: Ino, each: &mut dyn FnMut(FileVector)) -> Result<()> {
         scan(self, inode, &mut |id, n, record| {
-            each(FileVector {
-                collection: id,
-                n,
-                row: record.row.get(),
-                vector_id: record.vector_id.get(),
-                version: record.version.get(),
-            });
+            each(file_vector(vector_key(inode, id, n), record));
             Ok(())
         })
+    }
+
+    /// A file's first vector of this collection or, where it has none of it, of the next one.
+    pub fn first_vector(&self, inode: Ino, from: CollectionId) -> Result<Option<FileVector>> {
+        let (from, to) = (vector_key(inode, from, 0), Key::last(inode, Kind::Vector));
+        let Some((key, value)) = tree::first(self, from, to)? else { return Ok(None) };
+        Ok(Some(file_vector(key, parse_exact(&value, "vector of inode", inode.0)?)))
     }
 
     /// How many vectors a file has.
@@ -215,6 +216,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             Ok(each(key.offset, parse_exact(value, "row of collection", directory.0)?))
         })
     }
+}
+
+fn file_vector(key: Key, record: &VectorRecord) -> FileVector {
+    let (collection, n) = vector_of(key);
+    let (row, vector_id, version) = (record.row.get(), record.vector_id.get(), record.version.get());
+    FileVector { collection, n, row, vector_id, version }
 }
 
 /// A superseded vector, by its name.

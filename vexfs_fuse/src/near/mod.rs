@@ -28,11 +28,12 @@ use vexfs_core::format::{FileKind, ROOT, collection_part};
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Caller, Collection, Reach, Resolver};
 use vexfs_core::{Error, Result};
-use vexfs_search::Query;
+use vexfs_search::{Metric, Query};
 
 use question::{NearTo, Question};
 use refusal::Refusal;
 use scan::Scan;
+use told::Wanted;
 
 /// True if a question to the `query` file at `inode` is for [`answer`]; the core answers all others.
 pub fn asks(source: &impl Source, inode: Ino, question: &[u8]) -> bool {
@@ -77,8 +78,53 @@ fn lines(
         None => ROOT,
     };
     let mut scan = Scan::new(source, id, &collection, &query)?;
-    let found = told::nearest(&mut scan, caller, Reach::new(below, own), question.k, question.min_score)?;
+    let wanted = Wanted { k: question.k, least: question.min_score, files: false };
+    let found = told::nearest(&mut scan, caller, Reach::new(below, own), wanted)?;
     Ok(found.iter().flat_map(|found| format!("{}\n", found.as_json(question.metric)).into_bytes()).collect())
+}
+
+/// A file that is near to another.
+#[derive(Clone, Debug)]
+pub struct Nearest {
+    /// From the root of the volume on; empty for the root.
+    pub path: Vec<u8>,
+    /// Higher for nearer, by the collection's metric.
+    pub score: f32,
+    /// The row that has it, and the vector in it.
+    pub row: u64,
+    /// Never reused.
+    pub vector_id: u64,
+}
+
+/// The files nearest to the vector in a row of a collection, each once, at most `k`, without the file that has it.
+///
+/// # Errors
+/// `NotFound` if the row holds no vector any more.
+pub fn nearest_files(
+    source: &impl Source,
+    (id, row): (CollectionId, u64),
+    own: Ino,
+    caller: &Caller<'_>,
+    k: usize,
+) -> Result<Vec<Nearest>> {
+    let (collection, vector) = source.look(|volume| Ok((volume.collection(id)?, volume.vector(id, row)?)))?;
+    let (element, metric) = (question::element(&collection), question::default_metric(&collection));
+    let values = vexfs_search::decode(element, &vector);
+    let query = Query::of(element, collection.dimensions as usize, &values, metric)
+        .map_err(|_| Error::Invalid("the vector is none that can be searched with"))?;
+    if metric == Metric::Cosine && query.is_zero() {
+        return Ok(Vec::new());
+    }
+    let mut scan = Scan::new(source, id, &collection, &query)?;
+    let wanted = Wanted { k, least: f32::NEG_INFINITY, files: true };
+    let found = told::nearest(&mut scan, caller, Reach::new(ROOT, Some(own)), wanted)?;
+    let nearest = |found: told::Found| Nearest {
+        path: found.owner.path,
+        score: found.hit.score,
+        row: found.hit.row,
+        vector_id: found.vector_id,
+    };
+    Ok(found.into_iter().map(nearest).collect())
 }
 
 // The query, and the file that it comes from, which is no answer.
@@ -100,7 +146,7 @@ fn query(
         }
     };
     let query = Query::of(element, dimensions, &values, question.metric)?;
-    if question.metric == vexfs_search::Metric::Cosine && query.is_zero() {
+    if question.metric == Metric::Cosine && query.is_zero() {
         return Err(Refusal::new("the query is zero and has no direction: no cosine is near to it"));
     }
     Ok((query, own))

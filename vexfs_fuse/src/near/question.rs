@@ -114,7 +114,8 @@ pub(super) fn element(collection: &Collection) -> Element {
     Element::from_name(collection.element.name()).unwrap_or(Element::F32)
 }
 
-fn default_metric(collection: &Collection) -> Metric {
+/// The metric that a collection was made with.
+pub(super) fn default_metric(collection: &Collection) -> Metric {
     Metric::from_name(collection.metric.name()).unwrap_or(Metric::Cosine)
 }
 

@@ -1,9 +1,12 @@
 //! The best rows whose files the caller finds, and what is told of each.
 //!
-//! INVARIANT: rows out of reach take no places. What is told is looked up once more at that moment: a row that has another
+//! INVARIANT: rows out of reach take no places, nor, where files are asked for, further rows of a file. What is told is looked up once more at that moment: a row that has another
 //! vector by then is scored again.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
+use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, Holder, Owner, Reach};
 use vexfs_core::{Result, Volume};
 use vexfs_search::{Hit, Metric};
@@ -19,25 +22,37 @@ const MORE: usize = 8;
 /// Attempts at a moment in which no row that is found changes hands; the last one leaves out those that do.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// A file that was found.
-pub(super) struct Found {
-    hit: Hit,
-    owner: Owner,
+/// What is asked of the best rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// How many.
+    pub(super) k: usize,
+    /// The least score that counts.
+    pub(super) least: f32,
+    /// Only the best row of each file.
+    pub(super) files: bool,
 }
 
-/// The nearest `k` with at least the least score.
+/// A file that was found.
+pub(super) struct Found {
+    pub(super) hit: Hit,
+    pub(super) owner: Owner,
+    pub(super) vector_id: u64,
+}
+
+/// The nearest that are wanted.
 pub(super) fn nearest<S: Source>(
     scan: &mut Scan<'_, S>,
     caller: &Caller<'_>,
     mut reach: Reach,
-    k: usize,
-    least: f32,
+    wanted: Wanted,
 ) -> Result<Vec<Found>> {
     for attempt in 1..=ATTEMPTS_MAX {
         scan.refresh()?;
-        let mut told =
-            Told { found: Vec::new(), k, caller, reach: &mut reach, strict: attempt < ATTEMPTS_MAX };
-        if told.gather(scan, least)? {
+        let strict = attempt < ATTEMPTS_MAX;
+        let (found, files) = (Vec::new(), HashSet::new());
+        let mut told = Told { found, files, wanted, caller, reach: &mut reach, strict };
+        if told.gather(scan)? {
             return Ok(told.found);
         }
     }
@@ -46,7 +61,9 @@ pub(super) fn nearest<S: Source>(
 
 struct Told<'a> {
     found: Vec<Found>,
-    k: usize,
+    /// Those of which no other row counts.
+    files: HashSet<Ino>,
+    wanted: Wanted,
     caller: &'a Caller<'a>,
     reach: &'a mut Reach,
     /// A row with another vector ends the attempt.
@@ -55,16 +72,17 @@ struct Told<'a> {
 
 impl Told<'_> {
     // False if a row was given to another vector meanwhile.
-    fn gather<S: Source>(&mut self, scan: &Scan<'_, S>, least: f32) -> Result<bool> {
+    fn gather<S: Source>(&mut self, scan: &Scan<'_, S>) -> Result<bool> {
+        let Wanted { k, least, .. } = self.wanted;
         let mut after = None;
-        let mut count = self.k + SPARE;
+        let mut count = k + SPARE;
         loop {
             let best = scan.best(after, count, least);
             for some in best.chunks(ROWS_A_LOOK) {
                 if !scan.source.look(|volume| self.look_up(volume, scan, some))? {
                     return Ok(false);
                 }
-                if self.found.len() == self.k {
+                if self.found.len() == k {
                     return Ok(true);
                 }
             }
@@ -83,11 +101,14 @@ impl Told<'_> {
         candidates: &[Candidate],
     ) -> Result<bool> {
         for Candidate { hit, vector_id } in candidates {
-            if self.found.len() == self.k {
+            if self.found.len() == self.wanted.k {
                 break;
             }
             match volume.holder(scan.id, hit.row, *vector_id, self.caller, self.reach)? {
-                Holder::Found(owner) => self.found.push(Found { hit: *hit, owner }),
+                Holder::Found(owner) if self.wanted.files && !self.files.insert(owner.inode) => {}
+                Holder::Found(owner) => {
+                    self.found.push(Found { hit: *hit, owner, vector_id: *vector_id });
+                }
                 Holder::Gone if self.strict => return Ok(false),
                 Holder::Gone | Holder::Hidden => {}
             }
@@ -99,7 +120,7 @@ impl Told<'_> {
 impl Found {
     /// What is told of it.
     pub(super) fn as_json(&self, metric: Metric) -> Value {
-        let Self { hit, owner } = self;
+        let Self { hit, owner, .. } = self;
         let mut object = json!({
             "path": String::from_utf8_lossy(&owner.path), "score": hit.score, "distance": metric.distance(hit.score),
             "row": hit.row, "n": owner.n, "inode": owner.inode.0,
