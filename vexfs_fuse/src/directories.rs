@@ -44,12 +44,7 @@ pub fn answer_with_attributes(files: &OpenFiles, directory: Ino, offset: u64, mu
 pub struct Names(pub ReplyDirectory);
 
 /// Entries with attributes, none of which the kernel may keep.
-pub struct Attributed {
-    /// Where they go.
-    pub reply: ReplyDirectoryPlus,
-    /// What is shown of all alike.
-    pub shown: Shown,
-}
+pub struct Attributed(pub ReplyDirectoryPlus, pub Shown);
 
 impl Sink for Names {
     fn add(&mut self, shown: &Attributes, cookie: u64, name: &[u8]) -> bool {
@@ -70,9 +65,9 @@ impl Sink for Names {
 
 impl Sink for Attributed {
     fn add(&mut self, shown: &Attributes, cookie: u64, name: &[u8]) -> bool {
-        let attr = file_attr(shown, self.shown);
+        let attr = file_attr(shown, self.1);
         let (inode, name) = (INodeNo(shown.inode.0), OsStr::from_bytes(name));
-        self.reply.add(inode, cookie, name, &Duration::ZERO, &attr, GENERATION)
+        self.0.add(inode, cookie, name, &Duration::ZERO, &attr, GENERATION)
     }
 
     fn tells(&self) -> bool {
@@ -81,8 +76,8 @@ impl Sink for Attributed {
 
     fn end(self, result: Result<()>) {
         match result {
-            Ok(()) => self.reply.ok(),
-            Err(error) => self.reply.error(errno(error)),
+            Ok(()) => self.0.ok(),
+            Err(error) => self.0.error(errno(error)),
         }
     }
 }

@@ -18,7 +18,7 @@ use fuser::{
 };
 use vexfs_core::control::{Pseudo, is_control, pseudo};
 use vexfs_core::format::FileKind;
-use vexfs_core::operations::{Changes, RenameFlags as CoreRenameFlags};
+use vexfs_core::operations::{NewInode, RenameFlags as CoreRenameFlags};
 use vexfs_core::{Error, Result};
 
 use crate::attributes::Who;
@@ -31,9 +31,6 @@ use crate::near_directory::{NearDirectory, is_near};
 use crate::open_files::OpenFiles;
 use crate::service::{Service, Untold};
 use crate::{attributes, capabilities, directories, inodes, names, replies};
-
-/// `XFS_IOC_GOINGDOWN`, which ext4 and others have too: `_IOR('X', 125, __u32)`.
-const SHUT_DOWN: u32 = 0x8004_587d;
 
 /// The filesystem that fuser serves.
 pub struct Vexfs {
@@ -49,6 +46,11 @@ impl Vexfs {
         let files = OpenFiles::new(Arc::clone(&service), Arc::clone(&pool), access_times);
         let near = NearDirectory::new(Arc::clone(&service), pool);
         Self { files: Arc::new(files), near: Arc::new(near), service }
+    }
+
+    fn make(&self, parent: INodeNo, name: &OsStr, new: &NewInode, reply: ReplyEntry) {
+        let made = self.service.change(|volume| volume.create(ino(parent), name.as_bytes(), new, now()));
+        replies::entry(&self.service, reply, made);
     }
 
     // A panic answers EIO (fuser does, when a reply is dropped) and is counted; the mount goes on.
@@ -81,18 +83,16 @@ impl Filesystem for Vexfs {
     }
 
     fn forget(&self, _request: &Request, inode: INodeNo, lookups: u64) {
-        self.guard(|| match is_near(ino(inode)) {
-            true => self.near.forget(ino(inode), lookups),
-            false => self.service.gone().forget(ino(inode)),
+        self.guard(|| {
+            self.near.forget(ino(inode), lookups);
+            self.service.gone().forget(ino(inode));
         });
     }
 
     fn getattr(&self, _request: &Request, inode: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.guard(|| {
-            let found = match is_near(ino(inode)) {
-                true => self.near.attributes(ino(inode)),
-                false => inodes::attributes(&self.service, ino(inode)),
-            };
+            let near = self.near.attributes(ino(inode));
+            let found = near.unwrap_or_else(|| inodes::attributes(&self.service, ino(inode)));
             replies::attributes(&self.service, reply, (found, Untold::default()));
         });
     }
@@ -116,16 +116,8 @@ impl Filesystem for Vexfs {
         reply: ReplyAttr,
     ) {
         self.guard(|| {
-            let changes = Changes {
-                permissions: mode.map(|mode| mode & 0o7777),
-                uid,
-                gid,
-                size,
-                accessed: atime.map(time),
-                modified: mtime.map(time),
-                // The daemon does for the kernel what FUSE_HANDLE_KILLPRIV_V2 asks.
-                kill_privileges: uid.is_some() || gid.is_some() || (size.is_some() && request.uid() != 0),
-            };
+            let times = (atime.map(time), mtime.map(time));
+            let changes = inodes::changes(mode, (uid, gid), size, times, request.uid());
             let changed = inodes::change(&self.service, ino(inode), &changes);
             replies::attributes(&self.service, reply, changed);
         });
@@ -133,10 +125,8 @@ impl Filesystem for Vexfs {
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
         self.guard(|| {
-            let target = match is_near(ino(inode)) {
-                true => self.near.target(ino(inode)),
-                false => self.service.volume().read_link(ino(inode)),
-            };
+            let near = self.near.target(ino(inode));
+            let target = near.unwrap_or_else(|| self.service.volume().read_link(ino(inode)));
             replies::bytes(reply, target.as_deref().map_err(|error| *error));
         });
     }
@@ -153,9 +143,7 @@ impl Filesystem for Vexfs {
     ) {
         self.guard(|| {
             let Some(kind) = names::kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
-            let new = new_inode(request, mode, umask, rdev, kind);
-            let made = self.service.change(|volume| volume.create(ino(parent), name.as_bytes(), &new, now()));
-            replies::entry(&self.service, reply, made);
+            self.make(parent, name, &new_inode(request, mode, umask, rdev, kind), reply);
         });
     }
 
@@ -169,9 +157,7 @@ impl Filesystem for Vexfs {
         reply: ReplyEntry,
     ) {
         self.guard(|| {
-            let new = new_inode(request, mode, umask, 0, FileKind::Directory);
-            let made = self.service.change(|volume| volume.create(ino(parent), name.as_bytes(), &new, now()));
-            replies::entry(&self.service, reply, made);
+            self.make(parent, name, &new_inode(request, mode, umask, 0, FileKind::Directory), reply);
         });
     }
 
@@ -192,9 +178,8 @@ impl Filesystem for Vexfs {
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.guard(|| {
             let (name, target) = (name.as_bytes(), target.as_os_str().as_bytes());
-            let (uid, gid) = (request.uid(), request.gid());
-            let made =
-                self.service.change(|volume| volume.symlink(ino(parent), name, target, uid, gid, now()));
+            let (parent, uid, gid) = (ino(parent), request.uid(), request.gid());
+            let made = self.service.change(|volume| volume.symlink(parent, name, target, uid, gid, now()));
             replies::entry(&self.service, reply, made);
         });
     }
@@ -227,8 +212,8 @@ impl Filesystem for Vexfs {
         reply: ReplyEntry,
     ) {
         self.guard(|| {
-            let (parent, name) = (ino(new_parent), new_name.as_bytes());
-            let linked = self.service.change(|volume| volume.link(ino(inode), parent, name, now()));
+            let (to, name) = (ino(new_parent), new_name.as_bytes());
+            let linked = self.service.change(|volume| volume.link(ino(inode), to, name, now()));
             replies::entry(&self.service, reply, linked);
         });
     }
@@ -255,13 +240,8 @@ impl Filesystem for Vexfs {
     ) {
         self.guard(|| {
             let new = new_inode(request, mode, umask, 0, FileKind::Regular);
-            let (made, events) =
-                self.service.change(|volume| volume.create(ino(parent), name.as_bytes(), &new, now()));
-            let opened = made.and_then(|attributes| {
-                let (handle, flags) = self.files.open(Who::of(request), attributes.inode, false)?;
-                Ok((attributes, handle, flags))
-            });
-            replies::created(&self.service, reply, (opened, events));
+            let opened = self.files.create(Who::of(request), ino(parent), name.as_bytes(), &new);
+            replies::created(&self.service, reply, opened);
         });
     }
 
@@ -325,11 +305,7 @@ impl Filesystem for Vexfs {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let answer = |result| match result {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(error)),
-        };
-        self.guard(|| self.files.end_batch(fh, answer));
+        self.guard(|| self.files.end_batch(fh, |ended| replies::plain(reply, ended)));
     }
 
     fn release(
@@ -359,10 +335,10 @@ impl Filesystem for Vexfs {
     }
 
     fn opendir(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.guard(|| match is_near(ino(inode)).then(|| self.near.open(Who::of(request), ino(inode))) {
-            None => reply.opened(FileHandle(0), FopenFlags::empty()),
-            Some(Ok(handle)) => reply.opened(handle, FopenFlags::empty()),
-            Some(Err(error)) => reply.error(errno_of_inode(error)),
+        let near = || self.near.open(Who::of(request), ino(inode));
+        self.guard(|| match is_near(ino(inode)).then(near).unwrap_or(Ok(FileHandle(0))) {
+            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
+            Err(error) => reply.error(errno_of_inode(error)),
         });
     }
 
@@ -389,9 +365,7 @@ impl Filesystem for Vexfs {
         reply: ReplyDirectoryPlus,
     ) {
         self.guard(|| match is_near(ino(inode)) {
-            true => {
-                self.near.list(fh, ino(inode), offset, Attributed { reply, shown: self.service.shown() });
-            }
+            true => self.near.list(fh, ino(inode), offset, Attributed(reply, self.service.shown())),
             false => directories::answer_with_attributes(&self.files, ino(inode), offset, reply),
         });
     }
@@ -409,10 +383,7 @@ impl Filesystem for Vexfs {
     }
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        self.guard(|| {
-            let numbers = self.service.volume().statistics();
-            replies::statistics(reply, &numbers);
-        });
+        self.guard(|| replies::statistics(reply, &self.service.volume().statistics()));
     }
 
     fn setxattr(
@@ -436,20 +407,16 @@ impl Filesystem for Vexfs {
 
     fn getxattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.guard(|| {
-            let value = match is_near(ino(inode)) {
-                true => self.near.attribute(ino(inode), name.as_bytes()),
-                false => attributes::value(&self.service, ino(inode), name),
-            };
+            let near = self.near.attribute(ino(inode), name.as_bytes());
+            let value = near.unwrap_or_else(|| attributes::value(&self.service, ino(inode), name));
             replies::value(reply, value, size);
         });
     }
 
     fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         self.guard(|| {
-            let names = match is_near(ino(inode)) {
-                true => Ok(Vec::new()),
-                false => self.service.volume().list_attributes(ino(inode)),
-            };
+            let near = is_near(ino(inode)).then(|| Ok(Vec::new()));
+            let names = near.unwrap_or_else(|| self.service.volume().list_attributes(ino(inode)));
             replies::value(reply, names, size);
         });
     }
@@ -523,13 +490,9 @@ impl Filesystem for Vexfs {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.guard(|| match command {
-            SHUT_DOWN if [0, self.service.shown().owner.0].contains(&request.uid()) => {
-                self.service.shut_down();
-                reply.ioctl(0, &[]);
-            }
-            SHUT_DOWN => reply.error(Errno::EPERM),
-            _ => reply.error(Errno::ENOTTY),
+        self.guard(|| match inodes::control(&self.service, request.uid(), command) {
+            Ok(()) => reply.ioctl(0, &[]),
+            Err(error) => reply.error(error),
         });
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Whatever moves the end of a file or its blocks keeps writers of that file out meanwhile.
 
-use vexfs_core::numbers::Ino;
+use fuser::Errno;
+use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
 use vexfs_core::{Error, Result};
 
 use crate::clock::now;
 use crate::service::{Service, Untold};
 
+/// `XFS_IOC_GOINGDOWN`, which ext4 and others have too: `_IOR('X', 125, __u32)`.
+const SHUT_DOWN: u32 = 0x8004_587d;
 /// setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
 
@@ -19,6 +22,20 @@ pub fn attributes(service: &Service, inode: Ino) -> Result<Attributes> {
         (Err(Error::NotFound), Some(last)) => Ok(last),
         _ => found,
     }
+}
+
+/// What setattr asks for, as of user `caller`.
+pub fn changes(
+    mode: Option<u32>,
+    (uid, gid): (Option<u32>, Option<u32>),
+    size: Option<u64>,
+    (accessed, modified): (Option<Time>, Option<Time>),
+    caller: u32,
+) -> Changes {
+    // The daemon does for the kernel what FUSE_HANDLE_KILLPRIV_V2 asks.
+    let kill_privileges = uid.is_some() || gid.is_some() || (size.is_some() && caller != 0);
+    let permissions = mode.map(|mode| mode & 0o7777);
+    Changes { permissions, uid, gid, size, accessed, modified, kill_privileges }
 }
 
 /// Changes attributes; gives what they are then.
@@ -45,6 +62,21 @@ pub fn allocate(
         Ok(())
     });
     (result, events)
+}
+
+/// Does what ioctl(2) asks for, if user `uid` may.
+///
+/// # Errors
+/// `EPERM`; `ENOTTY` for what there is not.
+pub fn control(service: &Service, uid: u32, command: u32) -> std::result::Result<(), Errno> {
+    match command {
+        SHUT_DOWN if [0, service.shown().owner.0].contains(&uid) => {
+            service.shut_down();
+            Ok(())
+        }
+        SHUT_DOWN => Err(Errno::EPERM),
+        _ => Err(Errno::ENOTTY),
+    }
 }
 
 /// What fallocate(2) asks for with `mode`; none if there is no such thing here.

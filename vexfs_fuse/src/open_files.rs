@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use fuser::{FileHandle, FopenFlags};
 use vexfs_core::control::{Exchange, Pseudo, answer, is_control, pseudo};
 use vexfs_core::numbers::Ino;
-use vexfs_core::operations::Caller;
+use vexfs_core::operations::{Attributes, Caller, NewInode};
 use vexfs_core::{Error, Result};
 
 use crate::append::Append;
@@ -97,6 +97,22 @@ impl OpenFiles {
         let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
         self.by_handle().insert(number, Arc::new(OpenFile { inode, content, append, touched }));
         Ok((FileHandle(number), flags))
+    }
+
+    /// Makes a file, and opens it for `who`.
+    pub fn create(
+        &self,
+        who: Who,
+        parent: Ino,
+        name: &[u8],
+        new: &NewInode,
+    ) -> (Result<(Attributes, FileHandle, FopenFlags)>, Untold) {
+        let (made, events) = self.service.change(|volume| volume.create(parent, name, new, now()));
+        let opened = made.and_then(|attributes| {
+            let (handle, flags) = self.open(who, attributes.inode, false)?;
+            Ok((attributes, handle, flags))
+        });
+        (opened, events)
     }
 
     /// Reads at most `size` bytes and gives them to `then`; another thread does what has to wait for a scan.

@@ -60,10 +60,15 @@ pub fn attributes(service: &Service, reply: ReplyAttr, (result, events): (Result
 
 /// Answers that it is done, or why not.
 pub fn done(service: &Service, reply: ReplyEmpty, (result, events): (Result<()>, Untold)) {
-    service.finish(events, move || match result {
+    service.finish(events, move || plain(reply, result));
+}
+
+/// The same where nothing changed.
+pub fn plain(reply: ReplyEmpty, result: Result<()>) {
+    match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(error)),
-    });
+    }
 }
 
 /// Answers fsync(2): whatever kept a commit from becoming durable is an I/O error to the caller, and logged in words.

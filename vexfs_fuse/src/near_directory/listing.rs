@@ -20,7 +20,7 @@ use crate::attributes::{Asker, Who};
 
 /// Where entries go.
 pub trait Sink: Send + 'static {
-    /// Takes one, unless it is full, which it answers with true; `told` says that the kernel then knows the inode.
+    /// Takes one, unless it is full, which it answers with true.
     fn add(&mut self, shown: &Attributes, cookie: u64, name: &[u8]) -> bool;
 
     /// True if an entry that is taken tells the kernel of its inode.
@@ -84,7 +84,7 @@ impl NearDirectory {
     fn list_now(&self, handle: FileHandle, inode: Ino, offset: u64, sink: &mut impl Sink) -> Result<()> {
         let node = self.nodes.node(inode).ok_or(Error::NotFound)?;
         let listing = self.listings.open().get(&handle.0).cloned().ok_or(Error::NotFound)?;
-        let own = self.attributes(inode)?;
+        let own = entries::attributes(&*self.service, &self.nodes, inode)?;
         if offset < 1 && sink.add(&own, 1, b".") {
             return Ok(());
         }

@@ -86,34 +86,36 @@ impl NearDirectory {
         then(found);
     }
 
-    /// What an inode shows.
+    /// What an inode shows; none if it is not here, as below.
     ///
     /// # Errors
     /// `NotFound` of what is no more.
-    pub fn attributes(&self, inode: Ino) -> Result<Attributes> {
-        entries::attributes(&*self.service, &self.nodes, inode)
+    pub fn attributes(&self, inode: Ino) -> Option<Result<Attributes>> {
+        is_near(inode).then(|| entries::attributes(&*self.service, &self.nodes, inode))
     }
 
     /// An attribute of an inode: it has none but an access list.
     ///
     /// # Errors
     /// `NoAttribute`.
-    pub fn attribute(&self, inode: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        entries::access_list(&*self.service, &self.nodes, inode, name)
+    pub fn attribute(&self, inode: Ino, name: &[u8]) -> Option<Result<Vec<u8>>> {
+        is_near(inode).then(|| entries::access_list(&*self.service, &self.nodes, inode, name))
     }
 
     /// Where a link leads.
-    pub fn target(&self, inode: Ino) -> Result<Vec<u8>> {
-        match self.nodes.node(inode) {
+    pub fn target(&self, inode: Ino) -> Option<Result<Vec<u8>>> {
+        is_near(inode).then(|| match self.nodes.node(inode) {
             Some(Node::Link { target }) => Ok(target),
             Some(_) => Err(Error::Invalid("not a symbolic link")),
             None => Err(Error::NotFound),
-        }
+        })
     }
 
     /// The kernel forgets an inode, as often as it says.
     pub fn forget(&self, inode: Ino, times: u64) {
-        self.nodes.forget(inode, times);
+        if is_near(inode) {
+            self.nodes.forget(inode, times);
+        }
     }
 
     // One of a file's collections.
