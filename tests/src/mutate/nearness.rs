@@ -1,4 +1,4 @@
-//! Questions of nearness to a damaged volume: the FUSE host's search, over the exercise's disk.
+//! Questions of nearness to a damaged volume, and its `near` directory: the FUSE host's search, over the exercise's disk.
 
 use vexfs_core::device::Data;
 use vexfs_core::error::Result;
@@ -7,9 +7,13 @@ use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, ReadPlan};
 use vexfs_core::volume::Volume;
 use vexfs_fuse::near::{self, Source};
+use vexfs_fuse::near_directory::{links_of, names_in};
 
 use super::exercise::Exercise;
 use super::meter::Meter;
+
+/// Files of a directory whose neighbours are looked for.
+const FILES_MAX: usize = 4;
 
 /// A volume and the disk below it.
 struct Looked<'a> {
@@ -54,5 +58,15 @@ pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
             let caller = Caller { uid, gid: uid, in_group: &|_| false };
             exercise.probe("near", || near::answer(&source, inode, question.as_bytes(), &caller));
         }
+    }
+}
+
+/// Lists what `.vexfs/near` shows of a directory, and of some files in it.
+pub(super) fn list(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
+    let source = Looked { volume, disk: exercise.meter.clone() };
+    let Ok(names) = exercise.call("near names", || names_in(&source, inode)) else { return };
+    for (name, uid) in names.iter().take(FILES_MAX).flat_map(|name| [(name, 0), (name, 1000)]) {
+        let caller = Caller { uid, gid: uid, in_group: &|_| false };
+        exercise.probe("near links", || links_of(&source, inode, name, &caller));
     }
 }

@@ -114,6 +114,8 @@ fn collection(exercise: &mut Exercise, volume: &Volume<Meter>, id: CollectionId,
 
 fn directory(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, waiting: &mut Vec<Ino>) {
     exercise.probe("parent", || volume.parent(inode));
+    #[cfg(feature = "nearness")]
+    nearness::list(exercise, volume, inode);
     let mut entries: Vec<(Vec<u8>, Ino)> = Vec::new();
     exercise.probe("read_directory", || {
         volume.read_directory(inode, 0, &mut |entry| {

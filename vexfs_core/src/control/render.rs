@@ -22,6 +22,9 @@ takes files and vectors and nothing else.
   log                   what was refused lately, and why
   stale                 vectors whose file changed since they were made, with its path (root)
   pending               the files that this makes work of, a collection each, and who is at it until when (root)
+  near/PATH/            links to the 20 files nearest to the file at PATH, nearest first, as far as you can find them; of a file
+                        with vectors in several collections a directory for each, near/PATH/NAME/ (FUSE; with -o ctldir it
+                        is there, but not listed)
   collections/<name>/   one directory a collection; mkdir creates, rmdir removes an empty one, mv renames
     schema.json         dimension, element, metric, model, rows, live
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use vexfs_core::format::FileKind;
 use vexfs_core::numbers::{CollectionId, Ino};
-use vexfs_core::operations::Attributes;
+use vexfs_core::operations::{Attributes, Caller};
 use vexfs_core::{Error, Result};
 
 use self::answers::Answers;
@@ -32,7 +32,7 @@ pub use self::listing::Sink;
 pub use self::nodes::is_near;
 use self::nodes::{Node, Nodes};
 use crate::attributes::{Asker, Who};
-use crate::near::Pool;
+use crate::near::{Pool, Source};
 use crate::service::Service;
 
 /// The directory of a mount.
@@ -175,6 +175,32 @@ impl NearDirectory {
     fn tell_link(&self, subject: &Subject, link: &Link) -> Attributes {
         let (node, shown) = as_node(subject, link);
         self.tell(&node, &shown)
+    }
+}
+
+/// The names that the directory shows of a directory of the volume, as they are told at one look.
+pub fn names_in(source: &impl Source, directory: Ino) -> Result<Vec<Vec<u8>>> {
+    let (entries, _) = entries::some(source, directory, 0)?;
+    Ok(entries.into_iter().map(|entry| entry.name).collect())
+}
+
+/// The links to what is near to the file `name` of a directory of the volume: names and targets; of a file with vectors in
+/// several collections the names of these.
+pub fn links_of(
+    source: &impl Source,
+    parent: Ino,
+    name: &[u8],
+    caller: &Caller<'_>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    match links::subject(source, parent, name, None)? {
+        Some(subject) => {
+            let links = subject.links(source, caller)?;
+            Ok(links.into_iter().map(|link| (link.name.clone(), subject.target(&link))).collect())
+        }
+        None => {
+            let collections = entries::collections(source, parent, name)?;
+            Ok(collections.into_iter().map(|entry| (entry.name, Vec::new())).collect())
+        }
     }
 }
 
