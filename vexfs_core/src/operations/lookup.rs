@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::collection;
 use super::vector::read_row;
+use super::{collection, metadata};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{Key, Kind, RowRecord, collection_directory};
@@ -29,6 +29,11 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn vector(&self, id: CollectionId, row: u64) -> Result<Vec<u8>> {
         let record = self.row(id, row)?.ok_or(Error::NotFound)?;
         read_row(self, self, &collection::load(self, id)?, row, &record)
+    }
+
+    /// The metadata of the vector in a row; `None` where it has none.
+    pub fn metadata_of(&self, id: CollectionId, row: u64) -> Result<Option<Vec<u8>>> {
+        metadata::of_row(self, id, row)
     }
 
     /// The row of the vector with this id, by a scan over the collection's headers.

@@ -7,11 +7,13 @@
 //! ```text
 //! question   what is asked, parsed
 //! scan       every live row with its score, read some hundred KiB at a time
+//! condition  which rows may be told
 //! told       the best of them whose files the caller finds
 //! source     the volume and its disk, with the host's locks
 //! pool       threads that answer, so that those that serve the mount need not wait
 //! ```
 
+mod condition;
 mod pool;
 mod question;
 mod refusal;
@@ -30,6 +32,7 @@ use vexfs_core::operations::{Caller, Collection, Reach, Resolver};
 use vexfs_core::{Error, Result};
 use vexfs_search::{Metric, Query};
 
+use condition::Condition;
 use question::{NearTo, Question};
 use refusal::Refusal;
 use scan::Scan;
@@ -78,7 +81,10 @@ fn lines(
         None => ROOT,
     };
     let mut scan = Scan::new(source, id, &collection, &query)?;
-    let wanted = Wanted { k: question.k, least: question.min_score, files: false };
+    let condition =
+        question.condition.as_deref().map(|text| Condition::parse(source, id, text)).transpose()?;
+    let condition = condition.as_ref();
+    let wanted = Wanted { k: question.k, least: question.min_score, files: false, condition };
     let found = told::nearest(&mut scan, caller, Reach::new(below, own), wanted)?;
     Ok(found.iter().flat_map(|found| format!("{}\n", found.as_json(question.metric)).into_bytes()).collect())
 }
@@ -116,7 +122,7 @@ pub fn nearest_files(
         return Ok(Vec::new());
     }
     let mut scan = Scan::new(source, id, &collection, &query)?;
-    let wanted = Wanted { k, least: f32::NEG_INFINITY, files: true };
+    let wanted = Wanted { k, least: f32::NEG_INFINITY, files: true, condition: None };
     let found = told::nearest(&mut scan, caller, Reach::new(ROOT, Some(own)), wanted)?;
     let nearest = |found: told::Found| Nearest {
         path: found.owner.path,

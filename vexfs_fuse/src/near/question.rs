@@ -24,6 +24,8 @@ pub(super) struct Question {
     pub(super) min_score: f32,
     /// The directory whose files are asked for.
     pub(super) within: Option<String>,
+    /// What must be true of a row, in SQL.
+    pub(super) condition: Option<String>,
     pub(super) metric: Metric,
 }
 
@@ -65,20 +67,16 @@ impl Question {
             near_to,
             k: take("k").map_or(Ok(K), |k| count(&k))?,
             min_score: take("min_score").map_or(Ok(f32::NEG_INFINITY), |least| score(&least))?,
-            within: take("within").map(text).transpose()?,
+            within: take("within").map(directory).transpose()?,
+            condition: take("where").map(condition).transpose()?,
             metric: take("metric").map_or(Ok(default_metric(collection)), metric)?,
         };
         if take("exact").is_some_and(|exact| !exact.is_boolean()) {
             return Err(Refusal::new("exact: true or false"));
         }
-        if take("where").is_some() {
-            return Err(Refusal::new(
-                "where: a query file does not evaluate conditions yet; `vexfs search --where` does",
-            ));
-        }
         match members.into_iter().find(|(_, value)| !value.is_null()) {
             Some((name, _)) => Err(Refusal::Said(format!(
-                "unknown member `{name}`: there are vector, like, n, k, min_score, within, metric, exact"
+                "unknown member `{name}`: there are vector, like, n, k, min_score, within, where, metric, exact"
             ))),
             None => Ok(asked),
         }
@@ -99,6 +97,7 @@ impl Question {
             k: K,
             min_score: f32::NEG_INFINITY,
             within: None,
+            condition: None,
             metric: default_metric(collection),
         })
     }
@@ -149,7 +148,14 @@ fn score(least: &Value) -> Result<f32, Refusal> {
     least.as_f64().map(|least| least as f32).ok_or_else(|| Refusal::new("min_score: a number"))
 }
 
-fn text(directory: Value) -> Result<String, Refusal> {
+fn condition(condition: Value) -> Result<String, Refusal> {
+    match condition {
+        Value::String(condition) => Ok(condition),
+        _ => Err(Refusal::new("where: a condition as `vexfs query` takes it, as text")),
+    }
+}
+
+fn directory(directory: Value) -> Result<String, Refusal> {
     match directory {
         Value::String(path) => Ok(path),
         _ => Err(Refusal::new("within: the path of a directory from the root of the volume, as text")),

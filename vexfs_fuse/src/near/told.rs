@@ -1,6 +1,6 @@
 //! The best rows whose files the caller finds, and what is told of each.
 //!
-//! INVARIANT: rows out of reach take no places, nor, where files are asked for, further rows of a file. What is told is looked up once more at that moment: a row that has another
+//! INVARIANT: rows out of reach take no places, nor those of which the condition is not true, nor, where files are asked for, further rows of a file. What is told is looked up once more at that moment: a row that has another
 //! vector by then is scored again.
 
 use std::collections::HashSet;
@@ -11,6 +11,7 @@ use vexfs_core::operations::{Caller, Holder, Owner, Reach};
 use vexfs_core::{Result, Volume};
 use vexfs_search::{Hit, Metric};
 
+use super::condition::{Condition, Verdict};
 use super::scan::{Candidate, Scan};
 use super::source::Source;
 
@@ -23,14 +24,16 @@ const MORE: usize = 8;
 const ATTEMPTS_MAX: u32 = 8;
 
 /// What is asked of the best rows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
     /// How many.
     pub(super) k: usize,
     /// The least score that counts.
     pub(super) least: f32,
     /// Only the best row of each file.
     pub(super) files: bool,
+    /// What must be true of them.
+    pub(super) condition: Option<&'a Condition>,
 }
 
 /// A file that was found.
@@ -45,7 +48,7 @@ pub(super) fn nearest<S: Source>(
     scan: &mut Scan<'_, S>,
     caller: &Caller<'_>,
     mut reach: Reach,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> Result<Vec<Found>> {
     for attempt in 1..=ATTEMPTS_MAX {
         scan.refresh()?;
@@ -63,7 +66,7 @@ struct Told<'a> {
     found: Vec<Found>,
     /// Those of which no other row counts.
     files: HashSet<Ino>,
-    wanted: Wanted,
+    wanted: Wanted<'a>,
     caller: &'a Caller<'a>,
     reach: &'a mut Reach,
     /// A row with another vector ends the attempt.
@@ -100,7 +103,16 @@ impl Told<'_> {
         scan: &Scan<'_, S>,
         candidates: &[Candidate],
     ) -> Result<bool> {
-        for Candidate { hit, vector_id } in candidates {
+        let verdicts = match self.wanted.condition {
+            Some(condition) => condition.judge((volume, scan.id), candidates, self.caller, self.reach)?,
+            None => vec![Verdict::Chosen; candidates.len()],
+        };
+        for (Candidate { hit, vector_id }, verdict) in candidates.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Chosen => {}
+                Verdict::Gone if self.strict => return Ok(false),
+                Verdict::Gone | Verdict::LeftOut => continue,
+            }
             if self.found.len() == self.wanted.k {
                 break;
             }

@@ -21,7 +21,7 @@ mod parse;
 mod table;
 
 pub use evaluate::{Source, Values};
-pub use table::{FileFields, Table};
+pub use table::{FileFields, Table, member_of};
 
 use std::fmt;
 

@@ -133,7 +133,7 @@ impl Source for Table<'_> {
                 Some((kind, column)) => self.column(path, *kind, column)?,
                 None => {
                     let member =
-                        |value: &Option<Value>| value.as_ref().and_then(|value| scalar(member(value, path)?));
+                        |value: &Option<Value>| value.as_ref().and_then(|value| member_of(value, path));
                     Values::Any(self.metadata()?.iter().map(member).collect())
                 }
             },
@@ -171,6 +171,11 @@ pub(super) fn member<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
         let inner = value.get(&path[..dot]).filter(|inner| inner.is_object())?;
         Some(member(inner, &path[dot + 1..]))
     })?
+}
+
+/// The member of a vector's metadata at a path of names with dots between; none if it is not there, or null.
+pub fn member_of(metadata: &Value, path: &str) -> Option<Scalar> {
+    scalar(member(metadata, path)?)
 }
 
 fn scalar(value: &Value) -> Option<Scalar> {
