@@ -39,7 +39,8 @@ takes files and vectors and nothing else.
     query               write a question, then read on the same descriptor; it tells only files that you can find:
                         {\"rows\": [ROW, ...]} asks whose rows they are; what is near (FUSE) is asked by
                         {\"vector\": [...], \"k\": 10}, {\"like\": \"PATH\", \"n\": 0} or the bytes of a vector, with
-                        \"min_score\", \"within\": \"DIRECTORY\" and \"metric\" if you like
+                        \"min_score\", \"within\": \"DIRECTORY\", \"where\": \"confidence > 0.5\" (as `vexfs query` has it)
+                        and \"metric\" if you like
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
     index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they
