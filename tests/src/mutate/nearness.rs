@@ -49,6 +49,7 @@ pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
     let questions = [
         format!("{{\"vector\":[{vector}],\"k\":10}}"),
         format!("{{\"vector\":[{vector}],\"k\":3,\"metric\":\"l2\",\"within\":\"d0\"}}"),
+        format!("{{\"vector\":[{vector}],\"where\":\"confidence > 0.1 or file.size > 3 and file.fresh\"}}"),
         "{\"like\":\"f0\",\"n\":1}".into(),
         "no question".into(),
     ];
