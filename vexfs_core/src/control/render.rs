@@ -55,7 +55,12 @@ with a JSON object about it, if you like: source, model, confidence, start, leng
 
   setfattr -n user.vector.NAME.meta -v '{\"source\":\"page 3\",\"confidence\":0.9}' FILE
 
-and many at once go into collections/NAME/append, one record behind the other. Close, fsync, or a read, which gives the
+What is set again goes, unless the collection keeps some of the vectors before each; `vexfs log FILE` tells when they were set
+
+  setfattr -n user.vexfs.history -v 5 collections/NAME
+  getfattr -n user.vector.NAME@-1 FILE
+
+Many at once go into collections/NAME/append, one record behind the other. Close, fsync, or a read, which gives the
 answer, ends a batch; it is set as a whole or not at all. PATH is from the root of the volume on
 
   struct.pack(\"<4sIQIIII\", b\"VEXA\", n, 0, len(PATH), len(VECTOR), 0, keep_old) + PATH + VECTOR
