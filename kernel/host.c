@@ -10,6 +10,7 @@
 #include <linux/pagemap.h>
 #include <linux/rwsem.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uidgid.h>
 #include <linux/vmalloc.h>
@@ -167,6 +168,12 @@ void vexfs_host_failed(void *host)
 bool vexfs_host_in_group(u32 group)
 {
 	return in_group_p(make_kgid(&init_user_ns, group));
+}
+
+bool vexfs_host_abandoned(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
 }
 
 u32 vexfs_host_nofs_save(void)

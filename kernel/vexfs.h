@@ -180,6 +180,7 @@ void vexfs_host_log(void *host, int level, const char *text, size_t len);
 void vexfs_host_changed(void *host, u64 inode, u64 offset, u64 len);
 void vexfs_host_failed(void *host);
 bool vexfs_host_in_group(u32 group);
+bool vexfs_host_abandoned(void);
 u32 vexfs_host_nofs_save(void);
 void vexfs_host_nofs_restore(u32 flags);
 void *vexfs_lock_new(u32 class);

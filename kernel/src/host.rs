@@ -23,6 +23,7 @@ unsafe extern "C" {
     fn vexfs_host_changed(host: *mut c_void, inode: u64, offset: u64, len: u64);
     fn vexfs_host_failed(host: *mut c_void);
     fn vexfs_host_in_group(group: u32) -> bool;
+    fn vexfs_host_abandoned() -> bool;
     fn vexfs_host_nofs_save() -> u32;
     fn vexfs_host_nofs_restore(flags: u32);
     fn vexfs_lock_new(class: u32) -> *mut c_void;
@@ -122,6 +123,12 @@ pub(crate) fn now() -> Time {
 pub(crate) fn in_group(group: u32) -> bool {
     // SAFETY: a number alone.
     unsafe { vexfs_host_in_group(group) }
+}
+
+/// True if the calling task is being killed; else others have their turn first.
+pub(crate) fn abandoned() -> bool {
+    // SAFETY: it asks for nothing.
+    unsafe { vexfs_host_abandoned() }
 }
 
 /// While it lives, an allocation does not call back into filesystems: memory that is wanted under the volume's lock

@@ -1,11 +1,13 @@
 //! The bytes of files, between the page cache and the disk: planned under the volume's lock, moved without it.
 
+use vexfs_core::control::near;
 use vexfs_core::device::{BlockDevice, Data};
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Source, WritePlan};
-use vexfs_core::{Error, Result};
+use vexfs_core::operations::{ReadPlan, Source, WritePlan};
+use vexfs_core::{Error, Result, Volume};
 
-use crate::host::now;
+use crate::disk::Disk;
+use crate::host::{abandoned, now};
 use crate::mount::Mount;
 
 /// Times of a file as its inode in memory has them.
@@ -88,5 +90,31 @@ impl Mount {
             (skip, left, at) = (0, left - step, at + step as u64);
         }
         Ok(())
+    }
+}
+
+/// Rows that are searched.
+impl near::Source for Mount {
+    type Host = Disk;
+
+    fn look<R>(&self, look: impl FnOnce(&Volume<Disk>) -> Result<R>) -> Result<R> {
+        look(&self.volume())
+    }
+
+    fn fetch<R>(
+        &self,
+        buffer: &mut [u8],
+        plan: impl FnOnce(&Volume<Disk>, &mut [u8]) -> Result<(R, Option<ReadPlan>)>,
+    ) -> Result<R> {
+        let _moving = self.moving.read();
+        let (found, plan) = plan(&self.volume(), buffer)?;
+        for (range, place) in plan.into_iter().flat_map(|plan| plan.pieces) {
+            self.disk().read_at(place, &mut buffer[range])?;
+        }
+        Ok(found)
+    }
+
+    fn abandoned(&self) -> bool {
+        abandoned()
     }
 }

@@ -6,11 +6,13 @@
 # the cache). It takes a quarter of an hour of two processors the first time, so CI does not run it.
 set -euo pipefail
 here=$(dirname "$0")
+# What is sourced chooses the compiler by it.
+export VEXFS_KERNEL_VARIANT=debug
 # shellcheck source=scripts/kernel/common.sh
 source "$here/common.sh"
 
 # Everything is some times slower than in the stock kernel, which is emulated already.
-export VEXFS_KERNEL_VARIANT=debug KERNEL_SECONDS_MAX=${KERNEL_SECONDS_MAX:-7200}
+export KERNEL_SECONDS_MAX=${KERNEL_SECONDS_MAX:-7200}
 export KERNEL_ACTS=${KERNEL_ACTS:-150} KERNEL_STATES=${KERNEL_STATES:-1000} KERNEL_MUTANTS=${KERNEL_MUTANTS:-60}
 
 need_root

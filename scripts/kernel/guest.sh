@@ -31,6 +31,8 @@ mutants=${KERNEL_MUTANTS:-250}
 bench=${KERNEL_BENCH:-0}
 # Only the tests in the guest whose names match; the images are not checked afterwards then.
 only=${KERNEL_ONLY:-}
+# Real vectors; where they are missing some are made.
+sample=$root/../shared/data/vectors.npy
 # Bytes of the recorded volume; what its workload tells lies behind.
 recorded=$((48 << 20))
 work=$(mktemp -d "${TMPDIR:-/tmp}/vexfs-kernel.XXXXXX")
@@ -59,6 +61,13 @@ on_fuse() {
   return $status
 }
 
+# asked IMAGE FILE: what FUSE answers when it is asked what is near in the image, of which a copy is mounted.
+asked() {
+  cp --sparse=always "$disks/$1" "$work/copy"
+  on_fuse "$work/copy" noatime "$guest" ask >"$2"
+  rm "$work/copy"
+}
+
 build_programs() {
   local name
   for name in mkfs.vexfs fsck.vexfs mount.vexfs umount.vexfs; do
@@ -78,13 +87,16 @@ make_disks() {
   local image
   disks=$tree/vexfs/run
   rm -rf "$disks"
-  mkdir -p "$disks" "$work/expected"
+  mkdir -p "$disks" "$work/expected" "$work/answers"
   for image in v1-4k v1-journal-4k v1-8k; do
     gunzip -c "$root/tests/golden/$image.img.gz" >"$disks/golden-$image"
   done
   "$bin/mkfs.vexfs" -q "$disks/made-by-fuse" 256M
   on_fuse "$disks/made-by-fuse" noatime "$guest" populate
   "$bin/mkfs.vexfs" -q "$disks/made-by-kernel" 512M
+  "$bin/mkfs.vexfs" -q "$disks/sample-by-fuse" 192M
+  on_fuse "$disks/sample-by-fuse" noatime "$guest" load "$sample"
+  "$bin/mkfs.vexfs" -q "$disks/sample-by-kernel" 192M
   "$bin/mkfs.vexfs" -q "$disks/small" 24M
   "$bin/mkfs.vexfs" -q "$disks/suites" 512M
   "$bin/mkfs.vexfs" -q "$disks/parallel" 512M
@@ -103,14 +115,19 @@ make_disks() {
   for image in golden-v1-4k golden-v1-journal-4k made-by-fuse; do
     on_fuse "$disks/$image" ro "$guest" manifest >"$work/expected/$image"
   done
+  for image in golden-v1-4k made-by-fuse sample-by-fuse; do
+    asked "$image" "$work/answers/$image"
+  done
 }
 
 make_initramfs() {
   local at=$work/initramfs name
-  mkdir -p "$at"/{bin,dev,proc,sys,mnt,modules,expected}
+  mkdir -p "$at"/{bin,dev,proc,sys,mnt,modules,expected,answers}
   cp "$tree/usr/bin/busybox" "$guest" "$at/bin/"
   cp "$root/kernel/guest/tests.sh" "$at/init"
   cp "$work"/expected/* "$at/expected/"
+  cp "$work"/answers/* "$at/answers/"
+  [ ! -e "$sample" ] || cp "$sample" "$at/sample.npy"
   cp "$work/damaged.index" "$at/"
   printf '%s=%q\n' recorded "$recorded" acts "$acts" stress_seconds "$stress_seconds" bench "$bench" only "$only" >"$at/parameters"
   [ "$VEXFS_KERNEL_VARIANT" != stock ] ||
@@ -193,12 +210,21 @@ check_images() {
   tar -C "$work/results" -xf "$disks/results"
   # What the workload told lies behind the volume.
   truncate -s "$recorded" "$disks/recorded"
-  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel small suites parallel stress recorded failing shutdown; do
+  for image in golden-v1-4k golden-v1-journal-4k made-by-fuse made-by-kernel sample-by-fuse sample-by-kernel small suites parallel stress recorded \
+    failing shutdown; do
     "$bin/fsck.vexfs" -n -f "$disks/$image" >"$work/fsck.log" 2>&1 || { cat "$work/fsck.log" >&2; fail "fsck.vexfs finds damage in $image"; }
     say "ok: fsck.vexfs -n $image"
     checked=$((checked + 1))
   done
-  for image in made-by-kernel made-by-fuse small suites parallel stress; do
+  for image in made-by-kernel sample-by-kernel; do
+    asked "$image" "$work/seen"
+    diff "$work/results/$image.answers" "$work/seen" >"$work/differences" ||
+      { head -n 20 "$work/differences" >&2; fail "FUSE answers otherwise in $image than the kernel did"; }
+    say "ok: FUSE answers in $image as the kernel did, $(grep -c '^[^ ]' "$work/seen") questions"
+    checked=$((checked + 1))
+  done
+  on_fuse "$disks/sample-by-kernel" ro "$guest" loaded "$sample" | sed 's/^exercise/kernel: ok: FUSE reads the/'
+  for image in made-by-kernel made-by-fuse sample-by-kernel small suites parallel stress; do
     on_fuse "$disks/$image" ro "$guest" manifest >"$work/seen"
     diff "$work/results/$image" "$work/seen" >"$work/differences" ||
       { head -n 20 "$work/differences" >&2; fail "FUSE shows $image otherwise than the kernel did"; }

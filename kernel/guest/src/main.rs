@@ -5,11 +5,13 @@
 //! `workload DIR DISK WORKERS ACTS SEED` changes it at random, and tells on DISK what it is about to do.
 //! `stress DIR PROCESSES SECONDS SEED` changes it by processes beside each other, which check what they find.
 //! `damaged DISK INDEX DIR SECONDS` mounts damaged images, one after the other, and does everything with them.
+//! `load NPY DIR` gives the rows of a matrix files, `loaded NPY DIR` checks them, `ask DIR` prints what is near to what.
 //! `bench DIR DIR` measures a VexFS mount beside an ext4 mount.
 //! `failing DIR COUNT` writes until the disk fails, `shutdown DIR COUNT` shuts a mount down, and `failed DIR COUNT`
 //! checks after another mount what was synced before.
 //! `partition DISK NUMBER START LEN` makes part of a disk a disk of its own, or takes that back if LEN is 0.
 
+mod asked;
 mod bench;
 mod call;
 mod damaged;
@@ -18,6 +20,7 @@ mod exercise;
 mod failing;
 mod manifest;
 mod populate;
+mod sample;
 mod stress;
 mod worker;
 mod workload;
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         ["shutdown", directory, count] => failing::shut_down(Path::new(directory), Path::new(count)),
         ["failed", directory, count] => failing::check(Path::new(directory), Path::new(count)),
         ["bench", vexfs, ext4] => bench::run(Path::new(vexfs), Path::new(ext4)),
+        ["load", matrix, directory] => sample::load(Path::new(matrix), Path::new(directory)),
+        ["loaded", matrix, directory] => sample::check(Path::new(matrix), Path::new(directory)),
+        ["ask", directory] => asked::run(Path::new(directory)),
         ["partition", disk, which, start, len] => partition(disk, which, start, len),
         _ => {
             Err("usage: vexfs-guest populate|manifest|exercise|workload|partition ..., see the source".into())

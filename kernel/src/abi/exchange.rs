@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
-use vexfs_core::control::{Exchange, answer};
+use vexfs_core::control::{Exchange, near};
 use vexfs_core::memory;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::Caller;
@@ -53,9 +53,7 @@ pub extern "C" fn vexfs_exchange_read(
     enter(|| {
         let who = Caller { uid: caller.uid, gid: caller.gid, in_group: &in_group };
         let mut exchange = exchange.0.write();
-        let rest = exchange.read(offset, |question| {
-            answer(question, |rows, text| mount.volume().owners(Ino(inode), rows, &who, text))
-        })?;
+        let rest = exchange.read(offset, |question| near::answer(mount, Ino(inode), question, &who))?;
         let buffer = buffer.get();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);

@@ -12,7 +12,6 @@ pub mod exercise;
 mod fields;
 pub mod generate;
 pub mod meter;
-#[cfg(feature = "nearness")]
 mod nearness;
 mod operations;
 mod stories;

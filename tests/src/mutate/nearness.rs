@@ -1,18 +1,21 @@
-//! Questions of nearness to a damaged volume, and its `near` directory: the FUSE host's search, over the exercise's disk.
+//! Questions of nearness to a damaged volume, over the exercise's disk: the core's search, the FUSE host's, and its `near`
+//! directory.
 
+use vexfs_core::control::near::{self, Source};
 use vexfs_core::device::Data;
 use vexfs_core::error::Result;
 use vexfs_core::format::collection_part;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, ReadPlan};
 use vexfs_core::volume::Volume;
-use vexfs_fuse::near::{self, Source};
+#[cfg(feature = "nearness")]
 use vexfs_fuse::near_directory::{links_of, names_in};
 
 use super::exercise::Exercise;
 use super::meter::Meter;
 
 /// Files of a directory whose neighbours are looked for.
+#[cfg(feature = "nearness")]
 const FILES_MAX: usize = 4;
 
 /// A volume and the disk below it.
@@ -58,11 +61,16 @@ pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
         for uid in [0, 1000] {
             let caller = Caller { uid, gid: uid, in_group: &|_| false };
             exercise.probe("near", || near::answer(&source, inode, question.as_bytes(), &caller));
+            #[cfg(feature = "nearness")]
+            exercise.probe("near, in floats", || {
+                vexfs_fuse::near::answer(&source, inode, question.as_bytes(), &caller)
+            });
         }
     }
 }
 
 /// Lists what `.vexfs/near` shows of a directory, and of some files in it.
+#[cfg(feature = "nearness")]
 pub(super) fn list(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
     let source = Looked { volume, disk: exercise.meter.clone() };
     let Ok(names) = exercise.call("near names", || names_in(&source, inode)) else { return };

@@ -10,7 +10,6 @@ use vexfs_core::volume::Volume;
 
 use super::exercise::Exercise;
 use super::meter::Meter;
-#[cfg(feature = "nearness")]
 use super::nearness;
 use super::subject::Subject;
 
@@ -75,7 +74,6 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
             exercise.probe("query", || {
                 vexfs_core::control::answer(asked, |rows, text| volume.owners(inode, rows, &nobody, text))
             });
-            #[cfg(feature = "nearness")]
             nearness::ask(exercise, volume, inode);
         }
         Some(vexfs_core::control::Pseudo::Column) => {

@@ -18,7 +18,7 @@
 mod binary;
 mod half;
 mod scalar;
-mod single;
+pub(crate) mod single;
 
 use crate::error::{Error, Result};
 use crate::format::{Codec, Element};

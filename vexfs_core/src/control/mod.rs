@@ -8,6 +8,7 @@ pub mod arrow;
 mod column;
 mod exchange;
 mod listing;
+pub mod near;
 mod query;
 mod render;
 mod request;

@@ -36,7 +36,7 @@ pub fn answer(question: &[u8], tell: impl FnMut(&[u64], &mut Text) -> Result<()>
 
 /// True if a question is a JSON object that asks what is near: to a `vector`, or to a file (`like`).
 ///
-/// [`answer`] refuses it: nearness is a matter of floats, and a host's that can reckon with them.
+/// [`answer`] refuses it: [`near`](super::near) answers what whole numbers will do for, the FUSE host the others, in floats.
 pub fn asks_nearness(question: &[u8]) -> bool {
     json::check_object(question).is_ok()
         && [&b"vector"[..], b"like"].into_iter().any(|name| json::member(question, name) != Ok(None))
@@ -92,7 +92,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 }
 
 // The answer to what cannot be answered.
-fn refusal(error: Error) -> Result<Vec<u8>> {
+pub(super) fn refusal(error: Error) -> Result<Vec<u8>> {
     let mut reason = Text::new();
     let mut text = Text::new();
     let write = |reason: &mut Text, text: &mut Text| {

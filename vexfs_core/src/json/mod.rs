@@ -7,7 +7,7 @@ mod number;
 mod scan;
 mod time;
 
-pub(crate) use number::{float_bits, integer};
+pub(crate) use number::{float_bits, integer, single_bits};
 pub(crate) use scan::check_object;
 pub(crate) use time::{nanoseconds, write_time};
 
@@ -45,6 +45,14 @@ pub(crate) fn member<'a>(object: &'a [u8], path: &[u8]) -> Result<Option<Value<'
         }
     }
     Ok(None)
+}
+
+/// Gives the members of an object that was checked, names as they are written.
+pub(crate) fn members<'a>(
+    object: &'a [u8],
+    each: &mut dyn FnMut(&'a [u8], Value<'a>) -> Result<()>,
+) -> Result<()> {
+    Scanner::new(object).object(each)
 }
 
 /// Gives the values of an array, as [`Value::Array`] has it.

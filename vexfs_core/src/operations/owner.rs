@@ -22,6 +22,9 @@ const READ: u32 = 4;
 /// Search permission.
 const PASS: u32 = 1;
 
+/// Directories that are known at a time; beyond, what was found out is forgotten.
+const KNOWN_MAX: usize = 1 << 18;
+
 /// How far a caller reaches: what was found out of directories, for one question.
 #[derive(Debug)]
 pub struct Reach {
@@ -136,6 +139,9 @@ impl<H: BlockDevice + Data> Volume<H> {
     // What is known of a directory; finds it out for all between it and the next one that is known.
     fn directory_known(&self, directory: Ino, caller: &Caller<'_>, reach: &mut Reach) -> Result<Known> {
         let closed = Known { open: false, inside: false };
+        if reach.known.len() > KNOWN_MAX {
+            reach.known = Map::new();
+        }
         let mut climbed: Vec<Ino> = Vec::new();
         let mut circle = Circle::default();
         let mut at = directory;

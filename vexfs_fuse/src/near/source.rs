@@ -1,30 +1,13 @@
-//! Where a search finds the volume and the bytes of its rows.
-//!
-//! INVARIANT: what is planned at a look at the volume is read before a block of it can be given out again, so bytes and
-//! records belong together.
+//! Where a search finds the volume and the bytes of its rows: the host's locks, as the core's search too wants them.
 
-use vexfs_core::device::{BlockDevice, Data};
+use vexfs_core::device::Data;
 use vexfs_core::operations::ReadPlan;
 use vexfs_core::{Result, Volume};
 
 use crate::disk::Disk;
 use crate::service::Service;
 
-/// A volume that is looked at for a moment at a time.
-pub trait Source {
-    /// Its host.
-    type Host: BlockDevice + Data;
-
-    /// Looks at the volume, whose rows stay where they are meanwhile.
-    fn look<R>(&self, look: impl FnOnce(&Volume<Self::Host>) -> Result<R>) -> Result<R>;
-
-    /// Looks at the volume, and then reads what `plan` begins to read into the buffer, with the volume let go of.
-    fn fetch<R>(
-        &self,
-        buffer: &mut [u8],
-        plan: impl FnOnce(&Volume<Self::Host>, &mut [u8]) -> Result<(R, Option<ReadPlan>)>,
-    ) -> Result<R>;
-}
+pub use vexfs_core::control::near::Source;
 
 impl Source for Service {
     type Host = Disk;
