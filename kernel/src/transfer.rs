@@ -94,11 +94,14 @@ impl Mount {
 }
 
 /// Rows that are searched.
-impl near::Source for Mount {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a>(pub(crate) &'a Mount);
+
+impl near::Source for Rows<'_> {
     type Host = Disk;
 
     fn look<R>(&self, look: impl FnOnce(&Volume<Disk>) -> Result<R>) -> Result<R> {
-        look(&self.volume())
+        look(&self.0.volume())
     }
 
     fn fetch<R>(
@@ -106,10 +109,10 @@ impl near::Source for Mount {
         buffer: &mut [u8],
         plan: impl FnOnce(&Volume<Disk>, &mut [u8]) -> Result<(R, Option<ReadPlan>)>,
     ) -> Result<R> {
-        let _moving = self.moving.read();
-        let (found, plan) = plan(&self.volume(), buffer)?;
+        let _moving = self.0.moving.read();
+        let (found, plan) = plan(&self.0.volume(), buffer)?;
         for (range, place) in plan.into_iter().flat_map(|plan| plan.pieces) {
-            self.disk().read_at(place, &mut buffer[range])?;
+            self.0.disk().read_at(place, &mut buffer[range])?;
         }
         Ok(found)
     }

@@ -158,7 +158,6 @@ fn questions(element: Element, dimensions: u32, random: &mut Random) -> Vec<Vec<
             "{\"like\": \"f1\", \"kk\": 1}",
             "{\"like\": \"f1\", \"k\": 100001}",
             "{\"like\": \"f1\", \"exact\": 1}",
-            "{\"like\": \"f1\", \"where\": \"a = 1\"}",
             "{\"like\": \"f1\", \"within\": \"f2\"}",
             "{\"like\": \"f1\", \"vector\": [1]}",
             "{\"vector\": [1], \"n\": 2}",

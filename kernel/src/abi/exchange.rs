@@ -12,6 +12,7 @@ use vexfs_core::operations::Caller;
 use super::{Buffer, Bytes, CCaller, enter, status};
 use crate::host::{Class, Lock, NoFilesystem, in_group};
 use crate::mount::Mount;
+use crate::transfer::Rows;
 
 /// `struct vexfs_exchange`.
 #[derive(Debug)]
@@ -53,7 +54,8 @@ pub extern "C" fn vexfs_exchange_read(
     enter(|| {
         let who = Caller { uid: caller.uid, gid: caller.gid, in_group: &in_group };
         let mut exchange = exchange.0.write();
-        let rest = exchange.read(offset, |question| near::answer(mount, Ino(inode), question, &who))?;
+        let rest =
+            exchange.read(offset, |question| near::answer(&Rows(mount), Ino(inode), question, &who))?;
         let buffer = buffer.get();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);

@@ -89,9 +89,7 @@ impl Question {
             return Err(said("exact: true or false"));
         }
         if asked.condition.is_some() {
-            return Err(said(
-                "where: a query file does not evaluate conditions yet; `vexfs search --where` does",
-            ));
+            return Err(said("where: this host does not evaluate conditions; `vexfs search --where` does"));
         }
         Ok(question)
     }
