@@ -64,7 +64,7 @@ on_fuse() {
 # asked IMAGE FILE: what FUSE answers when it is asked what is near in the image, of which a copy is mounted.
 asked() {
   cp --sparse=always "$disks/$1" "$work/copy"
-  on_fuse "$work/copy" noatime "$guest" ask >"$2"
+  on_fuse "$work/copy" noatime,allow_other "$guest" ask >"$2"
   rm "$work/copy"
 }
 

@@ -54,7 +54,7 @@ impl Single {
         let (above, below, exponent) =
             ((above.mantissa as u64) << 39, below.mantissa as u64, above.exponent - 39 - below.exponent);
         // 39 bits or more: one below them tells what is left from a tie.
-        Self::rounded(above / below << 1 | (above % below != 0) as u64, exponent - 1)
+        Self::rounded((above / below) << 1 | (above % below != 0) as u64, exponent - 1)
     }
 
     /// The square root in single precision.
