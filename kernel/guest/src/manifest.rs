@@ -1,7 +1,7 @@
 //! All that can be seen of a tree, a line a path: attributes, content (read and mapped), extended attributes.
 //!
 //! The control directory is told too, but for what each host says of itself (`status.json`, `metrics`, `log`), and for
-//! `vectors.arrow`, which one host alone shows.
+//! `near` and `vectors.arrow`, which one host alone shows.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// What a step gives.
 pub(crate) type Outcome = Result<(), Failure>;
 
-const OF_THE_HOST: [&str; 3] = ["status.json", "metrics", "log"];
+const OF_THE_HOST: [&str; 4] = ["status.json", "metrics", "log", "near"];
 /// What the FUSE host alone shows of a collection.
 const UNDER_FUSE: [&str; 2] = ["append", "vectors.arrow"];
 
