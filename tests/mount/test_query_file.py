@@ -32,7 +32,7 @@ def in_a_child(call, user, group, groups=()):
             os.setresgid(group, group, group)
             os.setresuid(user, user, user)
             theirs.send(call())
-        except OSError as error:
+        except Exception as error:
             theirs.send(error)
         finally:
             os._exit(0)
