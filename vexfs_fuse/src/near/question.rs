@@ -222,7 +222,7 @@ mod tests {
             (r#"{"like": "a", "n": -1}"#, "from 0 on"),
             (r#"{"vector": [1, 2], "kk": 1}"#, "unknown member `kk`"),
             (r#"{"vector": [1, 2], "metric": "l3"}"#, "cosine, l2, ip"),
-            (r#"{"vector": [1, 2], "where": "a = 1"}"#, "--where"),
+            (r#"{"vector": [1, 2], "where": ["a = 1"]}"#, "as text"),
             (r#"{"vector": [1, 2], "exact": 1}"#, "true or false"),
             (r#"{"vector": [1, 2], "min_score": "1"}"#, "a number"),
             ("abc", "8 bytes here (2 x f32): 3 bytes"),
