@@ -7,7 +7,7 @@ mod number;
 mod scan;
 mod time;
 
-pub(crate) use number::{float_bits, integer, single_bits};
+pub(crate) use number::{float_bits, integer};
 pub(crate) use scan::check_object;
 pub(crate) use time::{nanoseconds, write_time};
 

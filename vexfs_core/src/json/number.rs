@@ -1,8 +1,6 @@
 //! Numbers of a JSON text as integers and as the bits of an IEEE 754 binary64, by integer arithmetic: a kernel has no
 //! floats.
 
-use crate::codec::single::{SIGN, Single, round_even};
-
 /// The number as an integer, if it is written as one and fits.
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     core::str::from_utf8(text).ok()?.parse().ok()
@@ -15,30 +13,6 @@ pub(crate) fn float_bits(text: &[u8]) -> u64 {
         None => (0, Decimal::parse(text)),
     };
     sign | decimal.bits()
-}
-
-/// The bits of the single that is nearest to the nearest double, as who reads a double and narrows it has them.
-pub(crate) fn single_bits(text: &[u8]) -> u32 {
-    const INFINITE: u32 = 0xff << 23;
-    if let Some(small) = integer(text).filter(|number| number.unsigned_abs() < 1 << 24) {
-        let magnitude = Single::rounded(small.unsigned_abs(), 0).bits();
-        return if small < 0 { SIGN | magnitude } else { magnitude };
-    }
-    let double = float_bits(text);
-    let (sign, biased) = ((double >> 63) as u32 * SIGN, (double >> 52) as i32 & 0x7ff);
-    // 53 bits x 2^exponent; what is denormal as a double is 0 as a single.
-    let (mantissa, exponent) = (double & ((1 << 52) - 1) | 1 << 52, biased - 1075);
-    let magnitude = if biased == 0 {
-        0
-    } else if exponent > 127 - 52 {
-        INFINITE
-    } else {
-        // The lowest bit of a single is 2^-149 or its 24th, whichever is higher.
-        let cut = (-149 - exponent).max(29);
-        let single = Single { mantissa: round_even(mantissa, cut as u32) as u32, exponent: exponent + cut };
-        if single.mantissa == 1 << 24 && single.exponent == 104 { INFINITE } else { single.bits() }
-    };
-    sign | magnitude
 }
 
 /// Digits that are kept; more only matter for what lies a hair beside the middle of two doubles.

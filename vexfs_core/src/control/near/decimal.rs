@@ -1,4 +1,5 @@
-//! A score as a decimal number: the shortest that reads as the same double, laid out as JSON writers do.
+//! A score as a decimal number: the shortest that reads as the same double, laid out as JSON writers do; and a number of a
+//! question as the bits of a single.
 //!
 //! INVARIANT: all integers. A score is a whole number below 2^53, or a cosine: 0, or from 2^-48 on and below 2. So 128 bits
 //! hold all that is compared.
@@ -6,7 +7,8 @@
 use core::fmt::{self, Write};
 
 use super::score::Score;
-use crate::codec::single::Single;
+use crate::codec::single::{SIGN, Single, round_even};
+use crate::json;
 use crate::memory::Text;
 
 /// Digits that tell every double from its neighbours.
@@ -15,6 +17,30 @@ const DIGITS_MAX: u32 = 17;
 const SMALL: i32 = -5;
 /// Below 10^-15 there is no cosine.
 const POINT_MIN: i32 = -15;
+
+/// The bits of the single that is nearest to the nearest double, as who reads a double and narrows it has them.
+pub(super) fn single_bits(text: &[u8]) -> u32 {
+    const INFINITE: u32 = 0xff << 23;
+    if let Some(small) = json::integer(text).filter(|number| number.unsigned_abs() < 1 << 24) {
+        let magnitude = Single::rounded(small.unsigned_abs(), 0).bits();
+        return if small < 0 { SIGN | magnitude } else { magnitude };
+    }
+    let double = json::float_bits(text);
+    let (sign, biased) = ((double >> 63) as u32 * SIGN, (double >> 52) as i32 & 0x7ff);
+    // 53 bits x 2^exponent; what is denormal as a double is 0 as a single.
+    let (mantissa, exponent) = (double & ((1 << 52) - 1) | 1 << 52, biased - 1075);
+    let magnitude = if biased == 0 {
+        0
+    } else if exponent > 127 - 52 {
+        INFINITE
+    } else {
+        // The lowest bit of a single is 2^-149 or its 24th, whichever is higher.
+        let cut = (-149 - exponent).max(29);
+        let single = Single { mantissa: round_even(mantissa, cut as u32) as u32, exponent: exponent + cut };
+        if single.mantissa == 1 << 24 && single.exponent == 104 { INFINITE } else { single.bits() }
+    };
+    sign | magnitude
+}
 
 /// Writes a score.
 pub(super) fn write(text: &mut Text, score: Score) -> fmt::Result {

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use super::score::Score;
-use super::{Answered, Refusal};
+use super::{Answered, Refusal, decimal};
 use crate::error::{Error, Result};
 use crate::format::{Element, Metric};
 use crate::json::{self, Value};
@@ -167,7 +167,7 @@ fn numbers(vector: Value<'_>) -> Answered<Vec<u32>> {
     let mut odd = None;
     json::elements(array, &mut |value| {
         let bits = match value {
-            Value::Number(digits) => json::single_bits(digits),
+            Value::Number(digits) => decimal::single_bits(digits),
             _ => {
                 odd = odd.or(Some(numbers.len()));
                 0
@@ -208,7 +208,7 @@ fn count(k: Value<'_>) -> Answered<usize> {
 
 fn least(score: Value<'_>) -> Answered<Score> {
     match score {
-        Value::Number(digits) => Ok(Score::from_bits(json::single_bits(digits))),
+        Value::Number(digits) => Ok(Score::from_bits(decimal::single_bits(digits))),
         _ => Err(said("min_score: a number")),
     }
 }

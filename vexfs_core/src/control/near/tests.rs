@@ -10,7 +10,6 @@ use super::decimal;
 use super::score::{Query, Score};
 use crate::codec::single::{MAGNITUDE, SIGN, Single};
 use crate::format::{Codec, Element, Metric};
-use crate::json;
 use crate::memory::Text;
 use crate::numbers::CollectionId;
 use crate::operations::Collection;
@@ -67,7 +66,7 @@ fn numbers_of_a_text_narrow_as_doubles_do() {
     let mut random = Random(2);
     let check = |text: &str| {
         let double: f64 = text.parse().unwrap();
-        let (got, wanted) = (json::single_bits(text.as_bytes()), (double as f32).to_bits());
+        let (got, wanted) = (decimal::single_bits(text.as_bytes()), (double as f32).to_bits());
         assert!(got == wanted || (got | wanted) & MAGNITUDE == 0, "{text}: {got:08x} {wanted:08x}");
     };
     for text in [
