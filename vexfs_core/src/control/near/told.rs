@@ -73,23 +73,20 @@ fn line(text: &mut Text, metric: Metric, row: &Candidate, owner: &Owner) -> Resu
     };
     let part = owner.metadata.as_deref().and_then(part_of);
     let mut write = || {
-        text.write_str("{\"distance\":")?;
-        decimal::write(text, distance)?;
-        write!(text, ",\"inode\":{}", owner.inode)?;
-        if let Some((_, length)) = part {
-            write!(text, ",\"length\":{length}")?;
-        }
-        write!(text, ",\"n\":{},\"path\":", owner.n)?;
+        text.write_str("{\"path\":")?;
         json_string(text, &owner.path)?;
+        text.write_str(",\"score\":")?;
+        decimal::write(text, score)?;
+        text.write_str(",\"distance\":")?;
+        decimal::write(text, distance)?;
+        write!(text, ",\"row\":{},\"n\":{},\"inode\":{}", row.row, owner.n, owner.inode)?;
         if core::str::from_utf8(&owner.path).is_err() {
             text.write_str(",\"path_hex\":\"")?;
             owner.path.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
             text.write_str("\"")?;
         }
-        write!(text, ",\"row\":{},\"score\":", row.row)?;
-        decimal::write(text, score)?;
-        if let Some((start, _)) = part {
-            write!(text, ",\"start\":{start}")?;
+        if let Some((start, length)) = part {
+            write!(text, ",\"start\":{start},\"length\":{length}")?;
         }
         text.write_str("}\n")
     };
