@@ -40,7 +40,7 @@ const MEASURES: [(&str, Measure); 9] = [
     ("setxattr of 1.5 KiB and sync", set),
     ("getxattr of 1.5 KiB", get),
     ("mapped scan of the matrix, from the disk", scan_cold),
-    ("mapped scan of the matrix, from memory", scan),
+    ("mapped scan of the matrix, from memory", scan_warm),
     ("sequential write and fsync", write),
     ("sequential read, from the disk", read),
     ("random reads of 4 KiB, from the disk", read_random),
@@ -128,6 +128,12 @@ fn get(side: &Side, _: u64) -> Result<Duration, Failure> {
 
 fn scan_cold(side: &Side, round: u64) -> Result<Duration, Failure> {
     drop_caches()?;
+    scan(side, round)
+}
+
+// What the other side did to be cold threw this side's pages out, too.
+fn scan_warm(side: &Side, round: u64) -> Result<Duration, Failure> {
+    scan(side, round)?;
     scan(side, round)
 }
 
