@@ -65,7 +65,7 @@ impl Way {
 ///
 /// ```
 /// # use vexfs_search::{Collection, Metric, Options, Plan, Query, Way, Wish};
-/// # fn search(directory: &std::path::Path) -> Result<()> {
+/// # fn search(directory: &std::path::Path) -> vexfs_search::Result<()> {
 /// let collection = Collection::open(directory)?;
 /// let wish = Wish { metric: Metric::Cosine, k: 10, min_recall: 0.95, way: Way::Fastest };
 /// let mut plan = Plan::choose(&collection, wish)?;
