@@ -194,6 +194,7 @@ bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thre
 bench-search: setup-build ## search against numpy and eleven other engines on 100,000 real vectors; draws target/search.svg [METHODS="exact scan clustered graph", PEERS]
 	scripts/bench-data
 	cargo build --release --package vexfs_search --example bench_search --example bench_scan
+	@mkdir -p target
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
 		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS) --chart target/search.svg $(if $(PEERS),--peers $(PEERS))
 

@@ -4,7 +4,6 @@ An engine is built from a matrix of unit vectors (f32, one a row) in a directory
 keeps, and answers one query at a time with the numbers of the rows that have the largest inner product with it.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +179,6 @@ class Turbovec(Engine):
     def __init__(self, vectors, work):
         from turbovec import TurboQuantIndex
 
-        os.environ["RAYON_NUM_THREADS"] = "1"
         self.vectors, self.index = vectors, TurboQuantIndex(vectors.shape[1], 4)
         self.index.calibrate(vectors[np.random.default_rng(1).choice(len(vectors), 1024, replace=False)])
         self.index.add(vectors)

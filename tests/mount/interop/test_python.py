@@ -121,6 +121,7 @@ def test_files_are_found_and_only_those_that_the_caller_reaches(filled, volume4)
         assert theirs.nearest(vectors[5], 3)[0].path == "c/5"
     os.chmod(volume4.path / "c", 0o700)
     with effective_user(12345), vexfs.Collection(collection.path) as theirs:
+        # None of the rows: they are asked for until there are no more, which is no change of the collection.
         assert theirs.nearest(vectors[5], 3) == []
         assert theirs.owners([3]) == [None]
     os.chmod(collection.path, 0o700)

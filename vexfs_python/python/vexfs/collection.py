@@ -136,18 +136,20 @@ class Collection:
         """The files of the `k` nearest vectors of one query that you can reach, nearest first: a list of `Match`."""
         if np.ndim(x) > 1 and len(x) != 1:
             raise ValueError(f"{len(x)} queries: nearest takes one")
-        wanted = k + SPARE
-        for _ in range(ATTEMPTS):
+        wanted, changes = k + SPARE, 0
+        while changes < ATTEMPTS:
             before = self.schema["generation"]
             found, scores = (part[0] for part in self._search(x, wanted, min_recall, exact, index, rows, threads)[:2])
             there = found >= 0
             owners = self.owners(found[there])
             # A row may have passed to another file meanwhile.
             if self.schema["generation"] != before:
+                changes += 1
                 continue
             matches = [Match(owner["path"], float(score), owner["row"], owner["n"]) for owner, score in zip(owners, scores, strict=False) if owner]
             if len(matches) >= k or not there.all():
                 return matches[:k]
+            # Too many are out of reach: more, at last all of them.
             wanted *= MORE
         raise BlockingIOError(f"{self.path}: the collection changes faster than it is searched; try again")
 
