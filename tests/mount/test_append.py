@@ -136,6 +136,25 @@ def test_long_streams_are_several_batches(volume4):
     assert things.valid.sum() == 6000
 
 
+def test_an_answer_counts_from_the_last_one(volume4):
+    """However many batches a stream was: what is set, and which record was refused, is counted from the last answer on."""
+    things = collection(volume4, dimensions=1024)
+    paths = files(volume4, 100)
+    vectors = random_vectors(np.random.default_rng(7), 5000, 1024, "f32")
+    records = [record(vector, paths[i % 100], i // 100) for i, vector in enumerate(vectors)]
+    descriptor = os.open(things.path / "append", os.O_RDWR)
+    os.write(descriptor, b"".join(records[:10]))
+    assert json.loads(os.read(descriptor, 4096)) == {"set": 10, "kept": 0}
+    written = b"".join(records[10:]) + record(vectors[0], b"missing")
+    assert os.write(descriptor, written) == len(written)
+    answer = json.loads(os.read(descriptor, 4096))
+    assert answer["record"] == 4990 and answer["error"].startswith("record 4990, missing: ")
+    # The batches before it are set, its own is not.
+    assert 4000 < answer["set"] < 4990 and answer["kept"] == 0
+    assert things.valid.sum() == 10 + answer["set"]
+    fails_with(errno.ENOENT, os.close, descriptor)
+
+
 WRITER = """
 import os, sys
 sys.path[:0] = sys.argv[3:]

@@ -12,7 +12,7 @@ use crate::arguments::Common;
 use crate::failure::Failure;
 
 /// A mounted volume.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Site {
     /// The root of the mount.
     pub(crate) root: PathBuf,

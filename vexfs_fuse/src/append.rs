@@ -4,23 +4,25 @@
 //! `BATCH_BYTES` or `BATCH_RECORDS` long. Its records go by the permissions of whoever opened the file. A batch that is
 //! refused is refused as a whole, and so is everything after it, until the file is closed.
 //!
-//! Each has a thread of its own: a batch waits for the kernel to hear of its rows before they count, and the threads
-//! that serve reads must not wait for that.
+//! Each has two threads of its own: a batch waits for the kernel to hear of its rows before they count, and the threads
+//! that serve reads must not wait for that; and the next batch gathers while one is set.
+
+mod committer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use vexfs_core::control::append::{RECORD_HEADER, whole_records};
+use vexfs_core::control::append::whole_records;
 use vexfs_core::control::json_string;
 use vexfs_core::memory::Text;
 use vexfs_core::numbers::Ino;
-use vexfs_core::operations::{Batch, Caller, Refused};
+use vexfs_core::operations::Batch;
 use vexfs_core::{Error, Result};
 
+use self::committer::{Committer, Outcome};
 use crate::attributes::{Asker, Who};
-use crate::clock::now;
 use crate::service::Service;
 
 /// Bytes that are gathered at most before they are a batch.
@@ -93,8 +95,7 @@ impl Append {
         let jobs = self.jobs.get_or_init(|| {
             let (sender, receiver) = channel();
             let (writer, service) = (Arc::clone(&self.writer), Arc::clone(service));
-            let stream = Stream::default();
-            let serve = move || serve(&service, &writer, stream, &receiver);
+            let serve = move || serve(&service, &writer, &receiver);
             if let Err(error) = thread::Builder::new().name("append".into()).spawn(serve) {
                 log::error!("no thread for an open append: {error}");
             }
@@ -107,18 +108,26 @@ impl Append {
 }
 
 // Does what is asked until the file is closed.
-fn serve(service: &Service, writer: &Writer, mut stream: Stream, jobs: &Receiver<Job>) {
+fn serve(service: &Service, writer: &Writer, jobs: &Receiver<Job>) {
     let work = || {
-        for job in jobs {
-            match job {
-                Job::Write(bytes, answer) => answer(stream.write(service, writer, &bytes)),
-                Job::Finish(answer) => answer(stream.end(service, writer)),
-                Job::Read(size, answer) => answer(stream.read(service, writer, size)),
+        thread::scope(|scope| {
+            let committer = Committer::start(scope, service, writer)?;
+            let mut stream = Stream::new(service, writer, committer);
+            for job in jobs {
+                match job {
+                    Job::Write(bytes, answer) => answer(stream.write(&bytes)),
+                    Job::Finish(answer) => answer(stream.end()),
+                    Job::Read(size, answer) => answer(stream.read(size)),
+                }
             }
-        }
+            // Closing ends the batch before it gets here; a batch under way is waited for with its thread.
+            std::io::Result::Ok(())
+        })
     };
-    if catch_unwind(AssertUnwindSafe(work)).is_err() {
-        service.panicked();
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::error!("no thread for an open append: {error}"),
+        Err(_) => service.panicked(),
     }
 }
 
@@ -129,11 +138,14 @@ struct Writer {
     asker: Asker,
 }
 
-#[derive(Default)]
-struct Stream {
+struct Stream<'s> {
+    service: &'s Service,
+    writer: &'s Writer,
+    committer: Committer,
     bytes: Vec<u8>,
     /// So many of them are whole records, and so many these are.
     whole: (usize, u64),
+    /// Since the last answer.
     done: Batch,
     failed: Option<Failed>,
     /// Something was written that no answer told of.
@@ -144,12 +156,27 @@ struct Stream {
 
 struct Failed {
     error: Error,
-    record: Option<usize>,
+    /// Counted from the last answer on.
+    record: Option<u64>,
     words: String,
 }
 
-impl Stream {
-    fn write(&mut self, service: &Service, writer: &Writer, bytes: &[u8]) -> Result<()> {
+impl<'s> Stream<'s> {
+    fn new(service: &'s Service, writer: &'s Writer, committer: Committer) -> Self {
+        Self {
+            service,
+            writer,
+            committer,
+            bytes: Vec::new(),
+            whole: (0, 0),
+            done: Batch::default(),
+            failed: None,
+            unread: false,
+            answer: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(failed) = &self.failed {
             return Err(failed.error);
         }
@@ -160,26 +187,27 @@ impl Stream {
             match whole_records(&self.bytes[len..], BATCH_RECORDS - count) {
                 Ok((more, found)) => self.whole = (len + more, count + found),
                 // Its words come from the core, which finds the same.
-                Err(_) => return self.end(service, writer),
+                Err(_) => return self.end(),
             }
             let (len, count) = self.whole;
             if len == 0 || (count < BATCH_RECORDS && self.bytes.len() < BATCH_BYTES) {
                 return Ok(());
             }
-            self.commit(service, writer, len)?;
+            self.commit(len)?;
         }
     }
 
-    fn read(&mut self, service: &Service, writer: &Writer, size: usize) -> Vec<u8> {
+    fn read(&mut self, size: usize) -> Vec<u8> {
         if self.unread {
             // The error is in the answer.
-            let _ = self.end(service, writer);
+            let _ = self.end();
+            let Batch { set, kept } = self.done;
             let text = match &self.failed {
                 Some(Failed { words, record, .. }) => {
                     let record = record.map_or(String::new(), |record| format!(",\"record\":{record}"));
-                    format!("{{\"error\":{}{record}}}\n", quoted(words))
+                    format!("{{\"error\":{}{record},\"set\":{set},\"kept\":{kept}}}\n", quoted(words))
                 }
-                None => format!("{{\"set\":{},\"kept\":{}}}\n", self.done.set, self.done.kept),
+                None => format!("{{\"set\":{set},\"kept\":{kept}}}\n"),
             };
             self.done = Batch::default();
             self.answer.extend_from_slice(text.as_bytes());
@@ -190,84 +218,55 @@ impl Stream {
         std::mem::replace(&mut self.answer, rest)
     }
 
-    fn end(&mut self, service: &Service, writer: &Writer) -> Result<()> {
+    // Ends the batch, and waits until it is set.
+    fn end(&mut self) -> Result<()> {
         if let Some(failed) = &self.failed {
             return Err(failed.error);
         }
         let len = self.bytes.len();
-        if len == 0 { Ok(()) } else { self.commit(service, writer, len) }
+        if len > 0 {
+            self.commit(len)?;
+        }
+        self.settle()
     }
 
-    // Sets what the first `len` bytes hold, in one transaction.
-    fn commit(&mut self, service: &Service, writer: &Writer, len: usize) -> Result<()> {
-        let set = writer.asker.as_caller(|caller| set(service, writer.inode, caller, &self.bytes[..len]));
-        match set {
-            Ok(batch) => {
-                self.bytes.drain(..len);
-                self.whole = (0, 0);
+    // Has the first `len` bytes set in one transaction, after the batch before them.
+    fn commit(&mut self, len: usize) -> Result<()> {
+        self.settle()?;
+        let rest = self.bytes.split_off(len);
+        let batch = std::mem::replace(&mut self.bytes, rest);
+        self.whole = (0, 0);
+        self.committer.begin(batch);
+        Ok(())
+    }
+
+    // Waits for the batch that is being set, if one is.
+    fn settle(&mut self) -> Result<()> {
+        match self.committer.outcome() {
+            None => Ok(()),
+            Some(Outcome::Set(batch)) => {
                 self.done.set += batch.set;
                 self.done.kept += batch.kept;
+                self.service.disk().start_writeback();
                 Ok(())
             }
-            Err(Refused { index, error }) => {
-                let which = index.map_or(String::new(), |index| which(&self.bytes, index));
+            Some(Outcome::Refused { error, record }) => {
+                let before = self.done.set + self.done.kept;
+                let record = record.map(|(index, path)| (before + index as u64, path));
+                let which = match &record {
+                    Some((record, path)) if !path.is_empty() => format!("record {record}, {path}: "),
+                    Some((record, _)) => format!("record {record}: "),
+                    None => String::new(),
+                };
                 let words = format!("{which}{error}");
-                service.refused();
-                log::warn!("refused: pid {}, append to inode {}: {words}", writer.pid, writer.inode);
+                self.service.refused();
+                let Writer { inode, pid, .. } = self.writer;
+                log::warn!("refused: pid {pid}, append to inode {inode}: {words}");
                 (self.bytes, self.whole) = (Vec::new(), (0, 0));
-                self.failed = Some(Failed { error, record: index, words });
+                self.failed = Some(Failed { error, record: record.map(|(record, _)| record), words });
                 Err(error)
             }
         }
-    }
-}
-
-// Sets the vectors of a batch: their bytes are in their rows, and the kernel knows it, before anything says that the
-// rows are in use.
-fn set(
-    service: &Service,
-    inode: Ino,
-    caller: &Caller<'_>,
-    stream: &[u8],
-) -> std::result::Result<Batch, Refused> {
-    let mut refused = Refused::from(Error::NotFound);
-    let mut note = |why: Refused| {
-        refused = why;
-        why.error
-    };
-    let (staged, events) = service.change(|volume| {
-        let (id, vectors) = volume.appended(inode, stream, caller).map_err(&mut note)?;
-        let staged = volume.stage_vectors(id, &vectors, caller, now()).map_err(&mut note)?;
-        Ok((staged, vectors))
-    });
-    service.tell(&events);
-    let Ok((staged, vectors)) = staged else { return Err(refused) };
-    let (set, events) =
-        service.change(|volume| volume.set_staged(&staged, &vectors, caller, now()).map_err(&mut note));
-    service.tell(&events);
-    set.map_err(|_| {
-        let (unstaged, events) = service.change(|volume| volume.unstage_vectors(&staged));
-        service.tell(&events);
-        if let Err(error) = unstaged {
-            log::warn!("free rows keep the bytes of vectors that were not set: {error}");
-        }
-        refused
-    })
-}
-
-// Names a record of a batch, with its path if it has one.
-fn which(stream: &[u8], index: usize) -> String {
-    let mut rest = stream;
-    let int = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes) as usize
-    };
-    for _ in 0..index {
-        let len = RECORD_HEADER + int(rest, 16) + int(rest, 20);
-        rest = rest.get(len..).unwrap_or(&[]);
-    }
-    match rest.get(RECORD_HEADER..RECORD_HEADER + int(rest, 16)) {
-        Some(path) if !path.is_empty() => format!("record {index}, {}: ", String::from_utf8_lossy(path)),
-        _ => format!("record {index}: "),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc::{SYNC_FILE_RANGE_WRITE, sync_file_range};
 use vexfs_core::device::BlockDevice;
 use vexfs_core::error::{Error, Result};
 
@@ -54,6 +55,17 @@ impl BlockDevice for Image {
 }
 
 impl Image {
+    /// Has the system begin to write what was written and is not on the disk yet, without waiting for it. Promises
+    /// nothing: `flush` does, and tells what failed.
+    pub fn start_writeback(&self) {
+        let descriptor = self.file.as_raw_fd();
+        // SAFETY: the call takes numbers alone, and the descriptor is open. 0 bytes from 0 on are all (sync_file_range(2)).
+        let status = unsafe { sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE) };
+        if status != 0 {
+            log::debug!("{}: writing back cannot begin: {}", self.path.display(), io::Error::last_os_error());
+        }
+    }
+
     fn try_discard(&self, offset: u64, len: u64) -> std::result::Result<(), Errno> {
         if self.is_device {
             let range = [offset, len];

@@ -215,15 +215,14 @@ impl Importer<'_> {
                 Ok(bytes) => bytes,
                 // What came before is set, so that an import can go on from the line that is told.
                 Err(failure) => {
-                    report(stream.finish()?);
+                    stream.finish(report)?;
                     return Err(Refused { line: Some(target.line), failure });
                 }
             };
-            report(stream.push(&target, &bytes)?);
+            stream.push(&target, &bytes, report)?;
             next = paths.next(source)?;
         }
-        report(stream.finish()?);
-        Ok(())
+        stream.finish(report)
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{Builder, JoinHandle};
 
 use serde_json::Value;
 
@@ -14,13 +17,14 @@ use crate::site::{Place, Site, VectorName};
 use crate::value;
 use crate::xattr;
 
-/// Bytes of a batch, about: some thousand vectors, each batch one transaction.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes that are sent at once, about: the mount makes some batches of them, each one transaction, and sets one while it
+/// takes the next.
+const PART_BYTES: usize = 32 << 20;
 const HEADER: usize = 32;
 const KEEP: u32 = 1;
 
 /// What became of vectors.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
     /// Set.
     pub(super) set: u64,
@@ -44,19 +48,24 @@ impl From<Failure> for Refused {
 pub(super) struct Stream<'a> {
     place: &'a Place,
     keep: bool,
-    append: Option<File>,
-    batch: Vec<u8>,
-    /// The line of each record in the batch.
-    lines: Vec<usize>,
+    sender: Option<Sender>,
+    part: Part,
     paths: Relative<'a>,
+}
+
+/// Records that are sent at once, and the line of each.
+#[derive(Default)]
+struct Part {
+    records: Vec<u8>,
+    lines: Vec<usize>,
 }
 
 impl<'a> Stream<'a> {
     /// Opens the way into a collection; `keep` leaves vectors alone that are there.
     pub(super) fn open(place: &'a Place, keep: bool) -> Result<Self, Failure> {
         let path = place.directory.join("append");
-        let append = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => Some(file),
+        let sender = match open(&path) {
+            Ok(file) => Some(Sender::start(Append { file, path, site: place.site.clone() })?),
             // A host without it, or a caller who may write but not read: each vector is an attribute.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
@@ -66,54 +75,43 @@ impl<'a> Stream<'a> {
             Err(error) => return Err(Failure::io(&path, &error)),
         };
         let paths = Relative { site: &place.site, known: HashMap::new() };
-        Ok(Self { place, keep, append, batch: Vec::new(), lines: Vec::new(), paths })
+        Ok(Self { place, keep, sender, part: Part::default(), paths })
     }
 
-    /// Takes a vector; gives what was done meanwhile.
-    pub(super) fn push(&mut self, target: &Target, bytes: &[u8]) -> Result<Done, Refused> {
-        if self.append.is_none() {
-            return self.one(target, bytes).map_err(|failure| Refused { line: Some(target.line), failure });
+    /// Takes a vector; `report` hears what was done meanwhile.
+    pub(super) fn push(
+        &mut self,
+        target: &Target,
+        bytes: &[u8],
+        report: &mut dyn FnMut(Done),
+    ) -> Result<(), Refused> {
+        let refused = |failure| Refused { line: Some(target.line), failure };
+        let Some(sender) = &mut self.sender else {
+            report(self.one(target, bytes).map_err(refused)?);
+            return Ok(());
+        };
+        let path = self.paths.of(&target.path).map_err(refused)?;
+        record(&mut self.part.records, target.n, path.as_os_str().as_bytes(), bytes, self.keep);
+        self.part.lines.push(target.line);
+        if self.part.records.len() < PART_BYTES {
+            return Ok(());
         }
-        let path = self.paths.of(&target.path);
-        let path = path.map_err(|failure| Refused { line: Some(target.line), failure })?;
-        record(&mut self.batch, target.n, path.as_os_str().as_bytes(), bytes, self.keep);
-        self.lines.push(target.line);
-        if self.batch.len() < BATCH_BYTES { Ok(Done::default()) } else { self.send() }
+        sender.send(mem::take(&mut self.part), report)
     }
 
     /// Sends what is left and waits until all is on disk.
-    pub(super) fn finish(mut self) -> Result<Done, Refused> {
-        let done = self.send()?;
-        let synced = match &self.append {
-            Some(append) => append.sync_all(),
+    pub(super) fn finish(mut self, report: &mut dyn FnMut(Done)) -> Result<(), Refused> {
+        let synced = match self.sender {
+            Some(mut sender) => {
+                if !self.part.lines.is_empty() {
+                    sender.send(mem::take(&mut self.part), report)?;
+                }
+                sender.finish(report)?.sync_all()
+            }
             None => File::open(&self.place.site.root).and_then(|root| root.sync_all()),
         };
-        synced.map_err(|error| Failure::new(format!("the volume cannot make it durable: {error}")))?;
-        Ok(done)
-    }
-
-    // One batch: written, and its answer read.
-    fn send(&mut self) -> Result<Done, Refused> {
-        let Some(append) = &mut self.append else { return Ok(Done::default()) };
-        if self.batch.is_empty() {
-            return Ok(Done::default());
-        }
-        let mut answer = exchange(append, &self.batch);
-        if answer.error.as_deref().is_some_and(|error| error.contains("symbolic link")) {
-            // The daemon follows no links; here they can be followed, as the caller.
-            let resolved = resolved(&self.batch, &self.place.site)?;
-            let path = self.place.directory.join("append");
-            let opened = OpenOptions::new().read(true).write(true).open(&path);
-            *append = opened.map_err(|error| Failure::io(&path, &error))?;
-            answer = exchange(append, &resolved);
-        }
-        if let Some(error) = answer.error {
-            let line = answer.record.and_then(|record| self.lines.get(record)).copied();
-            return Err(Refused { line, failure: Failure::new(error) });
-        }
-        self.batch.clear();
-        self.lines.clear();
-        Ok(answer.done)
+        let failed = |error| Failure::new(format!("the volume cannot make it durable: {error}"));
+        Ok(synced.map_err(failed)?)
     }
 
     // Sets one vector as an attribute.
@@ -129,36 +127,129 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// A thread that sends one part while the next is made.
+struct Sender {
+    parts: SyncSender<Part>,
+    answers: Receiver<Answer>,
+    thread: JoinHandle<File>,
+}
+
+impl Sender {
+    fn start(mut append: Append) -> Result<Self, Failure> {
+        // A part is handed over when the one before it was answered.
+        let (parts, made) = sync_channel::<Part>(0);
+        let (told, answers) = channel();
+        let work = move || {
+            for part in made {
+                let answer = append.send(part);
+                let last = answer.refused.is_some();
+                if told.send(answer).is_err() || last {
+                    break;
+                }
+            }
+            append.file
+        };
+        let thread = Builder::new().spawn(work);
+        let thread = thread.map_err(|error| Failure::new(format!("no thread to send from: {error}")))?;
+        Ok(Self { parts, answers, thread })
+    }
+
+    // After a refusal nobody takes parts any more, and the refusal is among the answers.
+    fn send(&mut self, part: Part, report: &mut dyn FnMut(Done)) -> Result<(), Refused> {
+        let _ = self.parts.send(part);
+        self.answers.try_iter().try_for_each(|answer| answer.told(report))
+    }
+
+    fn finish(self, report: &mut dyn FnMut(Done)) -> Result<File, Refused> {
+        drop(self.parts);
+        self.answers.iter().try_for_each(|answer| answer.told(report))?;
+        self.thread.join().map_err(|_| Failure::new("the thread that sends failed").into())
+    }
+}
+
+/// What a mount says of a part.
 struct Answer {
+    done: Done,
+    refused: Option<Refused>,
+}
+
+impl Answer {
+    fn told(self, report: &mut dyn FnMut(Done)) -> Result<(), Refused> {
+        report(self.done);
+        self.refused.map_or(Ok(()), Err)
+    }
+}
+
+/// A collection's `append`.
+struct Append {
+    file: File,
+    path: PathBuf,
+    site: Site,
+}
+
+impl Append {
+    fn send(&mut self, part: Part) -> Answer {
+        let Part { mut records, mut lines } = part;
+        let mut said = self.exchange(&records);
+        let done = said.done;
+        if said.error.as_deref().is_some_and(|error| error.contains("symbolic link")) {
+            // The daemon follows no links; here they can be followed, as the caller. What is set stays set.
+            let set = usize::try_from(done.set + done.kept).unwrap_or(usize::MAX).min(lines.len());
+            lines.drain(..set);
+            records.drain(..length_of(&records, set));
+            let again = resolved(&records, &self.site).and_then(|resolved| {
+                self.file = open(&self.path).map_err(|error| Failure::io(&self.path, &error))?;
+                Ok(self.exchange(&resolved))
+            });
+            match again {
+                Ok(again) => said = again,
+                Err(failure) => return Answer { done, refused: Some(failure.into()) },
+            }
+            said.done.set += done.set;
+            said.done.kept += done.kept;
+        }
+        let refused = said.error.map(|error| {
+            let line = said.record.and_then(|record| lines.get(record)).copied();
+            Refused { line, failure: Failure::new(error) }
+        });
+        Answer { done: said.done, refused }
+    }
+
+    // Writes records and reads what became of them.
+    fn exchange(&mut self, records: &[u8]) -> Said {
+        let failed = |error: String| Said { done: Done::default(), error: Some(error), record: None };
+        // Refused early: the reason is in the answer.
+        let written = self.file.write_all(records);
+        let mut bytes = [0; 8192];
+        let len = match self.file.read(&mut bytes) {
+            Ok(len) => len,
+            Err(error) => return failed(error.to_string()),
+        };
+        let answer: Value = serde_json::from_slice(&bytes[..len]).unwrap_or(Value::Null);
+        let count = |name: &str| answer.get(name).and_then(Value::as_u64);
+        let error = answer.get("error").and_then(Value::as_str).map(advice);
+        let done = Done { set: count("set").unwrap_or(0), kept: count("kept").unwrap_or(0) };
+        match (error, count("set"), written) {
+            (None, Some(_), Ok(())) => Said { done, error: None, record: None },
+            (Some(error), ..) => {
+                let record = count("record").and_then(|record| usize::try_from(record).ok());
+                Said { done, error: Some(error), record }
+            }
+            (None, _, Err(error)) => failed(error.to_string()),
+            (None, None, Ok(())) => failed("the mount gave no answer; is it of an older version?".into()),
+        }
+    }
+}
+
+/// An answer of `append`, as it is read.
+struct Said {
     done: Done,
     error: Option<String>,
     record: Option<usize>,
 }
 
-// Writes a batch and reads what became of it.
-fn exchange(append: &mut File, batch: &[u8]) -> Answer {
-    let failed = |error: String| Answer { done: Done::default(), error: Some(error), record: None };
-    // Refused early: the reason is in the answer.
-    let written = append.write_all(batch);
-    let mut bytes = [0; 8192];
-    let len = match append.read(&mut bytes) {
-        Ok(len) => len,
-        Err(error) => return failed(error.to_string()),
-    };
-    let answer: Value = serde_json::from_slice(&bytes[..len]).unwrap_or(Value::Null);
-    let count = |name: &str| answer.get(name).and_then(Value::as_u64);
-    let error = answer.get("error").and_then(Value::as_str).map(advice);
-    match (error, count("set"), written) {
-        (None, Some(set), Ok(())) => {
-            Answer { done: Done { set, kept: count("kept").unwrap_or(0) }, error: None, record: None }
-        }
-        (Some(error), ..) => {
-            let record = count("record").and_then(|record| usize::try_from(record).ok());
-            Answer { done: Done::default(), error: Some(error), record }
-        }
-        (None, _, Err(error)) => failed(error.to_string()),
-        (None, None, Ok(())) => failed("the mount gave no answer; is it of an older version?".into()),
-    }
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 // What to do about an error, behind its words.
@@ -189,13 +280,23 @@ fn record(batch: &mut Vec<u8>, n: u32, path: &[u8], value: &[u8], keep: bool) {
     batch.extend(value);
 }
 
-// A batch with the paths that links stand for.
-fn resolved(batch: &[u8], site: &Site) -> Result<Vec<u8>, Failure> {
-    let mut rest = batch;
-    let mut made = Vec::with_capacity(batch.len());
-    let int = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
-    };
+// Numbers in a record's header.
+fn int(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+// Bytes of the first `count` records.
+fn length_of(records: &[u8], count: usize) -> usize {
+    (0..count).fold(0, |at, _| {
+        let rest = &records[at..];
+        at + HEADER + int(rest, 16) as usize + int(rest, 20) as usize
+    })
+}
+
+// Records with the paths that links stand for.
+fn resolved(records: &[u8], site: &Site) -> Result<Vec<u8>, Failure> {
+    let mut rest = records;
+    let mut made = Vec::with_capacity(records.len());
     while rest.len() >= HEADER {
         let (n, keep) = (int(rest, 4), int(rest, 28) & KEEP != 0);
         let (path_len, value_len) = (int(rest, 16) as usize, int(rest, 20) as usize);
