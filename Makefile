@@ -85,15 +85,11 @@ check: setup-build ## formatting, lints, the core without std, documentation, fa
 	cargo test --workspace --lib --bins --quiet
 
 .PHONY: test
+# The guest is emulated, mostly on one processor, and takes as long as all that stands beside it.
 test: setup-test ## everything: check, crash tests, planted bugs, kernel module, conformance, real mounts
 	$(MAKE) check
 	$(MAKE) build
-	$(MAKE) test-cargo
-	$(MAKE) test-fuzz
-	$(MAKE) test-bugs
-	$(MAKE) kernel-core
-	$(MAKE) kernel
-	$(MAKE) test-posix
+	scripts/beside.sh target/kernel.log "$(MAKE) kernel-core kernel" "$(MAKE) test-cargo test-volume test-bugs test-posix"
 	$(MAKE) test-mount
 	$(MAKE) test-interop
 
@@ -102,12 +98,18 @@ test-fast: setup-demo build ## the mount tests without the slow ones [ONLY=expre
 	$(PYTEST) -m "not ($(SLOW))" $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-cargo
-test-cargo: setup-build ## unit, model, crash, fault and corruption tests
-	cargo test --workspace --release -- --show-output
+# `check` ran the unit tests already, without the optimizer, which matters to the search alone.
+test-cargo: setup-build ## tests of the programs and libraries, optimized, and the examples of the documentation
+	cargo test --release --package vexfs_search --lib -- --show-output
+	cargo test --release --workspace --exclude vexfs_tests --test '*' -- --show-output
+	cargo test --release --workspace --doc
 
-.PHONY: test-fuzz
+.PHONY: test-volume test-fuzz
+test-volume: setup-build ## the core on simulated disks: crash, fault, corruption and model tests, damaged images
+	VEXFS_EFFORT=usual cargo test --profile fuzz --package vexfs_tests -- --show-output
+
 test-fuzz: setup-build ## damaged images with right checksums, nodes and names of any bytes, repairs [IMAGES=2000]
-	$(if $(IMAGES),VEXFS_IMAGES=$(IMAGES)) cargo test --profile fuzz --package vexfs_tests \
+	VEXFS_EFFORT=usual $(if $(IMAGES),VEXFS_IMAGES=$(IMAGES)) cargo test --profile fuzz --package vexfs_tests \
 		--test mutants --test decode --test repair -- --nocapture
 
 .PHONY: soak-fuzz
@@ -184,7 +186,7 @@ bench-index: setup-demo build ## from which size on a search with an index is fa
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
-.PHONY: bench bench-fsync bench-codecs bench-search bench-filter bench-import
+.PHONY: bench bench-fsync bench-codecs bench-search bench-filter bench-import bench-million
 bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-filter bench-import ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
@@ -197,6 +199,11 @@ bench-search: setup-build ## search against numpy and eleven other engines on 10
 	@mkdir -p target
 	$(BENCH_PYTHON) -B scripts/bench_search.py --data "$(BENCH_DATA)/100000" \
 		--program "$(CARGO_TARGET_DIR)/release/examples/bench_search" --methods $(METHODS) --chart target/search.svg $(if $(PEERS),--peers $(PEERS))
+
+bench-million: setup-interop build wheel ## 1,000,000 x 768 on a mount: memory, and latency cold, warm and hot (8 GB of disk) [COUNT=1000000]
+	scripts/bench-data
+	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/vexfs-*.whl
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(INTEROP_VENV)/bin/python -B scripts/bench_million.py --data "$(BENCH_DATA)/100000" --count $(or $(COUNT),1000000)
 
 bench-filter: setup-build ## conditions on 1,000,000 rows against DuckDB and numpy, on one thread
 	scripts/bench-data

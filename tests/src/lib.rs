@@ -6,12 +6,14 @@
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each;
 //! - [`record`], [`witness`]: crash states of a disk that the kernel wrote, recorded by QEMU;
+//! - [`effort`]: how much a suite does;
 //! - [`golden`]: the golden images of the format;
 //! - [`mutate`], [`allocations`]: damaged images whose checksums are right, and the memory they may cost.
 
 pub mod allocations;
 pub mod check;
 pub mod crash;
+pub mod effort;
 pub mod faulty;
 pub mod golden;
 pub mod history;

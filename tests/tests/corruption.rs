@@ -10,6 +10,7 @@ use vexfs_core::format::{NODE_MAGIC, SUPERBLOCK, slot_offsets};
 use vexfs_core::volume::Volume;
 use vexfs_tests::check::check_clean;
 use vexfs_tests::crash::panic_text;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::faulty::{Lie, LyingDevice};
 use vexfs_tests::image::Image;
 use vexfs_tests::model::{Comparison, Generator, Model, Op, Pair, compare};
@@ -17,10 +18,6 @@ use vexfs_tests::random::Random;
 use vexfs_tests::sim::SimDevice;
 
 const SIZE: u64 = 4 << 20;
-
-fn long() -> bool {
-    std::env::var_os("VEXFS_LONG").is_some()
-}
 
 /// A volume with some of everything, committed.
 fn filled<D: BlockDevice + Clone>(device: D, block_size: u32, seed: u64) -> Pair<D> {
@@ -82,11 +79,7 @@ fn metadata(image: &Image, pair: &Pair<SimDevice>) -> Vec<(u64, u64)> {
 
 #[test]
 fn every_flipped_bit_is_found_or_harmless() {
-    let flips = match (long(), cfg!(debug_assertions)) {
-        (true, _) => 4000,
-        (_, true) => 8,
-        _ => 40,
-    };
+    let flips = Effort::wanted().of(8, 40, 4000);
     let mut wrong = Vec::new();
     let (mut found, mut harmless) = (0, 0);
     for (seed, block_size) in [(1, 4096), (2, 8192), (3, 16384)] {
@@ -95,7 +88,7 @@ fn every_flipped_bit_is_found_or_harmless() {
         assert_eq!(judge(&image, &pair.model), Ok(Verdict::Harmless));
         let mut random = Random::new(seed);
         let ranges = metadata(&image, &pair);
-        for (offset, len) in ranges.iter().take(if long() { usize::MAX } else { 40 }) {
+        for (offset, len) in ranges.iter().take(Effort::wanted().of(40, 40, usize::MAX)) {
             for _ in 0..flips {
                 let at = offset + random.below(*len);
                 let mut byte = [0];
@@ -161,7 +154,7 @@ fn every_lost_stale_or_misdirected_metadata_block_is_found_or_harmless() {
             instead.sort();
             instead.dedup();
             blocks += 1;
-            for other in instead.iter().take(if long() || !cfg!(debug_assertions) { 99 } else { 2 }) {
+            for other in instead.iter().take(Effort::wanted().of(2, 99, 99)) {
                 let mut damaged = last.clone();
                 damaged.write(*offset, other);
                 match judge(&damaged, &pair.model) {
@@ -185,7 +178,7 @@ fn every_lost_stale_or_misdirected_metadata_block_is_found_or_harmless() {
 fn every_lie_of_the_disk_is_found_or_harmless() {
     let mut wrong = Vec::new();
     let (mut found, mut harmless) = (0, 0);
-    let seeds = if long() { 60 } else { 3 };
+    let seeds = Effort::wanted().of(3, 3, 60);
     for seed in 0..seeds {
         let honest = filled(SimDevice::new(SIZE), 4096, 100 + seed);
         let start = honest.device.image();

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use vexfs_tests::crash::{Tally, panic_text};
+use vexfs_tests::effort::Effort;
 use vexfs_tests::states::Limits;
 use vexfs_tests::workloads::{self, Workload};
 
@@ -23,9 +24,7 @@ fn limits() -> Limits {
     match env::var("VEXFS_LIMITS").as_deref() {
         Ok("few") => FEW,
         Ok("all") => ALL,
-        _ if env::var_os("VEXFS_LONG").is_some() => ALL,
-        _ if cfg!(debug_assertions) => FEW,
-        _ => USUAL,
+        _ => Effort::wanted().of(FEW, USUAL, ALL),
     }
 }
 
@@ -34,11 +33,7 @@ fn chosen() -> Vec<Workload> {
         let (from, to) = seeds.split_once("..").expect("seeds are FROM..TO");
         return workloads::of_seeds(from.parse().expect("a seed")..to.parse().expect("a seed"));
     }
-    let (random, triples) = match (env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
-        (true, _) => (400, 5000),
-        (_, true) => (4, 20),
-        _ => (40, 300),
-    };
+    let (random, triples) = Effort::wanted().of((4, 20), (40, 300), (400, 5000));
     let mut all = workloads::all(random, triples);
     if let Ok(names) = env::var("VEXFS_WORKLOADS") {
         all.retain(|workload| names.split(',').any(|name| name == workload.name));

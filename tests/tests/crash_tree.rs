@@ -12,6 +12,7 @@ use vexfs_core::transaction::Budget;
 use vexfs_core::tree;
 use vexfs_core::volume::{MountOptions, Volume};
 use vexfs_tests::crash::{Oracle, Tally};
+use vexfs_tests::effort::Effort;
 use vexfs_tests::image::Image;
 use vexfs_tests::random::Random;
 use vexfs_tests::sim::{SimDevice, Trace, format};
@@ -186,13 +187,7 @@ impl Bench {
 
 #[test]
 fn every_crash_leaves_a_whole_tree() {
-    let rounds = if std::env::var_os("VEXFS_LONG").is_some() {
-        200
-    } else if cfg!(debug_assertions) {
-        4
-    } else {
-        40
-    };
+    let rounds = Effort::wanted().of(4, 40, 200);
     let tally = Tally::default();
     for round in 0..rounds {
         let mut run = Bench::new([4096, 4096, 8192, 16384][round as usize % 4], round);

@@ -16,6 +16,7 @@ use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Caller, NewInode, RenameFlags, SetMode};
 use vexfs_core::volume::{MountOptions, Volume};
 use vexfs_tests::check::check_clean;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::random::Random;
 use vexfs_tests::sim::{self, SimDevice};
 use zerocopy::IntoBytes;
@@ -24,7 +25,7 @@ const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 0 };
 
 fn rounds(usual: u64) -> u64 {
     let times = env::var("VEXFS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    usual * times / if cfg!(debug_assertions) { 4 } else { 1 }
+    usual * times / Effort::wanted().of(4, 1, 1)
 }
 
 fn key(random: &mut Random) -> Key {

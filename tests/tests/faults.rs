@@ -8,6 +8,7 @@
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::volume::Volume;
 use vexfs_tests::check::check_crashed;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::faulty::{Call, FaultDevice, OrderDevice};
 use vexfs_tests::model::{Comparison, Generator, Model, Op, Outcome, Pair, compare};
 use vexfs_tests::sim::SimDevice;
@@ -115,13 +116,7 @@ fn named(model: &Model) -> Model {
 
 #[test]
 fn every_call_may_fail() {
-    let usual = if std::env::var_os("VEXFS_LONG").is_some() {
-        100
-    } else if cfg!(debug_assertions) {
-        2
-    } else {
-        14
-    };
+    let usual = Effort::wanted().of(2, 14, 100);
     let seeds = std::env::var("VEXFS_SEEDS").ok().map_or(0..usual, |text| {
         let (from, to) = text.split_once("..").expect("seeds are FROM..TO");
         from.parse().expect("a seed")..to.parse().expect("a seed")

@@ -6,6 +6,7 @@
 use vexfs_core::format::{FileKind, ROOT};
 use vexfs_core::operations::Allocate;
 use vexfs_tests::check::check_clean;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::model::{Generator, Name, Op, Outcome, Pair};
 use vexfs_tests::sim::SimDevice;
 
@@ -118,11 +119,7 @@ fn something(pair: &Pair<SimDevice>) -> Option<(u64, Name, bool)> {
 
 #[test]
 fn running_out_of_space_at_any_block_leaves_no_trace() {
-    let seeds = match (std::env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
-        (true, _) => 60,
-        (_, true) => 1,
-        _ => 4,
-    };
+    let seeds = Effort::wanted().of(1, 4, 60);
     let (mut runs, mut refused) = (0, 0);
     let mut wrong = Vec::new();
     for seed in 0..seeds {

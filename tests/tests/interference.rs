@@ -14,6 +14,7 @@ use vexfs_core::format::{COLLECTIONS, FileKind, ROOT};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Attributes, Caller, Changes, NewInode, SetMode};
 use vexfs_core::volume::{MountOptions, Volume};
+use vexfs_tests::effort::Effort;
 use vexfs_tests::random::Random;
 use vexfs_tests::sim::{SimDevice, format};
 
@@ -278,11 +279,7 @@ fn answers(user: User, seed: u64, secret: u64) -> String {
 
 #[test]
 fn what_a_user_may_not_read_changes_no_answer() {
-    let pairs = match (std::env::var_os("VEXFS_LONG").is_some(), cfg!(debug_assertions)) {
-        (true, _) => 20_000,
-        (_, true) => 100,
-        _ => 1000,
-    };
+    let pairs = Effort::wanted().of(100, 1000, 20_000);
     let mut denied = 0;
     for seed in 0..pairs {
         let user = USERS[seed as usize % USERS.len()];

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vexfs_tests::crash::panic_text;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::states::{Limits, each_crash_state};
 use vexfs_tests::workloads;
 
@@ -24,7 +25,7 @@ const NAMES: [&str; 7] = [
 
 #[test]
 fn a_flush_that_was_none_is_found_or_harmless() {
-    let limits = if std::env::var_os("VEXFS_LONG").is_some() { MANY } else { FEW };
+    let limits = Effort::wanted().of(FEW, FEW, MANY);
     let (mut flushes, mut found, mut harmless) = (0, 0, 0);
     let mut wrong = Vec::new();
     let workloads = workloads::named(&NAMES);
@@ -32,7 +33,7 @@ fn a_flush_that_was_none_is_found_or_harmless() {
     for workload in &workloads {
         let (trace, history) =
             workload.record().unwrap_or_else(|why| panic!("{}: {why}", workload.name)).finish();
-        let step = if cfg!(debug_assertions) { 5 } else { 1 };
+        let step = Effort::wanted().of(5, 1, 1);
         for lost in trace.flushes().into_iter().step_by(step) {
             flushes += 1;
             each_crash_state(&trace.without_flush(lost), &limits, lost as u64, |image, origin| {

@@ -1,8 +1,8 @@
 //! P8: any image: no panic, no hang, memory bounded; and what a repair can mend it mends in one run.
 //!
 //! Images with some of everything are damaged from a seed, their checksums sealed again, and everything is done with
-//! them that a host does: 2,000 by `make test-fuzz`, whose profile finds overflows and wrong assumptions, fewer where
-//! those pass in silence. `VEXFS_IMAGES=N` does N of them, `VEXFS_SEED=S` begins at another seed (with N = 1 it
+//! them that a host does: 2,000 where the build finds overflows and wrong assumptions (`make test-volume`, `make
+//! test-fuzz`), fewer where those pass in silence. `VEXFS_IMAGES=N` does N of them, `VEXFS_SEED=S` begins at another seed (with N = 1 it
 //! repeats one); a failure prints a line for `tests/corpus/mutants.txt`, where each line was a bug once.
 
 use std::collections::BTreeMap;
