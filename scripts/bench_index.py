@@ -35,7 +35,7 @@ def run(*words):
     return done
 
 
-KINDS = ("scan", "clustered")
+KINDS = ("scan", "clustered", "graph")
 
 
 def search(mount, query, how):
