@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Log(Log),
     /// Close the gaps that removed vectors left in a collection, and give their space back
     Compact(Compact),
+    /// Exchange the names of two collections, so that a new model's vectors become the current ones
+    Switch(Switch),
     /// Show the state of the volume
     Stats,
     /// Find the files whose vectors are nearest to a file's, a vector or a text
@@ -107,6 +109,7 @@ Examples:
   vexfs create clip8 --dim 512 --element i8 --metric ip
   vexfs create small --dim 384 --codec sq8             a quarter of the bytes; reads as f32 again
   vexfs create simhash --dim 64 --element bit --metric hamming
+  vexfs create minilm-next --like minilm --model all-MiniLM-L12-v2     to be filled, and switched to: vexfs switch
   chmod 755 .vexfs/collections/minilm                  let others map and search it")]
 pub(crate) struct Create {
     /// Its name: 1 to 64 characters of A-Z a-z 0-9 _ -
@@ -117,9 +120,13 @@ pub(crate) struct Create {
     #[arg(long, value_name = "D")]
     pub(crate) dim: Option<u32>,
 
-    /// Element type: f32, f16, i8, i16 or bit
-    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "i8", "i16", "bit"])]
-    pub(crate) element: String,
+    /// Settings, columns, owner and mode are those of this collection, but for what is given here; another --model has dimensions of its own
+    #[arg(long, value_name = "COLLECTION")]
+    pub(crate) like: Option<String>,
+
+    /// Element type: f32, f16, i8, i16 or bit [default: f32]
+    #[arg(long, value_parser = ["f32", "f16", "i8", "i16", "bit"])]
+    pub(crate) element: Option<String>,
 
     /// How rows are stored: none, f16, sq8, sq4 or binary; all but none keep fewer bits [default: none]
     #[arg(long, value_parser = ["none", "f16", "sq8", "sq4", "binary"])]
@@ -366,6 +373,29 @@ It goes on in the daemon if this program is ended.")]
 pub(crate) struct Compact {
     /// The collection
     pub(crate) collection: String,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs create minilm-next --like minilm --model all-MiniLM-L12-v2
+  vexfs watch minilm-next --dir docs -- ./embed.py       fills it; searches go on with the old vectors
+  vexfs switch minilm minilm-next --status               98 of 100 files ... have a vector
+  vexfs switch minilm minilm-next                        from here on `minilm` is the new one")]
+pub(crate) struct Switch {
+    /// The collection that is in use; its name stays in use
+    pub(crate) current: String,
+
+    /// The one that takes its place
+    pub(crate) next: String,
+
+    /// Only tell how many of the files have a vector in the new collection
+    #[arg(long)]
+    pub(crate) status: bool,
+
+    /// Switch even if some files have no vector in the new collection
+    #[arg(long, conflicts_with = "status")]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]

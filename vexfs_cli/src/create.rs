@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-use serde_json::json;
-use vexfs_search::Element;
+use serde_json::{Value, json};
+use vexfs_search::{Element, Schema};
 
 use crate::arguments::{Common, Create};
 use crate::failure::Failure;
 use crate::output;
 use crate::site::Place;
+use crate::table;
 use crate::xattr;
 
 pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
@@ -18,15 +20,12 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
     if place.name.n != 0 || place.name.element.is_some() {
         return Err(Failure::new("give the collection's name alone; the element type goes with --element"));
     }
-    let mut settings = vec![("element", arguments.element.clone())];
-    settings.extend(arguments.dim.map(|dimensions| ("dim", dimensions.to_string())));
-    settings.extend(arguments.codec.as_ref().map(|codec| ("codec", codec.clone())));
-    let is_bits = arguments.element == Element::Bit.name();
-    let metric = arguments.metric.as_deref().unwrap_or(if is_bits { "hamming" } else { "cosine" });
-    settings.push(("metric", metric.to_owned()));
-    settings.extend(arguments.model.as_ref().map(|model| ("model", model.clone())));
-    settings.extend(arguments.history.map(|count| ("history", count.to_string())));
-    make(&place, &settings)?;
+    let like = arguments.like.as_ref().map(|like| Like::read(like, &place, common)).transpose()?;
+    make(&place, &settings(arguments, like.as_ref()))?;
+    if let Some(like) = like {
+        // What is half like it would be taken for whole.
+        like.complete(&place).inspect_err(|_| drop(fs::remove_dir(&place.directory)))?;
+    }
     if common.json {
         let schema = place.existing()?;
         output::line(&schema.all)?;
@@ -34,6 +33,76 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
         println!("{}: collection made", place.directory.display());
     }
     Ok(())
+}
+
+// In the order in which they are to be set: a bit collection's dimension comes after its element type.
+fn settings(arguments: &Create, like: Option<&Like>) -> Vec<(&'static str, String)> {
+    let of = |name: &str| like?.setting(name);
+    let element = arguments.element.clone().or_else(|| of("element"));
+    let element = element.unwrap_or_else(|| Element::F32.name().to_owned());
+    let is_bits = element == Element::Bit.name();
+    // Other elements fit other codecs and metrics, and another model's vectors may be of any length.
+    let same_element = of("element").as_ref() == Some(&element);
+    let same_model = same_element && (arguments.model.is_none() || arguments.model == of("model"));
+    let fitting = |name: &str| of(name).filter(|_| same_element);
+    let dimensions = arguments.dim.map(|dimensions| dimensions.to_string());
+    let metric = arguments.metric.clone().or_else(|| fitting("metric"));
+    let history = arguments.history.map(|count| count.to_string());
+    let all = [
+        ("dim", dimensions.or_else(|| of("dimension").filter(|dim| same_model && dim != "0"))),
+        ("codec", arguments.codec.clone().or_else(|| fitting("codec"))),
+        ("metric", Some(metric.unwrap_or_else(|| (if is_bits { "hamming" } else { "cosine" }).to_owned()))),
+        ("model", arguments.model.clone().or_else(|| of("model"))),
+        ("history", history.or_else(|| of("history"))),
+        ("inherit", of("inherit").filter(|inherit| inherit == "false").map(|_| "0".to_owned())),
+    ];
+    let all = all.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    std::iter::once(("element", element)).chain(all).collect()
+}
+
+/// A collection whose settings another one takes over.
+struct Like {
+    place: Place,
+    schema: Schema,
+}
+
+impl Like {
+    fn read(name: &str, beside: &Place, common: &Common) -> Result<Self, Failure> {
+        let mut place = Place::new(name, None, common)?;
+        if !name.contains('/') {
+            place = Place { directory: beside.directory.with_file_name(&place.name.collection), ..place };
+        }
+        let schema = place.existing()?;
+        Ok(Self { place, schema })
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        match self.schema.all.get(name)? {
+            Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            Value::Null => None,
+            other => Some(other.to_string()),
+        }
+    }
+
+    // Columns, mode, and, as far as the caller may, owner and group.
+    fn complete(&self, place: &Place) -> Result<(), Failure> {
+        let directory = &place.directory;
+        for (name, kind, width) in table::columns(&self.schema) {
+            let width = if kind == "string" { format!(" {width}") } else { String::new() };
+            let control = directory.join("control");
+            fs::write(&control, format!("column add {name} {kind}{width}"))
+                .map_err(|error| Failure::io(&control, &error))?;
+        }
+        let failed = |error: io::Error| Failure::io(directory, &error);
+        let old = fs::metadata(&self.place.directory)
+            .map_err(|error| Failure::io(&self.place.directory, &error))?;
+        // Only root gives away; who cannot is the owner himself.
+        match chown(directory, Some(old.uid()), Some(old.gid())) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(failed(error)),
+            _ => {}
+        }
+        fs::set_permissions(directory, old.permissions()).map_err(failed)
+    }
 }
 
 /// Makes the collection with these settings, or nothing.

@@ -27,6 +27,7 @@ mod recall;
 mod search;
 mod site;
 mod stale;
+mod switch;
 mod table;
 mod unmount;
 mod value;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Analyze(analyze) => analyze::run(analyze, common),
         Command::Log(log) => log::run(log, common),
         Command::Compact(compact) => compact::run(compact, common),
+        Command::Switch(switch) => switch::run(switch, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),
         Command::Query(query) => query::run(query, common),
