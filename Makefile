@@ -186,8 +186,12 @@ bench-index: setup-demo build ## from which size on a search with an index is fa
 kernel-core: ## build the core as a kernel object with rustc 1.85.1; prints its undefined symbols
 	scripts/kernel-core.sh
 
+.PHONY: bench-query
+bench-query: setup-demo build ## what a question to a collection's `query` file takes, with each kind of index and without
+	$(PYTHON) -B scripts/bench_query.py
+
 .PHONY: bench bench-fsync bench-codecs bench-search bench-filter bench-import bench-million
-bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-filter bench-import ## all benchmarks
+bench: bench-alloc bench-fsync bench-codecs bench-search bench-index bench-query bench-filter bench-import ## all benchmarks
 
 bench-codecs: setup-codecs ## batch codecs against memcpy and faiss, on one thread
 	cargo build --release --package vexfs_search --bin bench-codecs

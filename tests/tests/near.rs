@@ -9,6 +9,7 @@ use vexfs_core::format::{Codec, Element, FileKind, Metric, ROOT, collection_dire
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Caller, NewCollection, NewInode, ReadPlan, SetMode};
 use vexfs_core::volume::{MountOptions, Volume};
+use vexfs_fuse::near::{Indexed, Indexes};
 use vexfs_tests::random::Random;
 use vexfs_tests::sim::{SimDevice, format};
 
@@ -18,6 +19,13 @@ const USER: u32 = 1000;
 struct Host {
     volume: Volume<Direct<SimDevice>>,
     disk: Direct<SimDevice>,
+    indexes: Indexes,
+}
+
+impl Indexed for Host {
+    fn indexes(&self) -> &Indexes {
+        &self.indexes
+    }
 }
 
 impl Source for Host {
@@ -110,7 +118,8 @@ fn filled(element: Element, dimensions: u32, random: &mut Random) -> (Host, Ino)
             volume.unlink(directory, &name, &|_| false, NOW).expect("unlinks");
         }
     }
-    (Host { volume, disk: Direct(device) }, Ino(collection_directory(id).0 + QUERY))
+    let host = Host { volume, disk: Direct(device), indexes: Indexes::new(1 << 20) };
+    (host, Ino(collection_directory(id).0 + QUERY))
 }
 
 fn questions(element: Element, dimensions: u32, random: &mut Random) -> Vec<Vec<u8>> {
@@ -158,6 +167,15 @@ fn questions(element: Element, dimensions: u32, random: &mut Random) -> Vec<Vec<
             "{\"like\": \"f1\", \"kk\": 1}",
             "{\"like\": \"f1\", \"k\": 100001}",
             "{\"like\": \"f1\", \"exact\": 1}",
+            "{\"like\": \"f1\", \"exact\": true, \"min_recall\": 0.5, \"index\": false, \"explain\": false}",
+            "{\"like\": \"f1\", \"min_recall\": -0.0, \"index\": true}",
+            "{\"like\": \"f1\", \"min_recall\": 1, \"index\": \"gr\\u0061ph\"}",
+            "{\"like\": \"f1\", \"min_recall\": 1.0000000000000002}",
+            "{\"like\": \"f1\", \"min_recall\": -1e-300}",
+            "{\"like\": \"f1\", \"min_recall\": true}",
+            "{\"like\": \"f1\", \"index\": \"tree\"}",
+            "{\"like\": \"f1\", \"index\": \"scan\", \"exact\": true}",
+            "{\"like\": \"f1\", \"explain\": 1}",
             "{\"like\": \"f1\", \"within\": \"f2\"}",
             "{\"like\": \"f1\", \"vector\": [1]}",
             "{\"vector\": [1], \"n\": 2}",
@@ -217,6 +235,22 @@ fn same(got: &[u8], wanted: &[u8], context: &str) {
         assert_eq!(got, wanted, "line {index} of {context}");
     }
     assert_eq!(got.lines().count(), wanted.lines().count(), "{context}");
+}
+
+#[test]
+fn both_say_how_they_answered() {
+    let mut random = Random::new(13);
+    let (host, inode) = filled(Element::I8, 8, &mut random);
+    let question = b"{\"vector\": [1,0,0,0,0,0,0,0], \"k\": 3, \"explain\": true}";
+    for answer in [
+        near::answer(&host, inode, question, &root()).expect("an answer"),
+        by_floats(&host, inode, question, &root()),
+    ] {
+        let told = String::from_utf8(answer).expect("UTF-8");
+        assert_eq!(told.lines().count(), 4, "{told}");
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.starts_with("{\"explain\":{\"plan\":\"exact\",\"why\":"), "{last}");
+    }
 }
 
 #[test]

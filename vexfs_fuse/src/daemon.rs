@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::filesystem::Vexfs;
 use crate::messages::Ring;
 use crate::mounting;
+use crate::near::{self, Indexes};
 use crate::options::{Implicit, Options};
 use crate::service::{Later, Service, THREADS};
 
@@ -47,7 +48,8 @@ pub fn run(
     if recovered > 0 {
         log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");
     }
-    let service = Arc::new(Service::new(disk, volume, ring, options.discard));
+    let indexes = Indexes::new(options.index_cache_bytes as u64);
+    let service = Arc::new(Service::new(disk, volume, ring, options.discard, indexes));
     let signals = stop_signals();
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;
 
@@ -111,10 +113,11 @@ impl Helpers {
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.into()).spawn(work).map_err(|error| format!("threads: {error}"))
         };
-        let (committing, telling) = (Arc::clone(service), Arc::clone(service));
+        let (committing, telling, tending) = (Arc::clone(service), Arc::clone(service), Arc::clone(service));
         Ok(Self(vec![
             spawn("commit", Box::new(move || committing.commit_by_time(interval)))?,
             spawn("notify", Box::new(move || telling.serve_later(&queue)))?,
+            spawn("tend", Box::new(move || near::tend(&tending)))?,
         ]))
     }
 

@@ -19,6 +19,8 @@ OPTIONS of -o, separated by commas:
                        who may create a collection by setting a first vector
                        (default any; owner with allow_other)
   cache=SIZE           memory for metadata, such as 64M (default 32M)
+  index_cache=SIZE     memory for the indexes that .vexfs/.../query is answered by
+                       (default 256M); 0 answers every question exactly
   commit=SECONDS       seconds between commits (default 5)
   discard, nodiscard   give blocks that were freed back to the image's filesystem or
                        device after each commit, or keep them (default)
@@ -99,6 +101,8 @@ pub struct Options {
     pub implicit: Option<Implicit>,
     /// Bytes of the metadata cache.
     pub cache_bytes: usize,
+    /// Bytes of indexes that questions of nearness are answered by.
+    pub index_cache_bytes: usize,
     /// Seconds between commits.
     pub commit_seconds: u64,
     /// Give freed blocks back to the image's filesystem or device.
@@ -124,6 +128,7 @@ impl Default for Options {
             list_control: false,
             implicit: None,
             cache_bytes: 32 << 20,
+            index_cache_bytes: 256 << 20,
             commit_seconds: 5,
             discard: false,
             devices: false,
@@ -169,7 +174,9 @@ impl Options {
             ("implicit", Some("off")) => self.implicit = Some(Implicit::Off),
             ("implicit", Some("owner")) => self.implicit = Some(Implicit::Owner),
             ("implicit", Some("any")) => self.implicit = Some(Implicit::Any),
-            ("cache", Some(size)) => self.cache_bytes = parse_size(size)?,
+            ("cache", Some(size)) => self.cache_bytes = parse_size("cache", size)?,
+            ("index_cache", Some("0")) => self.index_cache_bytes = 0,
+            ("index_cache", Some(size)) => self.index_cache_bytes = parse_size("index_cache", size)?,
             ("commit", Some(seconds)) => {
                 self.commit_seconds =
                     seconds.parse().ok().filter(|seconds| (1..=3600).contains(seconds)).ok_or_else(|| {
@@ -201,7 +208,7 @@ impl Options {
 }
 
 // `64M`, `1G`, `4096`.
-fn parse_size(text: &str) -> Result<usize, String> {
+fn parse_size(name: &str, text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "B" => 1,
@@ -212,7 +219,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
     };
     let size =
         digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
-    size.ok_or_else(|| format!("cache={text}: give a size such as 64M"))
+    size.ok_or_else(|| format!("{name}={text}: give a size such as 64M"))
 }
 
 #[cfg(test)]
@@ -225,13 +232,25 @@ mod tests {
 
     #[test]
     fn options_are_understood_or_named() {
-        let options =
-            parse("ro,noatime,implicit=owner,cache=64M,commit=30,log=/x,ctldir,x-systemd.y,defaults")
-                .unwrap();
+        let options = parse(
+            "ro,noatime,implicit=owner,cache=64M,index_cache=1G,commit=30,log=/x,ctldir,x-systemd.y,defaults",
+        )
+        .unwrap();
         assert!(options.read_only && options.no_access_times && options.list_control);
         assert_eq!(options.implicit, Some(Implicit::Owner));
-        assert_eq!((options.cache_bytes, options.commit_seconds), (64 << 20, 30));
-        for bad in ["nonsense", "commit=0", "commit=x", "cache=12X", "cache=", "implicit=all", "log"] {
+        assert_eq!((options.cache_bytes, options.index_cache_bytes), (64 << 20, 1 << 30));
+        assert_eq!((options.commit_seconds, parse("index_cache=0").unwrap().index_cache_bytes), (30, 0));
+        for bad in [
+            "nonsense",
+            "commit=0",
+            "commit=x",
+            "cache=12X",
+            "cache=",
+            "index_cache=x",
+            "cache=0",
+            "implicit=all",
+            "log",
+        ] {
             let message = parse(bad).unwrap_err();
             assert!(message.contains(bad.split('=').next().unwrap()), "{message}");
         }

@@ -48,6 +48,7 @@ use crate::convert::Shown;
 use crate::disk::Disk;
 use crate::gone::Gone;
 use crate::messages::Ring;
+use crate::near::Indexes;
 use crate::opens::Opens;
 
 /// Threads that serve requests.
@@ -83,6 +84,7 @@ pub struct Service {
     arrows: Mutex<HashMap<u32, Vec<Ino>>>,
     opens: Opens,
     gone: Gone,
+    indexes: Indexes,
     wake: Mutex<Wake>,
     woken: Condvar,
     ring: Ring,
@@ -101,8 +103,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Shares `volume`, whose host is `disk`; with `discard` it gives back to the device what commits free.
-    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring, discard: bool) -> Self {
+    /// Shares `volume`, whose host is `disk`; with `discard` it gives back to the device what commits free. `indexes` are
+    /// those that questions of nearness are answered by.
+    pub fn new(disk: Disk, volume: Volume<Disk>, ring: Ring, discard: bool, indexes: Indexes) -> Self {
         let owner = (geteuid().as_raw(), getegid().as_raw());
         Self {
             shown: Shown { block_size: volume.layout().block_size, owner },
@@ -124,6 +127,7 @@ impl Service {
             arrows: Mutex::new(HashMap::new()),
             opens: Opens::default(),
             gone: Gone::default(),
+            indexes,
             wake: Mutex::new(Wake { tidy: true, ..Wake::default() }),
             woken: Condvar::new(),
             ring,
@@ -206,6 +210,11 @@ impl Service {
     /// How often each inode is open.
     pub fn opens(&self) -> &Opens {
         &self.opens
+    }
+
+    /// The indexes in memory.
+    pub fn indexes_kept(&self) -> &Indexes {
+        &self.indexes
     }
 
     /// What inodes without a name showed last.

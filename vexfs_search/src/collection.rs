@@ -13,6 +13,7 @@ use memmap2::Mmap;
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
+use crate::choice::Extent;
 use crate::decoded::{Block, Decoded};
 use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
@@ -69,6 +70,11 @@ impl Schema {
     /// Bytes of a vector as it is set and read.
     pub fn vector_len(&self) -> usize {
         self.element.bytes(self.dimensions)
+    }
+
+    /// How large the collection is.
+    pub fn extent(&self) -> Extent {
+        Extent { live: self.live, vector_len: self.vector_len() }
     }
 }
 

@@ -15,7 +15,8 @@
 //! kernel cpu   sums over one row and one query, a file an instruction set; which of them this CPU has
 //! clustered    the approximate answer: clusters, one bit a dimension, the best ranked again
 //! stored       indexes in files beside the matrix, which may have changed since: a scan of codes, clusters, a graph
-//! plan         whether an index answers, and which
+//! choice       whether an index answers, and which
+//! plan         searches of a collection's files in the way that was chosen
 //! searcher     a collection and its plans, kept open while it changes
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
@@ -27,6 +28,7 @@
 
 pub mod analysis;
 mod batch;
+pub mod choice;
 mod clustered;
 pub mod codec;
 pub mod collection;

@@ -5,60 +5,22 @@
 
 use std::time::Instant;
 
+use crate::choice::{self, Chosen, Costs};
+pub use crate::choice::{Way, Wish, suffices};
 use crate::collection::{Collection, Schema};
 use crate::error::{Error, Result};
-use crate::metric::Metric;
 use crate::nearest::Hit;
 use crate::query::Query;
 use crate::scan::Options;
-use crate::stored::{Delta, Effort, Kind, StoredIndex};
+use crate::stored::{Delta, Effort, Kind, StoredIndex, Summary};
 
-/// Of an index of which more than this share changed, nothing is gained.
-const CHANGED_MAX: f64 = 0.5;
 /// A filter that leaves less than this share of the rows is faster compared row by row.
 const FILTER_MAX: f64 = 0.1;
 /// Attempts at a moment in which the collection does not change.
 const ATTEMPTS: u32 = 4;
-/// From so many bytes of vectors on a search with an index, opening it counted, is faster than one of all rows.
-const INDEX_BYTES_MIN: u64 = 4 << 20;
-
 /// True if searches use an index of a collection of this size: see the table in docs/BENCHMARKS.md.
 pub fn pays(schema: &Schema) -> bool {
-    schema.live.saturating_mul(schema.vector_len() as u64) >= INDEX_BYTES_MIN
-}
-
-/// What a search wants.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish {
-    /// What nearness is.
-    pub metric: Metric,
-    /// How many rows; `usize::MAX` for all.
-    pub k: usize,
-    /// The share of the nearest rows, 0 to 1, that an index must have found when it was measured.
-    pub min_recall: f64,
-    /// With an index or without one.
-    pub way: Way,
-}
-
-/// Whether an index is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// What is fastest, as measured on the machine.
-    Fastest,
-    /// Every row is read.
-    Exact,
-    /// An index, of this kind if one is named, even where reading every row is faster.
-    Index(Option<Kind>),
-}
-
-impl Way {
-    fn allows(self, kind: Kind) -> bool {
-        match self {
-            Self::Fastest => true,
-            Self::Exact => false,
-            Self::Index(wanted) => wanted.is_none_or(|wanted| wanted == kind),
-        }
-    }
+    schema.extent().pays()
 }
 
 /// How the searches of a collection are done.
@@ -81,52 +43,6 @@ pub struct Plan {
     /// What it cost so far.
     pub cost: Cost,
     begun: Instant,
-}
-
-/// An index that can be used, and how.
-struct Choice {
-    index: StoredIndex,
-    effort: Effort,
-}
-
-impl Choice {
-    // What a search costs that opens it.
-    fn ns(&self) -> u64 {
-        self.index.open_ns().saturating_add(self.effort.ns)
-    }
-}
-
-/// What searches cost, as measured on the machine when the indexes were built.
-struct Table {
-    exact_ns: u64,
-    best_ns: u64,
-    words: String,
-}
-
-impl Table {
-    /// Of choices, the fastest first, and of reading all `live` rows.
-    fn new(choices: &[Choice], live: u64) -> Self {
-        // As many rows as there are now cost in proportion.
-        let exact =
-            |choice: &Choice| choice.index.exact_ns() as f64 * live as f64 / choice.index.len().max(1) as f64;
-        let times: Vec<(Kind, u64)> =
-            choices.iter().map(|choice| (choice.index.kind(), choice.ns())).collect();
-        Self::of(&times, choices.first().map_or(0.0, exact) as u64)
-    }
-
-    fn of(times: &[(Kind, u64)], exact_ns: u64) -> Self {
-        let ms = |ns: u64| ns as f64 / 1e6;
-        let index = |(kind, ns): &(Kind, u64)| format!("{} {:.2} ms", kind.name(), ms(*ns));
-        let exact = format!("exact {:.2} ms", ms(exact_ns));
-        let words: Vec<String> = times.iter().map(index).chain([exact]).collect();
-        let best_ns = times.first().map_or(0, |(_, ns)| *ns);
-        Self { exact_ns, best_ns, words: format!("{} on this machine", words.join(", ")) }
-    }
-
-    // An index that was not timed is taken to be faster.
-    fn exact_is_faster(&self) -> bool {
-        self.exact_ns > 0 && self.exact_ns <= self.best_ns
-    }
 }
 
 struct Used {
@@ -154,11 +70,6 @@ pub struct Cost {
     pub changed: u64,
     /// The time for all that in milliseconds, the opening of the index counted.
     pub ms: f64,
-}
-
-/// The least effort that found the recall, its interval counted.
-pub fn suffices(efforts: &[Effort], min_recall: f64) -> Option<&Effort> {
-    efforts.iter().find(|effort| effort.low >= min_recall)
 }
 
 impl Plan {
@@ -207,80 +118,26 @@ impl Plan {
     }
 
     // Of indexes that can be read the best, or reading every row.
-    fn among(indexes: Vec<StoredIndex>, collection: &Collection, wish: &Wish) -> Self {
-        let mut choices = Vec::new();
-        let mut why = String::new();
-        for index in indexes {
-            match Self::reason(wish, &index, collection) {
-                Ok(effort) => choices.push(Choice { index, effort }),
-                Err(reason) => why = reason,
+    fn among(mut indexes: Vec<StoredIndex>, collection: &Collection, wish: &Wish) -> Self {
+        let summaries: Vec<Summary> = indexes.iter().map(StoredIndex::summary).collect();
+        let all: Vec<&Summary> = summaries.iter().collect();
+        match choice::choose(&all, collection.schema().extent(), wish, Costs::default()) {
+            (Some(Chosen { number, effort }), why) => {
+                Self::used(indexes.swap_remove(number), effort, collection, why)
             }
-        }
-        choices.sort_by_key(Choice::ns);
-        let table = Table::new(&choices, collection.schema().live);
-        let Some(Choice { index, effort }) = choices.into_iter().next() else { return Self::exact(why) };
-        if wish.way == Way::Fastest && table.exact_is_faster() {
-            return Self::exact(format!("reading every row is faster: {}", table.words));
-        }
-        Self::used(index, effort, collection, &table)
-    }
-
-    // The effort, or why none is made.
-    fn reason(
-        wish: &Wish,
-        index: &StoredIndex,
-        collection: &Collection,
-    ) -> std::result::Result<Effort, String> {
-        let (schema, forced) = (collection.schema(), wish.way != Way::Fastest);
-        if index.metric() != wish.metric {
-            return Err(format!("the index is for {}", index.metric().name()));
-        }
-        if !forced && !pays(schema) {
-            return Err("the collection is so small that reading all of it is faster".into());
-        }
-        if wish.k as u64 > schema.live / 10 && !forced {
-            return Err("a large part of the collection is asked for".into());
-        }
-        let all = index.leaves().max(1);
-        match (suffices(index.efforts(), wish.min_recall), index.efforts().last()) {
-            (Some(effort), _) => Ok(*effort),
-            (None, _) if !forced => {
-                Err(format!("no effort reached a recall of {} when it was measured", wish.min_recall))
-            }
-            (None, most) => {
-                Ok(Effort { probes: all, ..most.copied().unwrap_or(Effort::unmeasured(all, 10)) })
-            }
+            (None, why) => Self::exact(why),
         }
     }
 
-    fn used(index: StoredIndex, effort: Effort, collection: &Collection, table: &Table) -> Self {
+    fn used(index: StoredIndex, effort: Effort, collection: &Collection, why: String) -> Self {
         let generation = collection.schema().generation;
         let mut used = Used { index, effort, delta: Delta::default(), generation };
         if let Err(error) = used.compare(collection) {
             return Self::distrusted(&error);
         }
-        let changed = used.delta.changed().max(used.delta.gone());
-        if changed as f64 > CHANGED_MAX * collection.schema().live as f64 {
-            let why = format!(
-                "{changed} rows changed since the index was built; `vexfs index --update` puts them in"
-            );
+        if let Some(why) = collection.schema().extent().outdated(&used.delta) {
             return Self { warnings: vec![why.clone()], ..Self::exact(why) };
         }
-        let why = format!(
-            "a recall of {:.4} (at least {:.4}, with a probability of 97.5 %) was measured {}, {} and {} candidates a row, with {} \
-             queries; {}",
-            effort.recall,
-            effort.low,
-            match used.index.kind() {
-                Kind::Graph => "by links".to_owned(),
-                Kind::Scan | Kind::Clustered =>
-                    format!("at {} of {} leaves", effort.probes, used.index.leaves()),
-            },
-            effort.pool,
-            effort.rerank,
-            effort.queries,
-            table.words
-        );
         Self { index: Some(used), ..Self::exact(why) }
     }
 
@@ -403,20 +260,5 @@ impl Used {
             self.compare(collection)?;
         }
         Ok(None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_faster_is_told_by_the_times() {
-        let times = [(Kind::Clustered, 2_000_000), (Kind::Scan, 3_500_000)];
-        let table = Table::of(&times, 17_000_000);
-        assert_eq!(table.words, "clustered 2.00 ms, scan 3.50 ms, exact 17.00 ms on this machine");
-        assert!(!table.exact_is_faster());
-        assert!(Table::of(&times, 1_999_999).exact_is_faster());
-        assert!(!Table::of(&times, 0).exact_is_faster(), "it was not timed");
     }
 }

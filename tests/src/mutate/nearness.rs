@@ -9,6 +9,8 @@ use vexfs_core::numbers::Ino;
 use vexfs_core::operations::{Caller, ReadPlan};
 use vexfs_core::volume::Volume;
 #[cfg(feature = "nearness")]
+use vexfs_fuse::near::{Indexed, Indexes};
+#[cfg(feature = "nearness")]
 use vexfs_fuse::near_directory::{links_of, names_in};
 
 use super::exercise::Exercise;
@@ -22,6 +24,26 @@ const FILES_MAX: usize = 4;
 struct Looked<'a> {
     volume: &'a Volume<Meter>,
     disk: Meter,
+    #[cfg(feature = "nearness")]
+    indexes: Indexes,
+}
+
+impl<'a> Looked<'a> {
+    fn new(volume: &'a Volume<Meter>, disk: Meter) -> Self {
+        Self {
+            volume,
+            disk,
+            #[cfg(feature = "nearness")]
+            indexes: Indexes::new(1 << 20),
+        }
+    }
+}
+
+#[cfg(feature = "nearness")]
+impl Indexed for Looked<'_> {
+    fn indexes(&self) -> &Indexes {
+        &self.indexes
+    }
 }
 
 impl Source for Looked<'_> {
@@ -53,10 +75,11 @@ pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
         format!("{{\"vector\":[{vector}],\"k\":10}}"),
         format!("{{\"vector\":[{vector}],\"k\":3,\"metric\":\"l2\",\"within\":\"d0\"}}"),
         format!("{{\"vector\":[{vector}],\"where\":\"confidence > 0.1 or file.size > 3 and file.fresh\"}}"),
+        format!("{{\"vector\":[{vector}],\"index\":true,\"explain\":true}}"),
         "{\"like\":\"f0\",\"n\":1}".into(),
         "no question".into(),
     ];
-    let source = Looked { volume, disk: exercise.meter.clone() };
+    let source = Looked::new(volume, exercise.meter.clone());
     for question in &questions {
         for uid in [0, 1000] {
             let caller = Caller { uid, gid: uid, in_group: &|_| false };
@@ -72,7 +95,7 @@ pub(super) fn ask(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
 /// Lists what `.vexfs/near` shows of a directory, and of some files in it.
 #[cfg(feature = "nearness")]
 pub(super) fn list(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino) {
-    let source = Looked { volume, disk: exercise.meter.clone() };
+    let source = Looked::new(volume, exercise.meter.clone());
     let Ok(names) = exercise.call("near names", || names_in(&source, inode)) else { return };
     for (name, uid) in names.iter().take(FILES_MAX).flat_map(|name| [(name, 0), (name, 1000)]) {
         let caller = Caller { uid, gid: uid, in_group: &|_| false };

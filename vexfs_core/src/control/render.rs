@@ -40,7 +40,9 @@ takes files and vectors and nothing else.
                         {\"rows\": [ROW, ...]} asks whose rows they are; what is near (FUSE) is asked by
                         {\"vector\": [...], \"k\": 10}, {\"like\": \"PATH\", \"n\": 0} or the bytes of a vector, with
                         \"min_score\", \"within\": \"DIRECTORY\", \"where\": \"confidence > 0.5\" (as `vexfs query` has it)
-                        and \"metric\" if you like
+                        and \"metric\" if you like. An index answers where it is faster and found \"min_recall\": 0.95 of
+                        the exact answers when it was measured (FUSE); \"exact\": true reads every row, \"index\": true or
+                        \"graph\" wants an index, \"explain\": true adds a last line {\"explain\": {\"plan\", \"why\", ...}}
     control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
     index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they

@@ -1,11 +1,19 @@
 //! Nearness asked on a `query` file: `{"vector": [...]}`, `{"like": "PATH"}`, or the bytes of a vector.
 //!
-//! INVARIANT: an answer is exactly the nearest of what the opener finds by directories that he may list and pass, as many as he
-//! asked for if there are so many. Every row that is told was, when it was told, the vector that was scored. The image is
-//! read, never a mount; nothing is locked while rows are scored.
+//! INVARIANT: an answer is the nearest of what the opener finds by directories that he may list and pass, as many as he
+//! asked for if there are so many: exactly, or by an index that was measured to find the share that he asked for. Every row
+//! that is told was, when it was told, the vector that was scored. The image is read, never a mount; nothing is locked
+//! while rows are scored.
 //!
 //! ```text
 //! question   what is asked, parsed
+//! search     one search, by an index or of all rows
+//! indexes    index files in memory, which of them answers
+//! index_file their bytes, off the image
+//! tending    drops them where memory is short
+//! held       one of them, and what changed since it was built
+//! by_index   the nearest rows by an index
+//! picked     the scores of a few rows
 //! scan       every live row with its score, read some hundred KiB at a time
 //! condition  which rows may be told
 //! told       the best of them whose files the caller finds
@@ -13,29 +21,39 @@
 //! pool       threads that answer, so that those that serve the mount need not wait
 //! ```
 
+mod by_index;
 mod condition;
+mod held;
+mod index_file;
+mod indexes;
+mod picked;
 mod pool;
 mod question;
 mod refusal;
 mod scan;
+mod search;
 mod source;
+mod tending;
 mod told;
 
+pub use indexes::Indexes;
 pub use pool::Pool;
-pub use source::Source;
+pub use source::{Indexed, Source};
+pub use tending::tend;
 
 use serde_json::json;
 use vexfs_core::control::asks_nearness;
 use vexfs_core::format::{FileKind, ROOT, collection_part};
 use vexfs_core::numbers::{CollectionId, Ino};
-use vexfs_core::operations::{Caller, Collection, Reach, Resolver};
+use vexfs_core::operations::{Caller, Collection, Resolver};
 use vexfs_core::{Error, Result};
+use vexfs_search::choice::{Way, Wish};
 use vexfs_search::{Metric, Query};
 
 use condition::Condition;
 use question::{NearTo, Question};
 use refusal::Refusal;
-use scan::Scan;
+use search::Search;
 use told::Wanted;
 
 /// True if a question to the `query` file at `inode` is for [`answer`]; the core answers all others.
@@ -55,7 +73,7 @@ pub fn asks(source: &impl Source, inode: Ino, question: &[u8]) -> bool {
 ///
 /// # Errors
 /// `NoMemory` where there is none for an answer.
-pub fn answer(source: &impl Source, inode: Ino, question: &[u8], caller: &Caller<'_>) -> Result<Vec<u8>> {
+pub fn answer(source: &impl Indexed, inode: Ino, question: &[u8], caller: &Caller<'_>) -> Result<Vec<u8>> {
     match lines(source, inode, question, caller) {
         Ok(lines) => Ok(lines),
         Err(Refusal::Failed(Error::NoMemory)) => Err(Error::NoMemory),
@@ -64,7 +82,7 @@ pub fn answer(source: &impl Source, inode: Ino, question: &[u8], caller: &Caller
 }
 
 fn lines(
-    source: &impl Source,
+    source: &impl Indexed,
     inode: Ino,
     question: &[u8],
     caller: &Caller<'_>,
@@ -80,13 +98,15 @@ fn lines(
         Some(path) => directory(source, path, caller)?,
         None => ROOT,
     };
-    let mut scan = Scan::new(source, id, &collection, &query)?;
     let condition =
         question.condition.as_deref().map(|text| Condition::parse(source, id, text)).transpose()?;
     let condition = condition.as_ref();
     let wanted = Wanted { k: question.k, least: question.min_score, files: false, condition };
-    let found = told::nearest(&mut scan, caller, Reach::new(below, own), wanted)?;
-    Ok(found.iter().flat_map(|found| format!("{}\n", found.as_json(question.metric)).into_bytes()).collect())
+    let search = Search { source, collection: &collection, query: &query, caller, below, own, wanted };
+    let answer = search.answer(&question.wish())?;
+    let explained = question.explain.then(|| answer.explained());
+    let lines = answer.found.iter().map(|found| found.as_json(question.metric)).chain(explained);
+    Ok(lines.flat_map(|line| format!("{line}\n").into_bytes()).collect())
 }
 
 /// A file that is near to another.
@@ -107,7 +127,7 @@ pub struct Nearest {
 /// # Errors
 /// `NotFound` if the row holds no vector any more.
 pub fn nearest_files(
-    source: &impl Source,
+    source: &impl Indexed,
     (id, row): (CollectionId, u64),
     own: Ino,
     caller: &Caller<'_>,
@@ -121,9 +141,11 @@ pub fn nearest_files(
     if metric == Metric::Cosine && query.is_zero() {
         return Ok(Vec::new());
     }
-    let mut scan = Scan::new(source, id, &collection, &query)?;
     let wanted = Wanted { k, least: f32::NEG_INFINITY, files: true, condition: None };
-    let found = told::nearest(&mut scan, caller, Reach::new(ROOT, Some(own)), wanted)?;
+    let (collection, query, own) = (&collection, &query, Some(own));
+    let search = Search { source, collection, query, caller, below: ROOT, own, wanted };
+    let wish = Wish { metric, k, min_recall: question::MIN_RECALL, way: Way::Fastest };
+    let found = search.answer(&wish)?.found;
     let nearest = |found: told::Found| Nearest {
         path: found.owner.path,
         score: found.hit.score,

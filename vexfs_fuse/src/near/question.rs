@@ -5,12 +5,16 @@
 
 use serde_json::{Map, Value};
 use vexfs_core::operations::Collection;
+use vexfs_search::choice::{Way, Wish};
+use vexfs_search::stored::Kind;
 use vexfs_search::{Element, Metric};
 
 use super::refusal::Refusal;
 
 /// How many are found unless the question says.
 const K: usize = 10;
+/// The recall that an index must have shown unless the question says, as of `vexfs search`.
+pub(super) const MIN_RECALL: f64 = 0.95;
 /// How many can be asked for.
 const K_MAX: usize = 100_000;
 
@@ -27,6 +31,12 @@ pub(super) struct Question {
     /// What must be true of a row, in SQL.
     pub(super) condition: Option<String>,
     pub(super) metric: Metric,
+    /// Whether an index may answer.
+    pub(super) way: Way,
+    /// The share of the nearest, 0 to 1, that an index must have found when it was measured.
+    pub(super) min_recall: f64,
+    /// How it was answered is told in a last line.
+    pub(super) explain: bool,
 }
 
 /// What the answer is to be near to.
@@ -70,13 +80,16 @@ impl Question {
             within: take("within").map(directory).transpose()?,
             condition: take("where").map(condition).transpose()?,
             metric: take("metric").map_or(Ok(default_metric(collection)), metric)?,
+            way: way(take("exact"), take("index"))?,
+            min_recall: take("min_recall").map_or(Ok(MIN_RECALL), |share| recall(&share))?,
+            explain: take("explain").map_or(Ok(false), |explain| {
+                explain.as_bool().ok_or_else(|| Refusal::new("explain: true or false"))
+            })?,
         };
-        if take("exact").is_some_and(|exact| !exact.is_boolean()) {
-            return Err(Refusal::new("exact: true or false"));
-        }
         match members.into_iter().find(|(_, value)| !value.is_null()) {
             Some((name, _)) => Err(Refusal::Said(format!(
-                "unknown member `{name}`: there are vector, like, n, k, min_score, within, where, metric, exact"
+                "unknown member `{name}`: there are vector, like, n, k, min_score, within, where, metric, exact, min_recall, \
+                 index, explain"
             ))),
             None => Ok(asked),
         }
@@ -99,7 +112,15 @@ impl Question {
             within: None,
             condition: None,
             metric: default_metric(collection),
+            way: Way::Fastest,
+            min_recall: MIN_RECALL,
+            explain: false,
         })
+    }
+
+    /// What is wished of an index.
+    pub(super) fn wish(&self) -> Wish {
+        Wish { metric: self.metric, k: self.k, min_recall: self.min_recall, way: self.way }
     }
 }
 
@@ -162,6 +183,27 @@ fn directory(directory: Value) -> Result<String, Refusal> {
     }
 }
 
+fn way(exact: Option<Value>, index: Option<Value>) -> Result<Way, Refusal> {
+    let exact = exact.map_or(Some(false), |exact| exact.as_bool());
+    let exact = exact.ok_or_else(|| Refusal::new("exact: true or false"))?;
+    let way = match index {
+        None | Some(Value::Bool(false)) => Way::Fastest,
+        Some(Value::Bool(true)) => Way::Index(None),
+        Some(Value::String(name)) if Kind::from_name(&name).is_some() => Way::Index(Kind::from_name(&name)),
+        Some(_) => return Err(Refusal::new("index: true, or scan, clustered or graph")),
+    };
+    match (exact, way) {
+        (true, Way::Index(_)) => Err(Refusal::new("exact and index: give one of them")),
+        (true, _) => Ok(Way::Exact),
+        (false, way) => Ok(way),
+    }
+}
+
+fn recall(share: &Value) -> Result<f64, Refusal> {
+    let share = share.as_f64().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| Refusal::new("min_recall: a number from 0 to 1"))
+}
+
 fn metric(name: Value) -> Result<Metric, Refusal> {
     let known = name.as_str().and_then(Metric::from_name);
     known.ok_or_else(|| Refusal::new("metric: cosine, l2, ip, or hamming for bits"))
@@ -204,6 +246,12 @@ mod tests {
         assert_eq!(asked.near_to, NearTo::File { path: "a/b".into(), n: 3 });
         assert_eq!((asked.k, asked.metric, asked.within.as_deref()), (2, Metric::InnerProduct, Some("a")));
         assert_eq!(parse("abcdefgh").unwrap().near_to, NearTo::Bytes(b"abcdefgh".to_vec()));
+        assert_eq!((asked.way, asked.min_recall, asked.explain), (Way::Exact, MIN_RECALL, false));
+        let asked = parse(
+            r#"{"vector": [1, 2], "index": "graph", "exact": false, "min_recall": 1, "explain": true}"#,
+        )
+        .unwrap();
+        assert_eq!((asked.way, asked.min_recall, asked.explain), (Way::Index(Some(Kind::Graph)), 1.0, true));
         // As many bytes as a vector, but an object.
         assert!(parse("{\"k\": 1}").unwrap_err().contains("vector or like"));
     }
@@ -225,6 +273,10 @@ mod tests {
             (r#"{"vector": [1, 2], "where": ["a = 1"]}"#, "as text"),
             (r#"{"vector": [1, 2], "exact": 1}"#, "true or false"),
             (r#"{"vector": [1, 2], "min_score": "1"}"#, "a number"),
+            (r#"{"vector": [1, 2], "min_recall": 1.5}"#, "from 0 to 1"),
+            (r#"{"vector": [1, 2], "index": "tree"}"#, "clustered or graph"),
+            (r#"{"vector": [1, 2], "index": true, "exact": true}"#, "one of them"),
+            (r#"{"vector": [1, 2], "explain": 1}"#, "true or false"),
             ("abc", "8 bytes here (2 x f32): 3 bytes"),
         ] {
             let told = parse(question).unwrap_err();

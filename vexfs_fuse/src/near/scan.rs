@@ -152,8 +152,7 @@ impl<'a, S: Source> Scan<'a, S> {
         let buffer = bytes(&mut self.buffer);
         source.fetch(buffer, |volume, buffer| {
             let now = volume.collection(id)?;
-            let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
-            if shape(&now) != shape(collection) {
+            if !same_shape(&now, collection) {
                 return Err(Error::Invalid("the collection was made another one meanwhile: ask again"));
             }
             let (portion, scales) = live_rows(volume, id, from..now.rows, span)?;
@@ -191,6 +190,12 @@ impl Scored {
         let key = |row: &Row| (row.index, row.vector_id);
         self.first == other.first && self.rows.iter().map(key).eq(other.rows.iter().map(key))
     }
+}
+
+/// True if the rows of one are read as those of the other.
+pub(super) fn same_shape(one: &Collection, other: &Collection) -> bool {
+    let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
+    shape(one) == shape(other)
 }
 
 // The live rows of the portion that the first of `rows` which is live lies in, and their scales.

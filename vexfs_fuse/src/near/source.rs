@@ -4,10 +4,23 @@ use vexfs_core::device::Data;
 use vexfs_core::operations::ReadPlan;
 use vexfs_core::{Result, Volume};
 
+use super::indexes::Indexes;
 use crate::disk::Disk;
 use crate::service::Service;
 
 pub use vexfs_core::control::near::Source;
+
+/// A source whose collections' indexes are kept in memory.
+pub trait Indexed: Source {
+    /// Those that are kept.
+    fn indexes(&self) -> &Indexes;
+}
+
+impl Indexed for Service {
+    fn indexes(&self) -> &Indexes {
+        self.indexes_kept()
+    }
+}
 
 impl Source for Service {
     type Host = Disk;

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use vexfs_core::numbers::Ino;
+use vexfs_core::device::{BlockDevice, Data};
+use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Caller, Holder, Owner, Reach};
 use vexfs_core::{Result, Volume};
 use vexfs_search::{Hit, Metric};
@@ -43,7 +44,7 @@ pub(super) struct Found {
     pub(super) vector_id: u64,
 }
 
-/// The nearest that are wanted.
+/// The nearest of all rows that are wanted.
 pub(super) fn nearest<S: Source>(
     scan: &mut Scan<'_, S>,
     caller: &Caller<'_>,
@@ -53,8 +54,7 @@ pub(super) fn nearest<S: Source>(
     for attempt in 1..=ATTEMPTS_MAX {
         scan.refresh()?;
         let strict = attempt < ATTEMPTS_MAX;
-        let (found, files) = (Vec::new(), HashSet::new());
-        let mut told = Told { found, files, wanted, caller, reach: &mut reach, strict };
+        let mut told = Told::new(scan.id, wanted, (caller, &mut reach), strict);
         if told.gather(scan)? {
             return Ok(told.found);
         }
@@ -62,10 +62,12 @@ pub(super) fn nearest<S: Source>(
     Ok(Vec::new())
 }
 
-struct Told<'a> {
-    found: Vec<Found>,
+/// What is to be told.
+pub(super) struct Told<'a> {
+    pub(super) found: Vec<Found>,
     /// Those of which no other row counts.
     files: HashSet<Ino>,
+    id: CollectionId,
     wanted: Wanted<'a>,
     caller: &'a Caller<'a>,
     reach: &'a mut Reach,
@@ -73,7 +75,27 @@ struct Told<'a> {
     strict: bool,
 }
 
-impl Told<'_> {
+/// What some candidates came to.
+pub(super) enum Taken {
+    /// There are as many as are wanted.
+    Full,
+    /// There are fewer yet.
+    Fewer,
+    /// A row was given to another vector meanwhile.
+    Changed,
+}
+
+impl<'a> Told<'a> {
+    /// Nothing yet.
+    pub(super) fn new(
+        id: CollectionId,
+        wanted: Wanted<'a>,
+        (caller, reach): (&'a Caller<'a>, &'a mut Reach),
+        strict: bool,
+    ) -> Self {
+        Self { found: Vec::new(), files: HashSet::new(), id, wanted, caller, reach, strict }
+    }
+
     // False if a row was given to another vector meanwhile.
     fn gather<S: Source>(&mut self, scan: &Scan<'_, S>) -> Result<bool> {
         let Wanted { k, least, .. } = self.wanted;
@@ -81,30 +103,37 @@ impl Told<'_> {
         let mut count = k + SPARE;
         loop {
             let best = scan.best(after, count, least);
-            for some in best.chunks(ROWS_A_LOOK) {
-                if !scan.source.look(|volume| self.look_up(volume, scan, some))? {
-                    return Ok(false);
-                }
-                if self.found.len() == k {
-                    return Ok(true);
-                }
-            }
-            if best.len() < count {
-                return Ok(true);
+            match self.take(scan.source, &best)? {
+                Taken::Full => return Ok(true),
+                Taken::Changed => return Ok(false),
+                Taken::Fewer if best.len() < count => return Ok(true),
+                Taken::Fewer => {}
             }
             after = best.last().copied();
             count = count.saturating_mul(MORE);
         }
     }
 
-    fn look_up<S: Source>(
+    /// Takes those of the candidates, which come best first, that the caller finds and the condition is true of.
+    pub(super) fn take<S: Source>(&mut self, source: &S, candidates: &[Candidate]) -> Result<Taken> {
+        for some in candidates.chunks(ROWS_A_LOOK) {
+            if !source.look(|volume| self.look_up(volume, some))? {
+                return Ok(Taken::Changed);
+            }
+            if self.found.len() == self.wanted.k {
+                return Ok(Taken::Full);
+            }
+        }
+        Ok(Taken::Fewer)
+    }
+
+    fn look_up<H: BlockDevice + Data>(
         &mut self,
-        volume: &Volume<S::Host>,
-        scan: &Scan<'_, S>,
+        volume: &Volume<H>,
         candidates: &[Candidate],
     ) -> Result<bool> {
         let verdicts = match self.wanted.condition {
-            Some(condition) => condition.judge((volume, scan.id), candidates, self.caller, self.reach)?,
+            Some(condition) => condition.judge((volume, self.id), candidates, self.caller, self.reach)?,
             None => vec![Verdict::Chosen; candidates.len()],
         };
         for (Candidate { hit, vector_id }, verdict) in candidates.iter().zip(verdicts) {
@@ -116,7 +145,7 @@ impl Told<'_> {
             if self.found.len() == self.wanted.k {
                 break;
             }
-            match volume.holder(scan.id, hit.row, *vector_id, self.caller, self.reach)? {
+            match volume.holder(self.id, hit.row, *vector_id, self.caller, self.reach)? {
                 Holder::Found(owner) if self.wanted.files && !self.files.insert(owner.inode) => {}
                 Holder::Found(owner) => {
                     self.found.push(Found { hit: *hit, owner, vector_id: *vector_id });

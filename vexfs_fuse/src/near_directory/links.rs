@@ -11,7 +11,7 @@ use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Attributes, Caller, FileVector, Holder, Reach};
 use vexfs_core::{Error, Result};
 
-use crate::near::{Nearest, Source, nearest_files};
+use crate::near::{Indexed, Nearest, Source, nearest_files};
 
 /// Cookies of a directory's entries begin here.
 pub(super) const FIRST_COOKIE: u64 = 3;
@@ -46,7 +46,7 @@ impl Subject {
     ///
     /// # Errors
     /// `AccessDenied` where the caller may not read the file or search the collection.
-    pub(super) fn links(&self, source: &impl Source, caller: &Caller<'_>) -> Result<Vec<Link>> {
+    pub(super) fn links(&self, source: &impl Indexed, caller: &Caller<'_>) -> Result<Vec<Link>> {
         self.check(source, caller)?;
         let vector = (self.vector.collection, self.vector.row);
         let found = nearest_files(source, vector, self.file.inode, caller, LINKS_MAX)?;

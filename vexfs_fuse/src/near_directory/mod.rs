@@ -32,7 +32,7 @@ pub use self::listing::Sink;
 pub use self::nodes::is_near;
 use self::nodes::{Node, Nodes};
 use crate::attributes::{Asker, Who};
-use crate::near::{Pool, Source};
+use crate::near::{Indexed, Pool, Source};
 use crate::service::Service;
 
 /// The directory of a mount.
@@ -187,7 +187,7 @@ pub fn names_in(source: &impl Source, directory: Ino) -> Result<Vec<Vec<u8>>> {
 /// The links to what is near to the file `name` of a directory of the volume: names and targets; of a file with vectors in
 /// several collections the names of these.
 pub fn links_of(
-    source: &impl Source,
+    source: &impl Indexed,
     parent: Ino,
     name: &[u8],
     caller: &Caller<'_>,

@@ -122,6 +122,17 @@ impl Service {
         }
     }
 
+    /// Waits so long, or until the service stops; true then.
+    pub fn rest(&self, period: Duration) -> bool {
+        let due = Instant::now() + period;
+        let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        while !wake.stop && Instant::now() < due {
+            let left = due.saturating_duration_since(Instant::now());
+            wake = self.woken.wait_timeout(wake, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        wake.stop
+    }
+
     pub(super) fn wake(&self, change: impl FnOnce(&mut Wake)) {
         change(&mut self.wake.lock().unwrap_or_else(PoisonError::into_inner));
         self.woken.notify_all();

@@ -17,6 +17,12 @@ impl Report for Service {
             ("cache_misses_total", "counter", "metadata blocks read from the device", cache.misses),
             ("cache_bytes", "gauge", "memory of the metadata cache", cache.bytes),
             ("cache_bytes_max", "gauge", "memory it may take", cache.bytes_max),
+            (
+                "index_cache_bytes",
+                "gauge",
+                "memory of the indexes that questions are answered by",
+                self.indexes.bytes(),
+            ),
             ("commits_total", "counter", "commits", count(&self.commits)),
             ("journal_records_total", "counter", "records of the journal", count(&self.log_records)),
             ("journal_bytes_total", "counter", "bytes of them", count(&self.log_bytes)),

@@ -42,7 +42,7 @@ impl Image {
     fn mount(&self) -> Service {
         let disk = Self::open(&self.0);
         let volume = Volume::mount(disk.clone(), MountOptions::default()).expect("a mount");
-        Service::new(disk, volume, Ring::default(), false)
+        Service::new(disk, volume, Ring::default(), false, Indexes::new(0))
     }
 }
 

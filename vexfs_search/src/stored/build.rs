@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::bytes::Bytes;
 use super::effort::{Sample, nanoseconds};
-use super::format::{Bytes, Head, Parts, encode, identity};
+use super::format::{Head, Parts, encode, identity};
 use super::{Delta, Effort, Kind, StoredIndex, graph, records, scan};
 use crate::clustered::rotation::Rotation;
 use crate::clustered::tree::Shape;
@@ -229,7 +230,7 @@ fn finish(directory: &Path, mut parts: Parts, progress: Progress<'_>) -> Result<
     progress(Stage::Measuring, 0, 1);
     let bytes = encode(&parts, &[]);
     let start = Instant::now();
-    let index = StoredIndex::read(directory.to_owned(), Bytes::Memory(bytes))?;
+    let index = StoredIndex::read(directory.to_owned(), Bytes::whole(bytes))?;
     parts.head.open_ns = nanoseconds(start);
     let collection = Collection::open(directory)?;
     let delta = index.delta(&collection)?;

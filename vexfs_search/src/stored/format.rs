@@ -4,14 +4,15 @@
 //! Little-endian. The head has a checksum of itself and of the table, of the numbers, of the graph and, in the table, of each
 //! leaf; a record has its own: so a search checks what it reads and no more.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
+use super::bytes::{self, Bytes, ReadAt};
 use super::{Effort, Kind, StoredIndex, graph, records};
 use crate::clustered::Leaf;
 use crate::clustered::codes::{BLOCK, Codes};
@@ -32,7 +33,15 @@ const EFFORTS_MAX: u64 = 1 << 10;
 const DEGREE_MAX: u64 = 1 << 10;
 
 /// Which collection an index is of: the volume's UUID as text, and the collection's inode, which is never used again.
-pub(super) type Identity = [u8; 24];
+pub type Identity = [u8; 24];
+
+/// The identity of the collection with this inode on the volume with this UUID.
+pub fn identity_of(uuid: [u8; 16], inode: u64) -> Identity {
+    let mut identity = [0; 24];
+    identity[..16].copy_from_slice(&uuid);
+    identity[16..].copy_from_slice(&inode.to_le_bytes());
+    identity
+}
 
 /// The identity of the collection in `directory`.
 pub(super) fn identity(directory: &Path) -> Result<Identity> {
@@ -43,46 +52,7 @@ pub(super) fn identity(directory: &Path) -> Result<Identity> {
     let status: Value = serde_json::from_slice(&status).unwrap_or_default();
     let digits = status.get("uuid").and_then(Value::as_str).unwrap_or_default();
     let uuid = u128::from_str_radix(&digits.replace('-', ""), 16).unwrap_or_default();
-    let mut identity = [0; 24];
-    identity[..16].copy_from_slice(&uuid.to_be_bytes());
-    identity[16..].copy_from_slice(&inode.to_le_bytes());
-    Ok(identity)
-}
-
-/// Where the bytes are.
-#[derive(Debug)]
-pub(super) enum Bytes {
-    /// In a file.
-    File(File),
-    /// In memory, while an index is built.
-    Memory(Vec<u8>),
-}
-
-impl Bytes {
-    pub(super) fn len(&self) -> io::Result<u64> {
-        match self {
-            Self::File(file) => Ok(file.metadata()?.len()),
-            Self::Memory(bytes) => Ok(bytes.len() as u64),
-        }
-    }
-
-    pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.read_into(at, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    pub(super) fn read_into(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_exact_at(bytes, at),
-            Self::Memory(all) => {
-                let start = usize::try_from(at).unwrap_or(usize::MAX);
-                let there = all.get(start..start.saturating_add(bytes.len()));
-                bytes.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-        }
-    }
+    Ok(identity_of(uuid.to_be_bytes(), inode))
 }
 
 /// What an index is of, and how large its parts are.
@@ -286,23 +256,39 @@ pub(super) fn encode(parts: &Parts, efforts: &[Effort]) -> Vec<u8> {
     before.into_iter().chain(sections).collect::<Vec<_>>().concat()
 }
 
-impl StoredIndex {
-    /// Reads what every search needs.
-    pub(super) fn read(path: PathBuf, bytes: Bytes) -> Result<Self> {
-        let wrong = |why: &str| Error::Format {
-            path: path.clone(),
-            why: format!("{why}; `vexfs index` builds it anew"),
-        };
-        let io = |source: io::Error| match source.kind() {
-            io::ErrorKind::UnexpectedEof => wrong("is cut off"),
-            _ => Error::Io { path: path.clone(), source },
-        };
-        let len = bytes.len().map_err(io)?;
-        let head = Head::parse(&bytes.read(0, HEAD).map_err(io)?).map_err(wrong)?;
+/// The head of an index file and the table behind it, whose checksums hold.
+pub(super) struct Opening {
+    pub(super) head: Head,
+    pub(super) places: Vec<Place>,
+    pub(super) efforts: Vec<Effort>,
+    pub(super) centres: Vec<f32>,
+}
+
+/// What is wrong with the file at `path`, and what helps.
+pub(super) fn wrong(path: &Path, why: &str) -> Error {
+    Error::Format { path: path.to_owned(), why: format!("{why}; `vexfs index` builds it anew") }
+}
+
+// An error of reading: what is not there, or contradicts itself, is damage.
+fn unread(path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => wrong(path, "is cut off"),
+        io::ErrorKind::InvalidData => wrong(path, &source.to_string()),
+        _ => Error::Io { path: path.to_owned(), source },
+    }
+}
+
+impl Opening {
+    /// Reads the beginning of the index file at `path`.
+    pub(super) fn read(path: &Path, source: &dyn ReadAt) -> Result<Self> {
+        let wrong = |why: &str| wrong(path, why);
+        let io = |error| unread(path, error);
+        let len = source.size().map_err(io)?;
+        let head = Head::parse(&bytes::read(source, 0, HEAD).map_err(io)?).map_err(wrong)?;
         if head.records().1 > len {
             return Err(wrong("is cut off"));
         }
-        let table = bytes.read(HEAD as u64, head.table_len() as usize).map_err(io)?;
+        let table = bytes::read(source, HEAD as u64, head.table_len() as usize).map_err(io)?;
         if crc32fast::hash(&table) != head.table_sum {
             return Err(wrong("is damaged: its table's checksum is another"));
         }
@@ -317,28 +303,58 @@ impl StoredIndex {
             return Err(wrong("is cut off"));
         }
         let efforts = efforts.chunks_exact(EFFORT).map(Effort::parse).collect();
+        Ok(Self { head, places, efforts, centres: floats(centres) })
+    }
+}
+
+impl StoredIndex {
+    /// Reads what every search needs.
+    pub(super) fn read(path: PathBuf, bytes: Bytes) -> Result<Self> {
+        let mut index = Self::begun(path, &bytes)?;
+        index.bytes = bytes;
+        Ok(index)
+    }
+
+    /// The same of a file whose other bytes are not to be had later: they are taken into memory, but for those that are
+    /// there already in another form.
+    pub(super) fn taken(path: PathBuf, source: &dyn ReadAt) -> Result<Self> {
+        let mut index = Self::begun(path, source)?;
+        let io = |error| unread(&index.path, error);
+        let start = index.head.table_end();
+        let end = match index.head.kind {
+            // Its leaves are read as they are probed.
+            Kind::Clustered => source.size().map_err(io)?,
+            // The vectors' numbers, and the records of a scan.
+            Kind::Scan | Kind::Graph => index.head.records().1,
+        };
+        let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let bytes = bytes::read(source, start, len).map_err(io)?;
+        index.bytes = Bytes::Memory { start, bytes };
+        Ok(index)
+    }
+
+    // All but where the other bytes are.
+    fn begun(path: PathBuf, source: &dyn ReadAt) -> Result<Self> {
+        let Opening { head, places, efforts, centres } = Opening::read(&path, source)?;
         let mut index = Self {
             places,
-            bytes,
+            bytes: Bytes::whole(Vec::new()),
             head,
             centres: Vec::new(),
             squares: Vec::new(),
             efforts,
-            path: path.clone(),
+            path,
             whole: None,
             records: None,
             graph: None,
         };
-        index.set_centres(floats(centres));
+        index.set_centres(centres);
         // Every search reads all of a scan, and anything of a graph.
-        match index.head.kind {
-            Kind::Scan if index.head.leaves > 0 => index.whole = Some(index.leaf(0)?.0),
+        match head.kind {
+            Kind::Scan if head.leaves > 0 => index.whole = Some(index.leaf_from(source, 0)?.0),
             Kind::Graph => {
-                let graph = graph::Stored::read(&index.bytes, &index.head, index.head.records().1);
-                index.graph = Some(graph.map_err(|error| match error.kind() {
-                    io::ErrorKind::InvalidData => wrong(&error.to_string()),
-                    _ => io(error),
-                })?);
+                let graph = graph::Stored::read(source, &head, head.records().1);
+                index.graph = Some(graph.map_err(|error| unread(&index.path, error))?);
             }
             Kind::Scan | Kind::Clustered => {}
         }
@@ -347,10 +363,14 @@ impl StoredIndex {
 
     /// A leaf, and how many bytes it is.
     pub(super) fn leaf(&self, number: usize) -> Result<(Leaf, u64)> {
+        self.leaf_from(&self.bytes, number)
+    }
+
+    fn leaf_from(&self, source: &dyn ReadAt, number: usize) -> Result<(Leaf, u64)> {
         let cut = || self.wrong("is cut off");
         let place = self.places.get(number).ok_or_else(cut)?;
         let len = place.len(&self.head).ok_or_else(cut)?;
-        let bytes = self.bytes.read(place.at, len).map_err(|_| cut())?;
+        let bytes = bytes::read(source, place.at, len).map_err(|_| cut())?;
         if crc32fast::hash(&bytes) != place.sum {
             return Err(self.wrong("is damaged: a leaf's checksum is another"));
         }
@@ -376,7 +396,8 @@ impl StoredIndex {
     /// The numbers of the vectors by row, as they were when it was built; 0 of a row that was free.
     pub(super) fn ids(&self) -> Result<Vec<u64>> {
         let len = self.head.rows as usize * 8;
-        let bytes = self.bytes.read(self.head.table_end(), len).map_err(|_| self.wrong("is cut off"))?;
+        let bytes =
+            bytes::read(&self.bytes, self.head.table_end(), len).map_err(|_| self.wrong("is cut off"))?;
         if crc32fast::hash(&bytes) != self.head.ids_sum {
             return Err(self.wrong("is damaged: the checksum of its rows is another"));
         }

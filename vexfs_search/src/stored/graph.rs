@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::build::{Progress, Reader, Stage};
-use super::format::{Bytes, Head, Parts};
+use super::bytes::ReadAt;
+use super::format::{Head, Parts};
 use super::{Delta, StoredIndex, View};
 use crate::clustered::nibbles::Rounded;
 use crate::clustered::search::Source;
@@ -88,10 +89,10 @@ impl Stored {
     }
 
     /// Reads it from where it begins. An error of the kind `InvalidData` is damage.
-    pub(super) fn read(bytes: &Bytes, head: &Head, at: u64) -> io::Result<Self> {
+    pub(super) fn read(bytes: &dyn ReadAt, head: &Head, at: u64) -> io::Result<Self> {
         let damage = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
         let len = Self::len(head).and_then(|len| at.checked_add(len as u64));
-        if len.is_none_or(|end| bytes.len().is_ok_and(|len| len < end)) {
+        if len.is_none_or(|end| bytes.size().is_ok_and(|len| len < end)) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let (nodes, degree) = (head.nodes as usize, head.degree as usize);

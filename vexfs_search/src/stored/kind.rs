@@ -3,7 +3,7 @@
 //! INVARIANT: a kind has one file name, and a file says itself which kind it is of.
 
 /// A kind of index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Every row by one bit a dimension, the best by four, the best of those whole. Builds in little time.
     Scan,

@@ -8,10 +8,12 @@
 //! by a checksum first, and is read, not mapped, so that nobody changes it meanwhile.
 
 mod build;
+mod bytes;
 mod delta;
 mod effort;
 mod format;
 mod graph;
+mod host;
 mod kind;
 mod records;
 mod rows;
@@ -23,8 +25,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use build::{Built, Progress, Stage, build, update};
+pub use bytes::ReadAt;
 pub use delta::Delta;
 pub use effort::{Effort, Sample};
+pub use format::{Identity, identity_of};
+pub use host::{Candidates, Comparison, Summary};
 pub use kind::Kind;
 
 use crate::clustered::codes::Tables;
@@ -38,7 +43,8 @@ use crate::metric::Metric;
 use crate::nearest::{Hit, RowSet};
 use crate::query::Query;
 use crate::scan::Options;
-use format::{Bytes, Head, Place};
+use bytes::Bytes;
+use format::{Head, Place};
 
 /// An index that stays in its file, but for the centres of its leaves, or the one leaf of a scan.
 #[derive(Debug)]
@@ -111,7 +117,7 @@ impl StoredIndex {
 
     /// Bytes of the whole file.
     pub fn size(&self) -> Result<u64> {
-        self.bytes.len().map_err(|source| self.io(source))
+        self.bytes.size().map_err(|source| self.io(source))
     }
 
     /// Bytes that opening it read.
@@ -151,6 +157,19 @@ impl StoredIndex {
         &self.efforts
     }
 
+    /// What it says of itself.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            kind: self.kind(),
+            metric: self.metric(),
+            rows: self.len(),
+            leaves: self.leaves(),
+            efforts: self.efforts.clone(),
+            open_ns: self.open_ns(),
+            exact_ns: self.exact_ns(),
+        }
+    }
+
     /// The nearest live rows, as [`Collection::search`] gives them but for what the effort misses: always
     /// `min(k, rows that match)`. Rows that `delta` has are compared whole.
     ///
@@ -177,15 +196,31 @@ impl StoredIndex {
         effort: &Effort,
         without: Option<u32>,
     ) -> Result<Answer> {
-        if query.metric() != self.head.metric || collection.schema().dimensions != self.head.dimensions {
+        let Candidates { rows, leaves, nodes, index_bytes } =
+            self.among(query, (options.k, options.rows), delta, effort, without)?;
+        let hits = collection.search_rows(query, &rows, options)?;
+        Ok(Answer { hits, leaves, nodes, candidates: rows.len(), index_bytes })
+    }
+
+    // The rows among which the nearest of those that are wanted are.
+    fn among(
+        &self,
+        query: &Query,
+        (k, only): (usize, Option<&RowSet>),
+        delta: &Delta,
+        effort: &Effort,
+        without: Option<u32>,
+    ) -> Result<Candidates> {
+        let values = query.floats();
+        if query.metric() != self.head.metric || values.len() != self.head.dimensions {
             return Err(Error::Query("the index is of another metric or dimension".into()));
         }
         let rotation = Rotation::new(self.head.dimensions);
-        let turned = turned(&rotation, self.head.metric, &query.floats());
+        let turned = turned(&rotation, self.head.metric, &values);
         let turned = turned.map_err(|_| Error::Query("the query is not finite".into()))?;
         let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
-        let wanted = options.k.min(options.rows.map_or(there, |rows| rows.len().min(there)));
-        let source = View { index: self, delta, rows: options.rows, without, read: Cell::new(0) };
+        let wanted = k.min(only.map_or(there, |rows| rows.len().min(there)));
+        let source = View { index: self, delta, rows: only, without, read: Cell::new(0) };
         let count = wanted.saturating_mul(effort.pool).max(1);
         let kept = wanted.saturating_mul(effort.rerank);
         let mut candidates;
@@ -200,12 +235,12 @@ impl StoredIndex {
             (candidates, leaves) = cpu::best(probe)?;
             read = self.refine(turned, &mut candidates, kept)?;
         }
-        let changed = delta.changed.iter().copied().filter(|row| options.wants(*row as usize));
+        let wants = |row: &u64| only.is_none_or(|rows| rows.contains(*row as usize));
+        let changed = delta.changed.iter().copied().filter(wants);
         let mut rows: Vec<u64> = candidates.iter().map(|hit| hit.row).chain(changed).collect();
         rows.sort_unstable();
         rows.dedup();
-        let hits = collection.search_rows(query, &rows, options)?;
-        Ok(Answer { hits, leaves, nodes, candidates: rows.len(), index_bytes: source.read.get() + read })
+        Ok(Candidates { rows, leaves, nodes, index_bytes: source.read.get() + read })
     }
 
     /// What changed in the collection since the index was built, by the numbers of its vectors as they are now.
@@ -217,7 +252,7 @@ impl StoredIndex {
     }
 
     fn wrong(&self, why: &str) -> Error {
-        Error::Format { path: self.path.clone(), why: format!("{why}; `vexfs index` builds it anew") }
+        format::wrong(&self.path, why)
     }
 
     fn io(&self, source: std::io::Error) -> Error {

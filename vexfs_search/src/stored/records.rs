@@ -8,7 +8,7 @@ use crate::cpu::{Cpu, Job};
 use crate::error::Result;
 use crate::metric::Metric;
 use crate::nearest::Hit;
-use crate::stored::StoredIndex;
+use crate::stored::{StoredIndex, bytes};
 
 /// Bytes of factor, squared length and checksum.
 const TAIL: usize = 12;
@@ -45,8 +45,8 @@ impl StoredIndex {
     pub fn load(&mut self) -> Result<()> {
         if self.head.record > 0 && self.records.is_none() {
             let (start, end) = self.head.records();
-            let bytes =
-                self.bytes.read(start, (end - start) as usize).map_err(|_| self.wrong("is cut off"))?;
+            let bytes = bytes::read(&self.bytes, start, (end - start) as usize)
+                .map_err(|_| self.wrong("is cut off"))?;
             let len = self.head.record as usize;
             // Of a free row there is none.
             let mut rows = self.whole.iter().flat_map(|leaf| &leaf.rows).map(|row| *row as usize * len);
@@ -82,7 +82,7 @@ impl StoredIndex {
         let (len, (start, _)) = (self.head.record as usize, self.head.records());
         let mut records = Vec::with_capacity(len * candidates.len());
         for hit in candidates {
-            let record = self.bytes.read(start + hit.row * len as u64, len);
+            let record = bytes::read(&self.bytes, start + hit.row * len as u64, len);
             let record = record.map_err(|_| self.wrong("is cut off"))?;
             if !is_whole(&record) {
                 return Err(self.wrong("is damaged: a record's checksum is another"));

@@ -92,6 +92,10 @@ impl From<fmt::Error> for Refusal {
     }
 }
 
+/// How every question is answered.
+const EXPLAINED: &str =
+    "{\"explain\":{\"plan\":\"exact\",\"why\":\"this host uses no index\",\"recall\":1.0}}\n";
+
 type Answered<T> = core::result::Result<T, Refusal>;
 
 /// Answers any question to the `query` file at `inode`: of nearness, where whole numbers will do, and of rows. What cannot be
@@ -146,7 +150,11 @@ fn lines(source: &impl Source, inode: Ino, question: &[u8], caller: &Caller<'_>)
         None => ROOT,
     };
     let mut reach = Reach::new(below, own);
-    Scan::new(source, id, &collection, &query, &question)?.answer(caller, &mut reach)
+    let mut text = Scan::new(source, id, &collection, &query, &question)?.answer(caller, &mut reach)?;
+    if question.explain {
+        text.write_str(EXPLAINED)?;
+    }
+    Ok(text)
 }
 
 // The query, and the file that it comes from, which is no answer.

@@ -17,6 +17,12 @@ use crate::operations::Collection;
 const K: usize = 10;
 /// How many can be asked for.
 const K_MAX: usize = 100_000;
+/// The kinds of index that another host may have.
+const INDEXES: [&[u8]; 3] = [b"scan", b"clustered", b"graph"];
+/// Doubles, as bits: those between are numbers from 0 to 1.
+const ZERO: u64 = 0;
+const ONE: u64 = 0x3ff << 52;
+const MINUS_ZERO: u64 = 1 << 63;
 
 /// A question of nearness.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(super) struct Question {
     /// The directory whose files are asked for.
     pub(super) within: Option<Vec<u8>>,
     pub(super) metric: Metric,
+    /// A last line says how it was answered.
+    pub(super) explain: bool,
 }
 
 /// What the answer is to be near to.
@@ -53,6 +61,9 @@ struct Members<'a> {
     within: Option<Value<'a>>,
     metric: Option<Value<'a>>,
     exact: Option<Value<'a>>,
+    min_recall: Option<Value<'a>>,
+    index: Option<Value<'a>>,
+    explain: Option<Value<'a>>,
     condition: Option<Value<'a>>,
 }
 
@@ -84,10 +95,8 @@ impl Question {
             min_score: asked.min_score.map(least).transpose()?,
             within: asked.within.map(directory).transpose()?,
             metric: asked.metric.map_or(Ok(collection.metric), |name| metric(name, collection))?,
+            explain: asked.of_indexes()?,
         };
-        if asked.exact.is_some_and(|exact| !matches!(exact, Value::Bool(_))) {
-            return Err(said("exact: true or false"));
-        }
         if asked.condition.is_some() {
             return Err(said("where: this host does not evaluate conditions; `vexfs search --where` does"));
         }
@@ -105,7 +114,8 @@ impl Question {
             )));
         }
         let near_to = NearTo::Bytes(memory::copy(question)?);
-        Ok(Self { near_to, k: K, min_score: None, within: None, metric: collection.metric })
+        let metric = collection.metric;
+        Ok(Self { near_to, k: K, min_score: None, within: None, metric, explain: false })
     }
 }
 
@@ -125,6 +135,9 @@ impl<'a> Members<'a> {
                 b"within" => &mut found.within,
                 b"metric" => &mut found.metric,
                 b"exact" => &mut found.exact,
+                b"min_recall" => &mut found.min_recall,
+                b"index" => &mut found.index,
+                b"explain" => &mut found.explain,
                 b"where" => &mut found.condition,
                 _ => {
                     unknown = value.map_or(unknown, |_| Some(name));
@@ -137,10 +150,33 @@ impl<'a> Members<'a> {
         match unknown {
             None => Ok(found),
             Some(name) => Err(Refusal::new(format_args!(
-                "unknown member `{}`: there are vector, like, n, k, min_score, within, metric, exact",
+                "unknown member `{}`: there are vector, like, n, k, min_score, within, metric, exact, min_recall, index, explain",
                 super::Lossy(name)
             ))),
         }
+    }
+}
+
+impl Members<'_> {
+    // Checks what is said of indexes, which the exact answer satisfies, as every host does; gives whether to explain.
+    fn of_indexes(&self) -> Answered<bool> {
+        let exact = truth(self.exact, "exact: true or false")?;
+        let index = match self.index {
+            None | Some(Value::Bool(false)) => false,
+            Some(Value::Bool(true)) => true,
+            Some(Value::String(name)) if INDEXES.contains(&&*json::unescape(name)?) => true,
+            Some(_) => return Err(said("index: true, or scan, clustered or graph")),
+        };
+        if exact && index {
+            return Err(said("exact and index: give one of them"));
+        }
+        match self.min_recall {
+            Some(Value::Number(share)) if (ZERO..=ONE).contains(&json::float_bits(share)) => {}
+            Some(Value::Number(share)) if json::float_bits(share) == MINUS_ZERO => {}
+            Some(_) => return Err(said("min_recall: a number from 0 to 1")),
+            None => {}
+        }
+        truth(self.explain, "explain: true or false")
     }
 }
 
@@ -158,6 +194,14 @@ fn reckonable(collection: &Collection) -> Answered<()> {
 
 fn said(why: &str) -> Refusal {
     Refusal::new(format_args!("{why}"))
+}
+
+fn truth(value: Option<Value<'_>>, otherwise: &str) -> Answered<bool> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(truth)) => Ok(truth),
+        Some(_) => Err(said(otherwise)),
+    }
 }
 
 // The numbers of a vector, as the bits of floats.
