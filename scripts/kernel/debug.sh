@@ -49,7 +49,7 @@ build_kernel() {
   # shellcheck disable=SC2016 # expanded inside
   logged "$cache/debug-build.log" "the debugging kernel does not build" in_chroot "$tree" bash -ec '
     cd /kernel/linux-source-*
-    nice make -s O=/kernel/debug LOCALVERSION= CC=$1 KRUSTFLAGS=-Cdebuginfo=0 -j"$(nproc)" bzImage modules_prepare' \
+    nice make -s O=/kernel/debug LOCALVERSION= CC=$1 KRUSTFLAGS=-Cdebuginfo=0 -j"$(nproc)" bzImage modules' \
     build "$compiler"
 }
 
