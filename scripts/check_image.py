@@ -4,7 +4,8 @@ import json
 import struct
 import zlib
 
-from read_image import COLLECTIONS, DIRENT, EXTENT, INODE, ORPHAN, ORPHAN_RECORD, PAST_PIECE, PAST_RECORD, XATTR, Record, need, printable
+from read_image import (COLLECTIONS, DIRENT, EXTENT, INODE, MATRICES, ORPHAN, ORPHAN_RECORD, PAST_PIECE, PAST_RECORD,
+                        REDO, ROW, ROW_RECORD, XATTR, Record, matrix_of, need, printable, rows_of)
 
 MASK = (1 << 64) - 1
 LINK, VECTOR, BLANK, FREE_ROWS = 4, 7, 12, 13
@@ -58,6 +59,29 @@ def check_past(image, get, vectors):
             if at & 255 == 0 and at >> 8 not in seen:
                 old = PAST_RECORD.parse(value, f"superseded vector {at >> 8}", tail=True)[0]
                 need(image.inode(old.file_inode).links == 0, f"superseded vector {at >> 8}", "is no file's")
+
+
+def check_matrices(image, get, inodes, waiting):
+    """Each matrix is a collection's, on its way to be one, or waits to be freed; one on its way has what was passed."""
+    named = set()
+    for collection in image.collections():
+        where, told = f"collection {printable(collection.name)}", collection.matrices
+        matrix, target = (matrix_of(collection.inode, number) for number in (told.number, told.target))
+        need(matrix in inodes and (not told.target or target in inodes), where, "lacks a matrix")
+        named |= {matrix, target} if told.target else {matrix}
+        own, left = get(rows_of(collection), ROW), collection.inode + 1 in waiting
+        need(not told.number or left or not get(collection.inode, ROW), where, "has rows of a matrix that is gone")
+        if not told.target:
+            continue
+        again, passed = get(target, REDO), {row for row in own if row < told.next}
+        need(set(get(target, ROW)) <= passed <= set(get(target, ROW)) | set(again), where, "lost a row on its way")
+        for row, value in get(target, ROW).items():
+            new, old = ROW_RECORD.parse(value, where), ROW_RECORD.parse(own[row], where)
+            same = (new.compression, new.vector_id, new.n) == (told.codec, old.vector_id, old.n)
+            need(row in again or same, f"row {row} of {where}", "is another one in the matrix that is being made")
+    for number in inodes:
+        matrix = number >= MATRICES or number > COLLECTIONS and number % 64 == 1
+        need(not matrix or number in named or number in waiting, f"inode {number}", "is a matrix that nobody has")
 
 
 def check(image):
@@ -118,6 +142,7 @@ def check(image):
         edges = [0, *(end for _, end in sorted(states))]
         fine = [start for start, _ in sorted(states)] + [record.frontier] == edges
         need(fine, where, "has rows in no state or in two")
+    check_matrices(image, get, set(inodes), waiting)
     check_past(image, get, {row[:3]: row[4] for row in rows})
     for (number, kind), values in records.items():
         for at, value in values.items() if kind == VECTOR else ():

@@ -29,6 +29,7 @@ replay_over_nodes           repair      -
 bound_before_bytes          crash       ace-overwrite-replace-vector+sync,ace-overwrite-first-vector+sync
 shrunk_forgotten            crash       ace-shrink-overwrite+commit,ace-shrink-overwrite+sync
 history_forgotten           crash       superseded-vectors,superseded-goes
+recode_passes_changes       crash       recode-while-it-changes,recode-and-go-on
 '
 
 # Every name in the core must be in the list, and the other way round.

@@ -25,7 +25,7 @@ import row_codecs
 
 SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 12, 4096, 1 << 48, (1 << 64) - 1
 INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, METADATA, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 8, 9, 10, 11, 14
-PAST_VECTORS, PAST_PIECE = 16, 17
+PAST_VECTORS, PAST_PIECE, REDO, RECODED, MATRICES = 16, 17, 18, 2, 1 << 53
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 ELEMENTS = [("f32", "<f4", 4), ("f16", "<f2", 2), ("i8", "|i1", 1), ("i16", "<i2", 2), ("bit", "|u1", 1 / 8)]
 
@@ -72,12 +72,24 @@ ROW_FIELDS = (
 ROW_RECORD, PAST_RECORD = Record(ROW_FIELDS), Record(ROW_FIELDS + " metadata_len:I reserved:I")
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
                            "frontier:Q modified:12s flags:H history:H")
+MATRIX_RECORD = Record("number:I last:I target:I codec:H reserved:H next:Q")
 LOG_HEADER = Record(
     "magic:4s checksum:I length:I entries:I uuid:16s base:Q sequence:Q next_inode:Q next_vector:Q inode_count:Q "
     "next_collection:I written:12s reserved:8s")
 LOG_ENTRY = struct.Struct("<BBHIQQ")
 PUT, TAKE, FREE, BYTES = 1, 3, 4, 5
-Collection = namedtuple("Collection", "name inode record model length stored")
+Collection = namedtuple("Collection", "name inode record model length stored matrices")
+
+
+def matrix_of(directory, number):
+    """The inode of a collection's matrix of this number."""
+    return MATRICES + ((directory - COLLECTIONS) // 64 << 20) + 2 * number if number else directory + 1
+
+
+def rows_of(collection):
+    """The inode at which the records of a collection's rows lie."""
+    number = collection.matrices.number
+    return matrix_of(collection.inode, number) if number else collection.inode
 
 
 def printable(name):
@@ -91,7 +103,7 @@ class Image:
         self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible < 16, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 32, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -301,6 +313,10 @@ class Image:
             where = f"collection {printable(name)}"
             need(entry.inode > COLLECTIONS and entry.inode % 64 == 0, where, "has an impossible inode")
             record, model = COLLECTION_RECORD.parse(self.record(entry.inode, COLLECTION) + b"\0", where, tail=True)
+            matrices = MATRIX_RECORD.parse(bytes(24), where)
+            if record.flags & RECODED:
+                matrices, model = MATRIX_RECORD.parse(model, where, tail=True)
+            need(max(matrices.number, matrices.target) <= matrices.last < 1 << 19, where, "has impossible matrices")
             fine = len(model) == record.model_len + 1 and record.element < 5 and record.metric < 4 and record.codec < 5
             fine = fine and row_codecs.takes(row_codecs.CODECS[record.codec], ELEMENTS[record.element][0])
             length = int(record.dimensions * ELEMENTS[record.element][2]) if fine else 0
@@ -308,13 +324,13 @@ class Image:
             fine = fine and record.stride == (stored + 63) // 64 * 64 and length <= 65536
             need(fine, where, "has impossible settings")
             need(record.live <= record.rows <= record.frontier, where, "has impossible counts")
-            yield Collection(name, entry.inode, record, model[:-1], length, stored)
+            yield Collection(name, entry.inode, record, model[:-1], length, stored, matrices)
 
     def rows(self, collection):
         """(row, header, attribute's name, bytes) of the live rows, checked."""
         element, first = ELEMENTS[collection.record.element][0], b"user.vector." + collection.name
         first += b"" if element == "f32" else b":" + element.encode()
-        for row, value in self.records(collection.inode, ROW):
+        for row, value in self.records(rows_of(collection), ROW):
             where = f"row {row} of collection {printable(collection.name)}"
             header = ROW_RECORD.parse(value, where)
             need((header.magic, header.version) == (0x56454354, 1), where, "has no vector header")
@@ -322,7 +338,8 @@ class Image:
             told = (header.data_type, header.compression, header.dimensions, header.compressed_size)
             need(told == (record.element, record.codec, record.dimensions, collection.stored), where, "does not fit")
             data, begin = bytearray(record.stride), MATRIX_DATA + row * record.stride
-            for at, piece in self.pieces(collection.inode + 1, begin, begin + record.stride):
+            matrix = matrix_of(collection.inode, collection.matrices.number)
+            for at, piece in self.pieces(matrix, begin, begin + record.stride):
                 data[at - begin:at - begin + len(piece)] = piece
             stored, codec = bytes(data[:collection.stored]), row_codecs.CODECS[record.codec]
             need(zlib.crc32(stored) == header.checksum, where, "has a wrong checksum")

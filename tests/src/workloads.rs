@@ -8,6 +8,7 @@ mod attributes;
 mod files;
 mod history;
 mod random;
+mod recode;
 mod vectors;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub fn all(random: u64, triples: u64) -> Vec<Workload> {
     let mut all = files::workloads();
     all.extend(attributes::workloads());
     all.extend(vectors::workloads());
+    all.extend(recode::workloads());
     all.extend(history::workloads());
     all.extend((0..random).map(random::workload));
     let synced: Vec<Workload> = all.iter().map(Workload::synced).collect();

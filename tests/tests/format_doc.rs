@@ -10,10 +10,10 @@ use vexfs_core::format::{
     AclEntry, AclHeader, BlankRecord, COLLECTION_INODES, COLLECTION_MODEL_MAX, COLLECTION_PARTS, COLLECTIONS,
     CONTROL, CollectionRecord, ColumnRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord,
     FIRST_INODE, FileKind, FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout,
-    LinkRecord, LogEntry, LogHeader, MATRIX_DATA, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord,
-    PastRecord, PointerRecord, ROOT, RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot, SpaceEntry,
-    SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord, XATTR_VALUE_MAX,
-    XattrRecord, slot_offsets, value_max,
+    LinkRecord, LogEntry, LogHeader, MATRICES, MATRIX_DATA, MATRIX_NUMBERS, MatrixRecord, Metric, NODE_MAGIC,
+    NodeHeader, ORPHANS, OrphanRecord, PastRecord, PointerRecord, ROOT, RedoRecord, RowRecord, SLOT_SPACING,
+    SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION,
+    VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
 };
 
 /// Offset, size and name of each field, and the size of the whole.
@@ -77,6 +77,8 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
             dimensions, stride, element, codec, metric, model_len, rows, live, changes, frontier, modified,
             flags, history,
         }
+        MatrixRecord { number, last, target, codec, reserved, next }
+        RedoRecord { generation }
         PastRecord { row, metadata_len, reserved }
         ColumnRecord { kind, width, name_len, reserved }
         BlankRecord { generation }
@@ -198,6 +200,11 @@ fn constants_are_the_codes() {
     says(format!("| {} | the orphan list", ORPHANS.0));
     says(format!("| {} to 2^{} - 1 | files and directories |", FIRST_INODE.0, COLLECTION_INODES.ilog2()));
     says(format!("| 2^{} + {COLLECTION_PARTS} c + p | part p", COLLECTION_INODES.ilog2()));
+    says(format!(
+        "| 2^{} + 2^{} c + 2 g | matrix g",
+        MATRICES.ilog2(),
+        (2 * u64::from(MATRIX_NUMBERS)).ilog2()
+    ));
     says(format!("{} INLINE, {} TRUNCATING", InodeFlags::INLINE.bits(), InodeFlags::TRUNCATING.bits()));
     says(Element::ALL.map(|element| format!("{} {}", element as u16, element.name())).join(", "));
     let metrics = Metric::ALL.map(|metric| format!("{} {}", metric as u16, metric.name())).join(", ");

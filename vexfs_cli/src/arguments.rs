@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Compact(Compact),
     /// Exchange the names of two collections, so that a new model's vectors become the current ones
     Switch(Switch),
+    /// Store a collection in another codec
+    Recode(Recode),
     /// Show the state of the volume
     Stats,
     /// Find the files whose vectors are nearest to a file's, a vector or a text
@@ -396,6 +398,30 @@ pub(crate) struct Switch {
     /// Switch even if some files have no vector in the new collection
     #[arg(long, conflicts_with = "status")]
     pub(crate) force: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vexfs analyze small                                  what each codec would make of it
+  vexfs recode small --codec sq8                       a quarter of the bytes; reads as f32 again
+  vexfs recode small --stop                            gives it up: the collection keeps the codec that it has
+
+A second matrix is made while the collection goes on with the one that it has, and then takes its place at once; until then
+the volume needs room for both. Vectors are what the old codec kept of them: a codec that keeps more brings nothing back.
+Who has vectors.npy open keeps it as it was, and opens it again when `generation` in schema.json changed. It goes on in the daemon
+if this program is ended, and after every mount.")]
+pub(crate) struct Recode {
+    /// The collection
+    pub(crate) collection: String,
+
+    /// How rows are to be stored: none, f16, sq8, sq4 or binary
+    #[arg(long, required_unless_present = "stop", conflicts_with = "stop")]
+    pub(crate) codec: Option<String>,
+
+    /// Give up a recode that is under way
+    #[arg(long)]
+    pub(crate) stop: bool,
 }
 
 #[derive(Args)]

@@ -24,6 +24,7 @@ mod output;
 mod paths;
 mod query;
 mod recall;
+mod recode;
 mod search;
 mod site;
 mod stale;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Log(log) => log::run(log, common),
         Command::Compact(compact) => compact::run(compact, common),
         Command::Switch(switch) => switch::run(switch, common),
+        Command::Recode(recode) => recode::run(recode, common),
         Command::Stats => list::stats(common),
         Command::Search(search) => search::run(search, common),
         Command::Query(query) => query::run(query, common),

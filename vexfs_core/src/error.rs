@@ -64,6 +64,8 @@ pub enum Error {
     PastEnd,
     /// Another commit is under way, or the thing is in use.
     Busy,
+    /// Other work on the collection is under way; the text says which, and what to do.
+    Underway(&'static str),
     /// The vector was made from older content than the one that is there, which is of the present content.
     Outdated,
     /// A vector's byte length is not the collection's.
@@ -155,7 +157,7 @@ impl Error {
             Self::PastEnd => 6,                                     // ENXIO
             Self::NoMemory => 12,                                   // ENOMEM
             Self::AccessDenied(_) => 13,                            // EACCES
-            Self::Busy => 16,                                       // EBUSY
+            Self::Busy | Self::Underway(_) => 16,                   // EBUSY
             Self::Exists | Self::Outdated => 17,                    // EEXIST
             Self::CrossDevice => 18,                                // EXDEV
             Self::NotDirectory => 20,                               // ENOTDIR
@@ -195,6 +197,7 @@ impl fmt::Display for Error {
             Self::NotPermitted(text)
             | Self::AccessDenied(text)
             | Self::Invalid(text)
+            | Self::Underway(text)
             | Self::Unsupported(text) => f.write_str(text),
             Self::TooManyLinks => f.write_str("too many links to this inode"),
             Self::CrossDevice => {

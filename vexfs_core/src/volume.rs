@@ -20,7 +20,7 @@ use crate::numbers::{CollectionId, Ino, Time};
 use crate::patches::Patches;
 use crate::space::Space;
 
-pub(crate) use notes::{Copied, Lease, Renamed, Staged, StagedRows};
+pub(crate) use notes::{Copied, Lease, Recode, Renamed, Staged, StagedRows};
 
 /// How a collection may come to be by setting a first vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,10 @@ pub struct Volume<H> {
     pub(crate) renamed: Vec<Renamed>,
     /// Collections that are being compacted; the last one now.
     pub(crate) compacting: Vec<CollectionId>,
+    /// Collections that are on their way to another codec, once they were looked for.
+    pub(crate) recoding: Vec<Recode>,
+    /// Matrices that were replaced since the mount, and that somebody may have open.
+    pub(crate) retired: Vec<Ino>,
     pub(crate) journal: Journal,
     pub(crate) patches: Patches,
     pub(crate) recovered: Recovered,
@@ -248,6 +252,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             waiting_loaded: false,
             blanks: Vec::new(),
             compacting: Vec::new(),
+            recoding: Vec::new(),
+            retired: Vec::new(),
             renamed: Vec::new(),
             awaiting: Vec::new(),
             copied: None,

@@ -262,6 +262,9 @@ impl OpenFiles {
                 log::warn!("inode {inode}: its vectors count as stale: {error}");
             }
         }
+        if pseudo(inode) == Some(Pseudo::Column) {
+            self.service.column_closed();
+        }
         let gone = !is_control(inode) && {
             let volume = self.service.volume();
             !volume.is_read_only() && volume.attributes(inode).is_ok_and(|found| found.links == 0)

@@ -53,6 +53,13 @@ impl Opens {
         matches!(self.states().get(&inode.0), Some(State::Open(_)))
     }
 
+    /// All inodes that are open.
+    pub fn all(&self) -> Vec<Ino> {
+        let states = self.states();
+        let open = states.iter().filter(|(_, state)| matches!(state, State::Open(_)));
+        open.map(|(inode, _)| Ino(*inode)).collect()
+    }
+
     /// How many inodes are open.
     pub fn count(&self) -> u64 {
         self.states().len() as u64

@@ -22,6 +22,7 @@ mod commits;
 mod failure;
 mod notices;
 mod report;
+mod retired;
 mod sync;
 #[cfg(test)]
 mod tests;

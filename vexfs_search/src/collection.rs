@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
 use crate::npy::Header;
 
+/// How often files are opened while each time another matrix takes the place of the one before.
+const OPENS_MAX: u32 = 10;
+
 /// What `schema.json` says.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -60,6 +63,27 @@ impl Schema {
             generation: number("generation").unwrap_or(0),
             all,
         })
+    }
+
+    /// Opens files of the collection in `directory` for what `schema.json` says; again, if it got another matrix meanwhile, as by a
+    /// recode: rows and scales of two matrices do not belong together.
+    pub(crate) fn opened<T>(directory: &Path, mut open: impl FnMut(Self) -> Result<T>) -> Result<T> {
+        let mut tried = 0;
+        loop {
+            let schema = Self::read(directory)?;
+            let before = schema.matrix();
+            let opened = open(schema);
+            tried += 1;
+            if tried == OPENS_MAX || Self::read(directory)?.matrix() == before {
+                return opened;
+            }
+        }
+    }
+
+    // What tells one matrix of a collection from another.
+    fn matrix(&self) -> (Option<u64>, Option<String>) {
+        let codec = self.all.get("codec").and_then(Value::as_str).map(str::to_owned);
+        (self.all.get("matrix").and_then(Value::as_u64), codec)
     }
 
     /// True if rows are stored by a codec.
@@ -112,7 +136,10 @@ const CODED_ROWS: usize = 256;
 impl Collection {
     /// Opens and maps the collection in `directory`; rows of a codec are decoded some at a time, by each search anew.
     pub fn open(directory: &Path) -> Result<Self> {
-        let schema = Schema::read(directory)?;
+        Schema::opened(directory, |schema| Self::open_as(directory, schema))
+    }
+
+    fn open_as(directory: &Path, schema: Schema) -> Result<Self> {
         if schema.is_coded() {
             return Self::coded(directory);
         }

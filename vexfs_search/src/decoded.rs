@@ -44,7 +44,10 @@ impl Decoded {
     /// # Errors
     /// What the system refuses, and files that do not hold what `schema.json` says.
     pub fn open(directory: &Path) -> Result<Self> {
-        let schema = Schema::read(directory)?;
+        Schema::opened(directory, |schema| Self::open_as(directory, schema))
+    }
+
+    fn open_as(directory: &Path, schema: Schema) -> Result<Self> {
         let wrong = |why: String| Error::Format { path: directory.join("schema.json"), why };
         let name = schema.all.get("codec").and_then(Value::as_str).unwrap_or("none");
         let codec =

@@ -7,14 +7,14 @@ use serde_json::json;
 use vexfs_core::device::BlockDevice;
 use vexfs_core::error::{Error, Result};
 use vexfs_core::format::{
-    COLLECTIONS, CollectionRecord, DirentRecord, FreeRowsRecord, Key, Kind, ROOT, collection_matrix,
-    collection_part, parse, parse_exact,
+    COLLECTIONS, CollectionRecord, DirentRecord, FreeRowsRecord, Key, Kind, ROOT, collection_part,
+    numbered_matrix, parse, parse_exact,
 };
 use vexfs_core::numbers::Ino;
 use vexfs_core::tree;
 
 use super::reader::Reader;
-use super::record::{describe_collection, record};
+use super::record::{describe_collection, matrices, record};
 use super::report::Report;
 
 /// Shows every record of an inode; gives false if there is none.
@@ -65,25 +65,30 @@ pub fn collection<D: BlockDevice, W: Write>(
     };
     let settings = tree::find(reader, Key::new(directory, Kind::Collection, 0), |value| {
         let (record, model) = parse::<CollectionRecord>(value, "collection", directory.0)?;
-        Ok((record.live.get(), record.rows.get(), describe_collection(record, model)))
+        let number = matrices(record, model).0.map_or(0, |matrices| matrices.number.get());
+        Ok((record.live.get(), record.rows.get(), number, describe_collection(record, model)))
     });
     let missing = Error::corrupt("collection", directory.0, "its record is missing");
-    let (live, used, settings) = settings.and_then(|found| found.ok_or(missing)).map_err(io::Error::other)?;
+    let (live, used, number, settings) =
+        settings.and_then(|found| found.ok_or(missing)).map_err(io::Error::other)?;
     report.section("collection", &settings)?;
-    let count = |kind| count(reader, directory, kind).map_err(io::Error::other);
-    let (counted, blank) = (count(Kind::Row)?, count(Kind::Blank)?);
-    let free = free_rows(reader, directory).map_err(io::Error::other)?;
     let id = collection_part(directory).map(|(id, _)| id);
+    // The rows of the first matrix lie at the directory, others' at the matrix.
+    let matrix = id.map(|id| numbered_matrix(id, number));
+    let rows_at = matrix.filter(|_| number != 0).unwrap_or(directory);
+    let count = |inode, kind| count(reader, inode, kind).map_err(io::Error::other);
+    let (counted, blank) = (count(rows_at, Kind::Row)?, count(directory, Kind::Blank)?);
+    let free = free_rows(reader, directory).map_err(io::Error::other)?;
     let value = json!({
         "number": id.map(|id| id.0), "inode": directory.0, "rows_counted": counted, "rows_to_blank": blank,
         "rows_free": free, "sum_is_right": counted == live && counted + blank + free >= used,
     });
     report.section("rows", &value)?;
     if rows {
-        show(reader, directory, Kind::Row, report)?;
+        show(reader, rows_at, Kind::Row, report)?;
     }
-    if let Some(id) = id {
-        show(reader, collection_matrix(id), Kind::Extent, report)?;
+    if let Some(matrix) = matrix {
+        show(reader, matrix, Kind::Extent, report)?;
     }
     Ok(counted == live)
 }

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use vexfs_core::error::Result;
 use vexfs_core::format::{
-    BlankRecord, CollectionRecord, ColumnRecord, ColumnType, DirentRecord, Element, ExtentFlags,
-    ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, Metric, OrphanRecord,
-    PastRecord, RowRecord, VectorHeader, VectorRecord, XattrRecord, parse, parse_exact,
+    BlankRecord, CollectionFlags, CollectionRecord, ColumnRecord, ColumnType, DirentRecord, Element,
+    ExtentFlags, ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, MatrixRecord,
+    Metric, OrphanRecord, PastRecord, RedoRecord, RowRecord, VectorHeader, VectorRecord, XattrRecord, parse,
+    parse_exact,
 };
 use vexfs_core::numbers::Time;
 
@@ -96,6 +97,9 @@ fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
             let record = parse_exact::<OrphanRecord>(value, "orphan", inode)?;
             json!({"why": record.kind().map(|kind| format!("{kind:?}"))})
         }
+        Kind::Redo => {
+            json!({"generation": parse_exact::<RedoRecord>(value, "row to be coded again", inode)?.generation.get()})
+        }
         Kind::Column => {
             let (record, name) = parse::<ColumnRecord>(value, "column", inode)?;
             let kind = ColumnType::from_u16(record.kind.get()).map(ColumnType::name);
@@ -128,7 +132,8 @@ fn describe_inode(record: &InodeRecord) -> Value {
     })
 }
 
-pub(super) fn describe_collection(record: &CollectionRecord, model: &[u8]) -> Value {
+pub(super) fn describe_collection(record: &CollectionRecord, rest: &[u8]) -> Value {
+    let (matrices, model) = matrices(record, rest);
     json!({
         "dimensions": record.dimensions.get(),
         "stride": record.stride.get(),
@@ -142,7 +147,24 @@ pub(super) fn describe_collection(record: &CollectionRecord, model: &[u8]) -> Va
         "frontier": record.frontier.get(),
         "history": record.history.get(),
         "modified": time::display(Time::from(record.modified)),
+        "flags": record.flags.get(),
+        "matrices": matrices.map(|matrices| json!({
+            "number": matrices.number.get(),
+            "last": matrices.last.get(),
+            "target": matrices.target.get(),
+            "codec": matrices.codec.get(),
+            "next": matrices.next.get(),
+        })),
     })
+}
+
+/// What follows a collection's record: which matrices it has, if it was recoded, and its model.
+pub(super) fn matrices<'v>(record: &CollectionRecord, rest: &'v [u8]) -> (Option<MatrixRecord>, &'v [u8]) {
+    let flags = CollectionFlags::from_bits_retain(record.flags.get());
+    match parse::<MatrixRecord>(rest, "collection", 0) {
+        Ok((matrices, model)) if flags.contains(CollectionFlags::RECODED) => (Some(*matrices), model),
+        _ => (None, rest),
+    }
 }
 
 fn describe_extent(record: &ExtentRecord) -> Value {

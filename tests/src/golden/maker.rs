@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use vexfs_core::device::Direct;
-use vexfs_core::format::{COLLECTIONS, ColumnType, FileKind, ROOT, collection_directory};
+use vexfs_core::format::{COLLECTIONS, Codec, ColumnType, FileKind, ROOT, collection_directory};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, SetMode};
@@ -230,6 +230,21 @@ impl Maker<'_> {
         let entry = self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?;
         entry.history = count;
         Ok(())
+    }
+
+    /// Stores a collection in another codec.
+    pub(super) fn recode(&mut self, collection: &str, codec: Codec) -> Result<()> {
+        let id = self.volume.collection_by_name(collection.as_bytes())?.id;
+        self.volume.recode(id, codec, NOW)?;
+        while self.volume.collection(id)?.recode.is_some() {
+            self.volume.recode_step(id, NOW)?;
+        }
+        Ok(())
+    }
+
+    /// Matrices that were replaced wait to be freed.
+    pub(super) fn note_retired(&mut self) {
+        self.orphans.extend(self.volume.retired().iter().map(|matrix| (matrix.0, 1)));
     }
 
     /// Shows a member of a collection's metadata as a column.

@@ -23,7 +23,7 @@ use vexfs_core::{Error, Result};
 pub use sha256::sha256;
 
 /// Names and block sizes of the images.
-pub const IMAGES: [(&str, u32); 9] = [
+pub const IMAGES: [(&str, u32); 10] = [
     ("v1-4k", 4096),
     ("v1-8k", 8192),
     ("v1-16k", 16384),
@@ -33,6 +33,7 @@ pub const IMAGES: [(&str, u32); 9] = [
     ("v1-codecs-4k", 4096),
     ("v1-metadata-4k", 4096),
     ("v1-history-4k", 4096),
+    ("v1-recode-4k", 4096),
 ];
 
 /// What an image has; the oldest have none of these.
@@ -46,6 +47,8 @@ pub struct Features {
     pub metadata: bool,
     /// Vectors with superseded ones behind them.
     pub history: bool,
+    /// Collections that were recoded, and one that is on its way.
+    pub recode: bool,
 }
 
 impl Features {
@@ -56,6 +59,7 @@ impl Features {
             codecs: name.contains("codecs"),
             metadata: name.contains("metadata"),
             history: name.contains("history"),
+            recode: name.contains("recode"),
         }
     }
 }

@@ -26,6 +26,9 @@ pub(super) fn fill(maker: &mut Maker<'_>, features: Features) -> Result<()> {
     if features.history {
         history(maker)?;
     }
+    if features.recode {
+        recode(maker)?;
+    }
     orphans(maker)
 }
 
@@ -345,6 +348,52 @@ fn codecs(maker: &mut Maker<'_>) -> Result<()> {
         maker.vector(b"/many", &format!("user.vector.{name}"), &[0; 77 * 4])?;
     }
     Ok(())
+}
+
+// Collections that were recoded without loss, to smaller rows and to larger ones, one that is on its way with rows to be coded
+// again, and what is left of the matrices that they had.
+fn recode(maker: &mut Maker<'_>) -> Result<()> {
+    let new = NewCollection {
+        dimensions: 48,
+        element: Element::F32,
+        codec: Codec::None,
+        metric: Metric::L2,
+        model: b"a model of halves",
+        uid: 0,
+        gid: 0,
+        permissions: 0o755,
+    };
+    for (name, before) in [("smaller", Codec::None), ("larger", Codec::F16), ("under-way", Codec::None)] {
+        let new = NewCollection { codec: before, ..new };
+        maker.volume.create_collection(name.as_bytes(), &new, NOW)?;
+        maker.expect_collection(name, collection("f32", 48, "l2", &new));
+    }
+    // Multiples of a quarter below 64: a half holds them.
+    let halves = |seed: u16| -> Vec<u8> {
+        (0..48_u16).flat_map(|d| (f32::from((d * seed) % 255) / 4.0).to_le_bytes()).collect()
+    };
+    for number in 0..70_u16 {
+        let path = format!("/recoded-{number:02}");
+        maker.file(path.as_bytes(), format!("file {number}\n").as_bytes())?;
+        for name in ["smaller", "larger", "under-way"] {
+            maker.vector(path.as_bytes(), &format!("user.vector.{name}"), &halves(number + 3))?;
+        }
+    }
+    maker.settle()?;
+    maker.recode("larger", Codec::None)?;
+    for matrix in maker.volume.retired().to_vec() {
+        while !maker.volume.free_retired(matrix, NOW)? {}
+    }
+    // Its first matrix waits to be freed.
+    maker.recode("smaller", Codec::F16)?;
+    maker.note_retired();
+    let id = maker.volume.collection_by_name(b"under-way")?.id;
+    maker.volume.recode(id, Codec::Sq8, NOW)?;
+    maker.volume.recode_step(id, NOW)?;
+    maker.volume.recode_step(id, NOW)?;
+    maker.vector(b"/recoded-02", "user.vector.under-way", &halves(100))?;
+    maker.unlink(b"/recoded-03")?;
+    maker.volume.commit(NOW)
 }
 
 // What a crash leaves on the orphan list.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use vexfs_core::codec;
 use vexfs_core::error::Error;
 use vexfs_core::format::{FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
 use vexfs_core::numbers::Time;
@@ -179,7 +180,7 @@ impl Model {
                     return Err(Error::Exists);
                 }
                 let (id, element, codec, dimensions) = (learned.collection, *element, *codec, *dimensions);
-                let state = CollectionState { id, element, codec, dimensions, history: 0 };
+                let state = CollectionState { id, element, codec, dimensions, history: 0, target: None };
                 self.collections.insert(name.clone(), state);
                 Ok(Vec::new())
             }
@@ -189,6 +190,24 @@ impl Model {
             }
             Op::Compact { name } => {
                 // Where the rows are now is learned, and compared with the columns.
+                self.collections.get(name).ok_or(Error::NotFound)?;
+                Ok(Vec::new())
+            }
+            Op::Recode { name, codec } => {
+                let state = self.collections.get_mut(name).ok_or(Error::NotFound)?;
+                match (codec, state.target) {
+                    (None, None) => return Err(Error::Invalid("nothing to stop")),
+                    (Some(codec), Some(target)) if *codec != target => return Err(Error::Underway("")),
+                    (Some(codec), None) if *codec == state.codec => {}
+                    (Some(codec), _) if !codec::takes(*codec, state.element) => {
+                        return Err(Error::Invalid("element"));
+                    }
+                    (codec, _) => state.target = *codec,
+                }
+                Ok(Vec::new())
+            }
+            Op::RecodeStep { name } => {
+                // Whether it was the last is learned.
                 self.collections.get(name).ok_or(Error::NotFound)?;
                 Ok(Vec::new())
             }

@@ -343,8 +343,7 @@ impl<D: BlockDevice> Walk<'_, D> {
                 .volume
                 .attribute(Ino(inode), &name.attribute())
                 .map_err(|error| format!("{path}: {name:?}: {error}"))?;
-            let codec = self.model.collection(key.0).expect("a vector's collection exists").1.codec;
-            if value != vector.fill.seen(name.element, codec) {
+            if value != vector.seen(name.element) {
                 return Err(format!("{path}: {name:?}: value differs"));
             }
             let found = match self.volume.attribute(Ino(inode), &name.metadata()) {
@@ -414,7 +413,7 @@ impl<D: BlockDevice> Walk<'_, D> {
                     Ok(_) => Err(format!("{path}: {name:?} {back} times ago differs, or should not be")),
                     Err(error) => Err(format!("{path}: {name:?} {back} times ago: {error}")),
                 };
-                same(b"", known.map(|past| past.fill.seen(state.element, state.codec)))?;
+                same(b"", known.map(|past| past.seen(state.element)))?;
                 same(b".meta", known.and_then(|past| past.metadata).map(Fill::metadata))?;
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vexfs_core::format::{Codec, Element, FileKind, ROOT};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
-use super::{Fill, Model, Name, Op, VectorFill, VectorName};
+use super::{Codecs, Fill, Model, Name, Op, VectorFill, VectorName};
 use crate::random::Random;
 
 /// Chooses what to do next.
@@ -28,6 +28,7 @@ enum Age {
     Third,
     Fourth,
     Fifth,
+    Sixth,
 }
 
 /// How many of them the first runs used.
@@ -47,13 +48,18 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Fifth }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Sixth }
     }
 
     /// The same without what came later: codecs, compaction and metadata. The bytes that these operations leave are the
     /// ground of other tests.
     pub fn first(seed: u64, file_size: u64) -> Self {
         Self { age: Age::First, ..Self::new(seed, file_size) }
+    }
+
+    /// The same without recodes.
+    pub fn fifth(seed: u64, file_size: u64) -> Self {
+        Self { age: Age::Fifth, ..Self::new(seed, file_size) }
     }
 
     /// The same without superseded vectors and batches of vectors.
@@ -290,6 +296,11 @@ impl Generator {
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, codec, dimensions) = self.pick_collection();
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
+        if self.age >= Age::Sixth && self.random.one_in(2) {
+            if let Some(op) = self.recode(model, name) {
+                return Some(op);
+            }
+        }
         if self.age >= Age::Fifth && model.collections.contains_key(name) && self.random.one_in(3) {
             return Some(Op::History { name: name.into(), count: self.random.pick(&[0, 1, 2, 3, 64]) });
         }
@@ -301,6 +312,21 @@ impl Generator {
         } else {
             let dimensions = if self.random.one_in(2) { 0 } else { dimensions };
             Op::CreateCollection { name: name.into(), element, codec, dimensions }
+        })
+    }
+
+    // Begins a recode, goes on with it, or gives it up; what no codec can store is refused.
+    fn recode(&mut self, model: &Model, name: &str) -> Option<Op> {
+        let (state, name) = (model.collections.get(name)?, name.to_owned());
+        let vectors = model.nodes.values().flat_map(|node| &node.vectors);
+        let stored = vectors.filter(|((id, _), _)| *id == state.id).map(|(_, vector)| vector.codecs.count());
+        let room = stored.max().unwrap_or(0) + 1 < Codecs::MAX;
+        Some(match self.random.below(8) {
+            0 => Op::Recode { name, codec: None },
+            1 | 2 if room => Op::Recode { name, codec: Some(self.random.pick(&Codec::ALL)) },
+            _ if state.target.is_some() => Op::RecodeStep { name },
+            _ if room => Op::Recode { name, codec: Some(self.random.pick(&Codec::ALL)) },
+            _ => return None,
         })
     }
 

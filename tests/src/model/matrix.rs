@@ -6,9 +6,7 @@ use vexfs_core::checksum::crc32;
 use vexfs_core::codec;
 use vexfs_core::control;
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::{
-    COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory, collection_matrix,
-};
+use vexfs_core::format::{COLLECTIONS, MATRIX_DATA, RowRecord, VectorHeader, collection_directory};
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::Collection;
 use vexfs_core::volume::Volume;
@@ -53,8 +51,9 @@ fn one<D: BlockDevice>(
     expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
 ) -> Result<(), String> {
     let real = volume.collection_by_name(name.as_bytes()).map_err(|error| error.to_string())?;
-    let told = (real.id.0, real.element, real.codec, real.dimensions, real.history as usize);
-    if told != (state.id, state.element, state.codec, state.dimensions, state.history) {
+    let target = real.recode.map(|recode| recode.codec);
+    let told = (real.id.0, real.element, real.codec, target, real.dimensions, real.history as usize);
+    if told != (state.id, state.element, state.codec, state.target, state.dimensions, state.history) {
         return Err(format!("is {real:?}, expected {state:?}"));
     }
     let mut found: BTreeMap<u64, RowRecord> = BTreeMap::new();
@@ -91,7 +90,7 @@ fn header(
     (inode, n, version, state): &(u64, u32, u64, VectorState),
 ) -> Result<(), String> {
     let header = &record.header;
-    let (row, scale) = state.fill.row(real.element, real.codec);
+    let (row, scale) = state.row(real.element);
     let right = header.known()
         && header.vector_id.get() == state.vector_id
         && header.file_inode.get() == *inode
@@ -113,7 +112,7 @@ fn columns<D: BlockDevice>(
     found: &BTreeMap<u64, RowRecord>,
     expected: &BTreeMap<u64, (u64, u32, u64, VectorState)>,
 ) -> Result<(), String> {
-    let matrix = column(volume, collection_matrix(real.id), "vectors.npy")?;
+    let matrix = column(volume, real.matrix, "vectors.npy")?;
     let width = codec::width(real.codec, real.element);
     let shape = format!("({}, {})", real.rows, real.stride / width);
     let data = npy_data(&matrix, &shape, codec::dtype(real.codec, real.element))?;
@@ -122,7 +121,7 @@ fn columns<D: BlockDevice>(
         let bytes = data
             .get(start..start + real.stride as usize)
             .ok_or(format!("vectors.npy ends before row {row}"))?;
-        let (vector, _) = state.fill.row(real.element, real.codec);
+        let (vector, _) = state.row(real.element);
         if bytes[..vector.len()] != vector[..] || bytes[vector.len()..].iter().any(|byte| *byte != 0) {
             return Err(format!("vectors.npy row {row} differs"));
         }

@@ -8,6 +8,7 @@ mod apply;
 mod bytes;
 mod compare;
 mod generate;
+mod learn;
 mod matrix;
 mod op;
 mod pair;
@@ -23,7 +24,7 @@ pub use apply::Learned;
 pub use bytes::Bytes;
 pub use compare::{Comparison, Overlay, compare};
 pub use generate::Generator;
-pub use op::{Fill, Name, Op, VectorFill, VectorName};
+pub use op::{Codecs, Fill, Name, Op, VectorFill, VectorName};
 pub use pair::{Outcome, Pair};
 
 /// A filesystem; copies share what they have in common.
@@ -102,6 +103,8 @@ pub struct CollectionState {
     pub dimensions: u32,
     /// Superseded vectors that are kept behind each.
     pub history: usize,
+    /// The codec that it is being recoded to.
+    pub target: Option<Codec>,
 }
 
 /// A vector of a file.
@@ -119,6 +122,20 @@ pub struct VectorState {
     pub fresh: Option<bool>,
     /// Its metadata.
     pub metadata: Option<Fill>,
+    /// The codecs that stored it, one after the other.
+    pub codecs: Codecs,
+}
+
+impl VectorState {
+    /// The row that is kept of it, and its scale.
+    pub fn row(&self, element: Element) -> (Vec<u8>, u32) {
+        self.codecs.store(self.fill, element).0
+    }
+
+    /// What reads back.
+    pub fn seen(&self, element: Element) -> Vec<u8> {
+        self.codecs.store(self.fill, element).1
+    }
 }
 
 impl Model {

@@ -135,22 +135,47 @@ impl VectorFill {
         }
         bytes
     }
+}
 
-    /// The row that a collection with this codec keeps of them, and its scale.
-    pub fn row(self, element: Element, codec: Codec) -> (Vec<u8>, u32) {
-        let value = self.bytes(element);
-        let len = codec::stored_len(codec, element, self.dimensions).unwrap_or(value.len() as u32);
-        let mut row = vec![0; len as usize];
-        let scale = codec::encode(codec, element, &value, &mut row).expect("small finite numbers");
-        (row, scale)
+/// The codecs that stored a vector, from the one that it was set in to the one that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codecs {
+    /// The last at the lowest four bits, each as its number + 1.
+    packed: u64,
+}
+
+impl Codecs {
+    /// So many are told apart.
+    pub const MAX: usize = 16;
+
+    /// The codec that a vector is set in.
+    pub fn new(codec: Codec) -> Self {
+        Self { packed: codec as u64 + 1 }
     }
 
-    /// What reads back from that row.
-    pub fn seen(self, element: Element, codec: Codec) -> Vec<u8> {
-        let (row, scale) = self.row(element, codec);
-        let mut value = self.bytes(element);
-        codec::decode(codec, element, &row, scale, &mut value).expect("a scale that was just made");
-        value
+    /// How many they are.
+    pub fn count(self) -> usize {
+        (64 - self.packed.leading_zeros()).div_ceil(4) as usize
+    }
+
+    /// A recode to one more.
+    pub fn push(&mut self, codec: Codec) {
+        assert!(self.count() < Self::MAX, "a vector that was recoded too often for this model");
+        self.packed = self.packed << 4 | (codec as u64 + 1);
+    }
+
+    // Row and scale in the last of them, and what reads back from those.
+    pub(super) fn store(self, fill: VectorFill, element: Element) -> ((Vec<u8>, u32), Vec<u8>) {
+        let (mut value, mut stored) = (fill.bytes(element), (Vec::new(), 0));
+        for at in (0..self.count()).rev() {
+            let codec = Codec::from_u16((self.packed >> (4 * at) & 15) as u16 - 1).expect("a codec's number");
+            let len = codec::stored_len(codec, element, fill.dimensions).unwrap_or(value.len() as u32);
+            let mut row = vec![0; len as usize];
+            let scale = codec::encode(codec, element, &value, &mut row).expect("small finite numbers");
+            codec::decode(codec, element, &row, scale, &mut value).expect("a scale that was just made");
+            stored = (row, scale);
+        }
+        (stored, value)
     }
 }
 
@@ -371,6 +396,18 @@ pub enum Op {
     },
     /// A step of compaction.
     Compact {
+        /// The collection.
+        name: String,
+    },
+    /// Asks for another codec, or gives up a recode.
+    Recode {
+        /// The collection.
+        name: String,
+        /// The codec; none to give up.
+        codec: Option<Codec>,
+    },
+    /// A step of a recode.
+    RecodeStep {
         /// The collection.
         name: String,
     },

@@ -107,6 +107,9 @@ impl<D: BlockDevice + Clone> Pair<D> {
         self.volume.events();
         (self.looks)(&self.device, true);
         let outcome = self.agree(op, real, now);
+        if matches!(op, Op::Tidy | Op::RecodeStep { .. }) {
+            self.learn_codecs();
+        }
         (self.looks)(&self.device, false);
         outcome
     }
@@ -309,6 +312,17 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 volume.compact_step(id, now)?;
                 volume.compact_step(id, now)?;
             }
+            Op::Recode { name, codec } => {
+                let id = volume.collection_by_name(name.as_bytes())?.id;
+                match codec {
+                    Some(codec) => volume.recode(id, *codec, now)?,
+                    None => volume.stop_recode(id, now)?,
+                }
+            }
+            Op::RecodeStep { name } => {
+                let id = volume.collection_by_name(name.as_bytes())?.id;
+                volume.recode_step(id, now)?;
+            }
             Op::Tidy => {
                 // Every step is bounded, so this many cannot be needed on a volume of a few MiB.
                 for _ in 0..100_000 {
@@ -330,25 +344,6 @@ impl<D: BlockDevice + Clone> Pair<D> {
             }
         }
         Ok(learned)
-    }
-
-    /// Takes over the rows of a collection's vectors after compaction, and judges them: none higher than before.
-    fn learn_rows(&mut self, name: &str) -> std::result::Result<(), String> {
-        let id = self.model.collections.get(name).map_or(u32::MAX, |state| state.id);
-        let files: Vec<u64> = self.model.nodes.keys().copied().collect();
-        for inode in files {
-            let mut found = Vec::new();
-            let told = self.volume.vectors_of(Ino(inode), &mut |vector| found.push(vector));
-            told.map_err(|error| format!("vectors of {inode}: {error}"))?;
-            for vector in found.iter().filter(|vector| vector.collection.0 == id) {
-                let Some(state) = self.model.change(inode).vectors.get_mut(&(id, vector.n)) else { continue };
-                if vector.row > state.row {
-                    return Err(format!("compaction moved row {} to {}", state.row, vector.row));
-                }
-                state.row = vector.row;
-            }
-        }
-        Ok(())
     }
 
     /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already, and the

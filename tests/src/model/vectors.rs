@@ -5,11 +5,11 @@ use vexfs_core::format::{Codec, Element, FileKind, METADATA_MAX, XATTR_LIST_MAX}
 use vexfs_core::operations::SetMode;
 
 use super::apply::{FIRST_VERSION, mode_allows};
-use super::{CollectionState, Learned, Model, Node, Op, VectorFill, VectorName, VectorState};
+use super::{Codecs, CollectionState, Learned, Model, Node, Op, VectorFill, VectorName, VectorState};
 
 // Keeps what was superseded, unless nothing is another; of a history that is too long, two go at a time.
 fn keep(node: &mut Node, key: (u32, u32), state: CollectionState, (old, new): (VectorState, VectorState)) {
-    let row = |vector: VectorState| (vector.fill.row(state.element, state.codec), vector.version);
+    let row = |vector: VectorState| (vector.row(state.element), vector.version);
     let past = node.past.entry(key).or_default();
     if state.history > 0 && row(old) != row(new) {
         past.insert(0, old);
@@ -31,6 +31,7 @@ impl Model {
                     codec: Codec::None,
                     dimensions: 0,
                     history: 0,
+                    target: None,
                 });
                 if state.element != vector.element {
                     return Err(Error::WrongElement { holds: "", asked: "" });
@@ -49,7 +50,8 @@ impl Model {
                 let node = self.change(*inode);
                 let fresh = if node.bytes.size() == 0 { None } else { Some(true) };
                 let metadata = node.vectors.get(&key).and_then(|old| old.metadata);
-                let new = VectorState { fill: *fill, row, vector_id, version, fresh, metadata };
+                let codecs = Codecs::new(state.codec);
+                let new = VectorState { fill: *fill, row, vector_id, version, fresh, metadata, codecs };
                 if let Some(old) = node.vectors.insert(key, new).filter(|_| node.links > 0) {
                     keep(node, key, state, (old, new));
                 }

@@ -12,7 +12,7 @@ use crate::model::{Generator, Op, Pair};
 use crate::sim::SimDevice;
 
 /// Names of the recipes.
-pub const BASES: [&str; 12] = [
+pub const BASES: [&str; 14] = [
     "golden-4k",
     "golden-16k",
     "random-4k",
@@ -25,6 +25,8 @@ pub const BASES: [&str; 12] = [
     "described-4k",
     "history-4k",
     "superseded-4k",
+    "recode-4k",
+    "recoded-4k",
 ];
 
 /// Bytes that a file of the random ones has at most.
@@ -45,7 +47,9 @@ pub fn image(name: &str) -> Result<Image, String> {
         "metadata-4k" => golden_image(4096, "metadata"),
         "described-4k" => random_image(3 << 20, 4096, Generator::third(16, FILE_SIZE)),
         "history-4k" => golden_image(4096, "history"),
-        "superseded-4k" => random_image(3 << 20, 4096, Generator::new(17, FILE_SIZE)),
+        "superseded-4k" => random_image(3 << 20, 4096, Generator::fifth(17, FILE_SIZE)),
+        "recode-4k" => golden_image(4096, "recode"),
+        "recoded-4k" => random_image(3 << 20, 4096, Generator::new(18, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }

@@ -4,8 +4,8 @@ use std::mem::{offset_of, size_of};
 
 use vexfs_core::format::{
     BlankRecord, CollectionRecord, ColumnRecord, DirentRecord, ExtentRecord, FreeRowsRecord, InodeRecord,
-    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PastRecord, PointerRecord, RowRecord,
-    Slot, SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
+    Kind, LinkRecord, LogEntry, LogHeader, NodeHeader, OrphanRecord, PastRecord, PointerRecord, RedoRecord,
+    RowRecord, Slot, SpaceEntry, Superblock, VectorHeader, VectorRecord, XattrRecord,
 };
 
 /// A field: byte offset and width, 1 to 8.
@@ -28,6 +28,7 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
             fields!(CollectionRecord: dimensions, stride, element, codec, metric, model_len,
             rows, live, changes, frontier, modified, flags, history)
         }
+        Some(Kind::Redo) => fields!(RedoRecord: generation),
         Some(Kind::Link) => fields!(LinkRecord: parent, cookie),
         Some(Kind::Xattr) => fields!(XattrRecord: value_len, value_number, name_len, reserved),
         Some(Kind::Vector) => fields!(VectorRecord: row, vector_id, version),

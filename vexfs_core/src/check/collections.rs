@@ -3,20 +3,19 @@
 use super::cure::Cure;
 use super::finding::Counted;
 use super::inodes::record;
-use super::{Finding, State, history};
+use super::{Finding, State, history, matrices};
+use crate::control::MATRIX;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, CollectionRecord, FileKind, InodeRecord, Key, Kind, RowRecord, VectorRecord,
-    collection_directory, collection_matrix, collection_part, parse, parse_exact,
+    BlankRecord, CollectionRecord, FileKind, InodeRecord, Key, Kind, MatrixRecord, RowRecord, VectorRecord,
+    collection_directory, collection_matrix, collection_part, numbered_matrix, parse, parse_exact,
 };
-use crate::memory;
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::NewInode;
 use crate::operations::records::{self, ROWS_MAX};
+use crate::operations::{LoadedCollection, NewInode, load_collection, rows_at};
 use crate::tree;
 use crate::volume::Volume;
-use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U64};
 
 /// What was seen of one collection.
@@ -35,8 +34,9 @@ pub(super) struct Rows {
     past: Option<u64>,
     /// The record cannot be loaded.
     broken: bool,
-    /// Bytes behind the record.
+    /// Bytes of the model's name behind the record.
     model_len: usize,
+    matrices: Option<MatrixRecord>,
 }
 
 impl Rows {
@@ -49,14 +49,17 @@ impl Rows {
         value: &[u8],
     ) -> Result<()> {
         let directory = Ino(key.inode);
+        if let Some((_, MATRIX)) = collection_part(directory) {
+            return matrices::visit(volume, state, kind, key, value);
+        }
         let Some((id, 0)) = collection_part(directory) else {
             return Err(Error::corrupt("inode", directory.0, "rows outside a collection"));
         };
         match kind {
             Kind::Collection => {
-                let (found, _): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
+                let (found, rest): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
                 self.record = Some(*found);
-                self.model_len = value.len() - size_of::<CollectionRecord>();
+                (self.matrices, self.model_len) = matrices::of_record(found, rest);
                 state.report.collections += 1;
                 state.highest_collection = state.highest_collection.max(id.0);
                 // Loading checks every number in it.
@@ -83,12 +86,19 @@ impl Rows {
                 }
             }
             Kind::VectorMeta => self.metadata(volume, state, id, key, value)?,
+            // What is left of a matrix that was replaced; those of the matrix that the collection has lie at it.
+            Kind::Row if self.number() != 0 => {
+                if !matrices::waits(volume, state, collection_matrix(id))? {
+                    let finding = record(directory, "a row of a matrix that is gone", key.offset);
+                    return state.contradiction(finding, Cure::Drop(key));
+                }
+            }
             Kind::Row => {
                 self.row(volume, state, id, key, parse_exact(value, "row of collection", directory.0)?)?
             }
             Kind::Blank => {
                 let blank: &BlankRecord = parse_exact(value, "collection", directory.0)?;
-                let live = exists(volume, Key::new(directory, Kind::Row, key.offset))?;
+                let live = exists(volume, self.row_key(id, key.offset))?;
                 if live || key.offset >= ROWS_MAX || blank.generation.get() > volume.newest_generation() {
                     let finding =
                         record(directory, "a freed row is live, or freed in the future", key.offset);
@@ -97,13 +107,13 @@ impl Rows {
                 self.blanks += 1;
                 self.blank_end = key.offset + 1;
             }
-            _ => {
+            Kind::FreeRows => {
                 let count = records::free_count(id, key.offset, value)?;
                 let end = key.offset + count;
-                let within = |kind| (Key::new(directory, kind, key.offset), Key::new(directory, kind, end));
+                let blank = |row| Key::new(directory, Kind::Blank, row);
+                let rows = (self.row_key(id, key.offset), self.row_key(id, end));
                 let mut in_use = false;
-                for kind in [Kind::Row, Kind::Blank] {
-                    let (from, to) = within(kind);
+                for (from, to) in [rows, (blank(key.offset), blank(end))] {
                     in_use |= tree::first(volume, from, to)?.is_some();
                 }
                 if in_use || key.offset < self.free_end {
@@ -113,12 +123,13 @@ impl Rows {
                 self.free_end = end;
                 self.free += count;
             }
+            _ => return Err(Error::corrupt("inode", directory.0, "a record that a collection cannot have")),
         }
         Ok(())
     }
 
     pub(super) fn finish<H: BlockDevice + Data>(
-        self,
+        mut self,
         volume: &Volume<H>,
         state: &mut State<'_>,
         inode: Ino,
@@ -138,11 +149,17 @@ impl Rows {
             // Said already, when it was loaded.
             return self.mend(state, id, &collection);
         }
-        if !exists(volume, Key::new(collection_matrix(id), Kind::Inode, 0))? {
+        let loaded = load_collection(volume, id)?;
+        let matrix = loaded.matrix();
+        if loaded.number() != 0 {
+            self.rows_of_matrix(volume, state, &loaded)?;
+        }
+        matrices::nothing_forgotten(volume, state, &loaded)?;
+        if !exists(volume, Key::new(matrix, Kind::Inode, 0))? {
             let new =
                 NewInode { kind: FileKind::Regular, permissions: 0, umask: 0, uid: 0, gid: 0, device: 0 };
-            let matrix = InodeRecord::new(&new, inode, volume.superblock.written.into());
-            let cure = Cure::put_inode(collection_matrix(id), &matrix)?;
+            let new = InodeRecord::new(&new, inode, volume.superblock.written.into());
+            let cure = Cure::put_inode(matrix, &new)?;
             state.contradiction(record(inode, "a collection without its matrix", 0), cure)?;
         }
         if self.blanks > 0 {
@@ -166,6 +183,38 @@ impl Rows {
         Ok(())
     }
 
+    // The number of the matrix that the record names.
+    fn number(&self) -> u32 {
+        self.matrices.map_or(0, |matrices| matrices.number.get())
+    }
+
+    fn row_key(&self, id: CollectionId, row: u64) -> Key {
+        Key::new(rows_at(id, self.number()), Kind::Row, row)
+    }
+
+    // The rows of a matrix that is not the collection's first, whose records lie at the matrix.
+    fn rows_of_matrix<H: BlockDevice + Data>(
+        &mut self,
+        volume: &Volume<H>,
+        state: &mut State<'_>,
+        loaded: &LoadedCollection,
+    ) -> Result<()> {
+        let (from, to) = loaded.row_keys(0);
+        let scanned = tree::scan(volume, from, to, &mut |key, value| {
+            // What cannot be read is told when the matrix itself is looked at.
+            if let Ok(found) = parse_exact::<RowRecord>(value, "row of collection", key.inode) {
+                match self.row(volume, state, loaded.id, key, found) {
+                    Err(error @ Error::Corrupt(_)) => {
+                        state.contradiction(Finding::Damage { error }, Cure::Drop(key))?;
+                    }
+                    other => other?,
+                }
+            }
+            Ok(true)
+        });
+        state.absorb(scanned).map(drop)
+    }
+
     // A record that cannot be loaded: with counts as counted; if that is not what is wrong, nothing of it can be used.
     fn mend(&self, state: &mut State<'_>, id: CollectionId, collection: &CollectionRecord) -> Result<()> {
         let directory = collection_directory(id);
@@ -178,12 +227,13 @@ impl Rows {
             ..*collection
         };
         let same = CollectionRecord { model_len: U16::new(0), ..*collection } == right;
-        if same && self.model_len == usize::from(collection.model_len.get()) {
-            state.cure(Cure::drop_inode(collection_matrix(id)))?;
+        let settled = self.matrices.is_none_or(|matrices| matrices.target.get() == 0);
+        if same && settled && self.model_len == usize::from(collection.model_len.get()) {
+            state.cure(Cure::drop_inode(numbered_matrix(id, self.number())))?;
             return state.cure(Cure::drop_inode(directory));
         }
         let key = Key::new(directory, Kind::Collection, 0);
-        state.cure(Cure::Put(key, memory::copy(right.as_bytes())?))
+        state.cure(Cure::Put(key, matrices::mended(&right, self.matrices.as_ref())?))
     }
 
     // A piece of metadata: the next of a live row's, which together are a JSON object.
@@ -200,7 +250,7 @@ impl Rows {
         let before = self.piece.filter(|(piece, _)| *piece + 1 == key.offset && key.offset & 0xff != 0);
         let before = before.map_or(0, |(_, bytes)| bytes);
         let placed = records::check_metadata_piece(volume, id, key.offset, before, value).is_ok()
-            && exists(volume, Key::new(directory, Kind::Row, row))?;
+            && exists(volume, self.row_key(id, row))?;
         let whole =
             placed && (before > 0 || state.absorb(records::is_metadata(volume, id, row))? == Some(true));
         if !whole {

@@ -6,8 +6,8 @@ use zerocopy::little_endian::U64;
 use crate::device::{BlockDevice, Data};
 use crate::error::Result;
 use crate::format::{FreeRowsRecord, Key, Kind, collection_directory};
-use crate::numbers::{CollectionId, Time};
-use crate::operations::load_collection;
+use crate::numbers::{CollectionId, Ino, Time};
+use crate::operations::{load_collection, rows_at};
 use crate::transaction::Budget;
 use crate::tree;
 use crate::volume::{Nodes, Volume};
@@ -53,10 +53,9 @@ pub(super) fn renew<H: BlockDevice + Data>(
 
 // The first row from `at` on that is not free.
 fn next_used<N: Nodes>(nodes: &N, id: CollectionId, at: u64) -> Result<Option<u64>> {
-    let directory = collection_directory(id);
     let mut found: Option<u64> = None;
-    for kind in [Kind::Row, Kind::Blank] {
-        let (from, to) = (Key::new(directory, kind, at), Key::last(directory, kind));
+    for (inode, kind) in used(nodes, id)? {
+        let (from, to) = (Key::new(inode, kind, at), Key::last(inode, kind));
         tree::scan(nodes, from, to, &mut |key, _| {
             found = Some(found.map_or(key.offset, |other| other.min(key.offset)));
             Ok(false)
@@ -65,14 +64,19 @@ fn next_used<N: Nodes>(nodes: &N, id: CollectionId, at: u64) -> Result<Option<u6
     Ok(found)
 }
 
-// One past the last of the rows from `used` on that are used one after another.
-fn end_of_used<N: Nodes>(nodes: &N, id: CollectionId, used: u64) -> Result<u64> {
-    let directory = collection_directory(id);
-    let mut end = used;
+// Where the records of rows that are not free lie.
+fn used<N: Nodes>(nodes: &N, id: CollectionId) -> Result<[(Ino, Kind); 2]> {
+    let rows = rows_at(id, load_collection(nodes, id)?.number());
+    Ok([(rows, Kind::Row), (collection_directory(id), Kind::Blank)])
+}
+
+// One past the last of the rows from `from` on that are used one after another.
+fn end_of_used<N: Nodes>(nodes: &N, id: CollectionId, from: u64) -> Result<u64> {
+    let mut end = from;
     loop {
         let before = end;
-        for kind in [Kind::Row, Kind::Blank] {
-            let (from, to) = (Key::new(directory, kind, end), Key::last(directory, kind));
+        for (inode, kind) in used(nodes, id)? {
+            let (from, to) = (Key::new(inode, kind, end), Key::last(inode, kind));
             tree::scan(nodes, from, to, &mut |key, _| {
                 let next = key.offset == end;
                 end += u64::from(next);

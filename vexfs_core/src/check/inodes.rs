@@ -4,7 +4,7 @@ use super::circle::{self, Way};
 use super::cure::Cure;
 use super::finding::Counted;
 use super::names::check_hash;
-use super::{Finding, State, collections, history};
+use super::{Finding, State, collections, history, matrices};
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -128,7 +128,8 @@ impl Group {
             | Kind::Blank
             | Kind::FreeRows
             | Kind::Column
-            | Kind::PastPiece => {
+            | Kind::PastPiece
+            | Kind::Redo => {
                 self.rows.visit(volume, state, kind, key, value)?;
             }
         }
@@ -170,6 +171,10 @@ impl Group {
             return Ok(());
         }
         // What waits to be freed may have lost any of its records already; only its blocks are exact.
+        if control::is_control(inode) && matrices::waits(volume, state, inode)? {
+            state.report.orphans += 1;
+            return self.blocks(state, &inode_record);
+        }
         let owner = match crate::format::collection_part(inode) {
             Some((id, _)) => crate::format::collection_directory(id),
             None => inode,
@@ -419,6 +424,9 @@ fn misplaced<H: BlockDevice + Data>(
             let owner = Key::new(collection_directory(id), Kind::Collection, 0);
             if tree::find(volume, owner, |_| Ok(()))?.is_none() {
                 return Ok(Some(("a matrix without its collection", Cure::drop_inode(inode))));
+            }
+            if !matrices::is_named(volume, id, inode) {
+                return Ok(Some(("a matrix that its collection does not have", Cure::drop_inode(inode))));
             }
             FileKind::Regular
         }

@@ -12,6 +12,7 @@ mod finding;
 mod free_rows;
 mod history;
 mod inodes;
+mod matrices;
 mod names;
 mod open;
 mod repair;

@@ -12,13 +12,12 @@ use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLUMN_WIDTH_MAX, ColumnType, Key, Kind, MATRIX_DATA, RowRecord, collection_directory, collection_matrix,
-    collection_part, parse_exact,
+    COLUMN_WIDTH_MAX, ColumnType, MATRIX_DATA, RowRecord, collection_directory, collection_part, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::Ino;
 use crate::operations::{
-    Column, LoadedCollection as Loaded, ReadPlan, column, each_extent, each_metadata, load_collection,
+    Column, LoadedCollection as Loaded, ReadPlan, column, each_extent, each_metadata, shown,
 };
 use crate::tree;
 use crate::volume::{Nodes, Volume};
@@ -42,7 +41,7 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
         return Ok(plan);
     }
     let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
-    let loaded = load_collection(volume, id)?;
+    let loaded = shown(volume, inode)?;
     let size = volume.attributes(inode)?.size;
     let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
     let buffer = &mut buffer[..len];
@@ -91,7 +90,7 @@ pub(super) fn matrix<N: Nodes>(
     buffer: &mut [u8],
     base: usize,
 ) -> Result<Vec<(core::ops::Range<usize>, Place)>> {
-    let inode = collection_matrix(loaded.id);
+    let inode = loaded.matrix();
     let block_size = u64::from(nodes.geometry().block_size);
     let end = offset + buffer.len() as u64;
     let mut pieces = Vec::new();
@@ -157,8 +156,7 @@ pub(super) fn rows<N: Nodes>(
     let start = offset - MATRIX_DATA;
     let end = start + buffer.len() as u64;
     let directory = collection_directory(loaded.id);
-    let (from, to) =
-        (Key::new(directory, Kind::Row, start / width), Key::new(directory, Kind::Row, end.div_ceil(width)));
+    let (from, to) = (loaded.row_key(start / width), loaded.row_key(end.div_ceil(width)));
     let mut entry = [0u8; 64];
     tree::scan(nodes, from, to, &mut |key, value| {
         let record: &RowRecord = parse_exact(value, "row of collection", directory.0)?;

@@ -7,10 +7,10 @@ use core::fmt::Write;
 use super::render::json_string;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{COLLECTIONS, Key, Kind, RowRecord, collection_directory, collection_part, parse_exact};
+use crate::format::{COLLECTIONS, RowRecord, collection_directory, collection_part, parse_exact};
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{load_inode, metadata_of_row};
+use crate::operations::{load_collection, load_inode, metadata_of_row};
 use crate::tree;
 use crate::volume::Volume;
 
@@ -138,7 +138,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 
     fn each_row(&self, id: CollectionId, each: &mut dyn FnMut(u64, &RowRecord) -> Result<()>) -> Result<()> {
         let directory = collection_directory(id);
-        let (from, to) = (Key::new(directory, Kind::Row, 0), Key::last(directory, Kind::Row));
+        let (from, to) = load_collection(self, id)?.row_keys(0);
         tree::scan(self, from, to, &mut |key, value| {
             each(key.offset, parse_exact(value, "row of collection", directory.0)?)?;
             Ok(true)

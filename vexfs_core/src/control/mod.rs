@@ -17,6 +17,7 @@ pub(crate) use column::read_column;
 pub use exchange::Exchange;
 pub use query::{QUESTION_MAX, answer, asks_nearness};
 pub use render::json_string;
+pub(crate) use request::codec_named;
 
 use alloc::vec::Vec;
 
@@ -25,13 +26,13 @@ use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
     COLLECTION_INODES, COLLECTION_PARTS, COLLECTIONS, CONTROL, FileKind, InodeRecord, MATRIX_DATA, ROOT,
-    collection_directory, collection_part,
+    collection_directory, collection_part, matrix_number, numbered_matrix,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::{
     Attributes, Changes, Column, Entry, LoadedCollection, attributes_of, column, columns, load_collection,
-    load_inode,
+    load_inode, shown,
 };
 use crate::volume::{Event, Nodes, Volume};
 
@@ -178,13 +179,25 @@ pub(crate) fn check_changeable<H: BlockDevice + Data>(
         return check_writable(inode);
     }
     if let Some((id, _)) = collection_part(inode) {
-        load_collection(volume, id)?;
+        let loaded = load_collection(volume, id)?;
         for (_, part) in PARTS.iter().filter(|part| part.1 != ARROW) {
-            let event = Event { inode: Ino(inode.0 + part), offset: 0, len: 0 };
+            let event = Event { inode: loaded.part(*part), offset: 0, len: 0 };
             crate::memory::push(&mut volume.events, event)?;
         }
     }
     Ok(())
+}
+
+impl<H: BlockDevice + Data> Volume<H> {
+    /// The matrix whose rows a file shows, itself, by its scales or as `vectors.arrow`: one that was replaced is there for those
+    /// who have such a file open.
+    pub fn matrix_of(&self, inode: Ino) -> Option<Ino> {
+        match collection_part(inode) {
+            Some((id, MATRIX | SCALE)) => Some(numbered_matrix(id, matrix_number(inode))),
+            Some(_) => None,
+            None => arrow::matrix_of(self, inode),
+        }
+    }
 }
 
 /// The directory that holds a control directory; `None` for ordinary ones.
@@ -221,7 +234,7 @@ pub(crate) fn attributes<H: BlockDevice + Data>(
             load_collection(volume, id)?;
             Ok(None)
         }
-        (Some((id, part)), Some(kind)) => part_attributes(volume, id, part, kind).map(Some),
+        (Some((_, part)), Some(kind)) => part_attributes(volume, inode, part, kind).map(Some),
         _ => Err(Error::NotFound),
     }
 }
@@ -331,7 +344,7 @@ fn part_inode<H: BlockDevice + Data>(
     match part {
         ARROW | APPEND if !volume.options.daemon => Ok(None),
         ARROW => arrow::current(volume, loaded),
-        part => Ok(has_part(loaded, part).then(|| Ino(collection_directory(loaded.id).0 + part))),
+        part => Ok(has_part(loaded, part).then(|| loaded.part(part))),
     }
 }
 
@@ -378,17 +391,18 @@ fn near<H: BlockDevice + Data>(volume: &Volume<H>) -> Result<Attributes> {
 // A collection's file shows its directory's mode, without execution; nobody writes it but for requests and questions.
 fn part_attributes<H: BlockDevice + Data>(
     volume: &Volume<H>,
-    id: CollectionId,
+    inode: Ino,
     part: u64,
     kind: Pseudo,
 ) -> Result<Attributes> {
-    let loaded = load_collection(volume, id)?;
+    let loaded = shown(volume, inode)?;
+    let id = loaded.id;
     if !has_part(&loaded, part) {
         return Err(Error::NotFound);
     }
     let directory = load_inode(volume, collection_directory(id))?;
-    let matrix: InodeRecord = load_inode(volume, Ino(collection_directory(id).0 + MATRIX))?;
-    let shown = attributes_of(Ino(collection_directory(id).0 + part), &directory, volume.layout.block_size)?;
+    let matrix: InodeRecord = load_inode(volume, loaded.matrix())?;
+    let shown = attributes_of(inode, &directory, volume.layout.block_size)?;
     let capacity = loaded.capacity(volume)?;
     let size = match (kind, part) {
         (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),

@@ -7,7 +7,7 @@ use super::{LOG, METADATA, METRICS, PATHS, PENDING, README, REQUESTS, SCHEMA, ST
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{MATRIX_DATA, collection_part};
+use crate::format::{MATRIX_DATA, collection_part, matrix_number};
 use crate::memory::Text;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::Report;
@@ -43,7 +43,8 @@ takes files and vectors and nothing else.
                         and \"metric\" if you like. An index answers where it is faster and found \"min_recall\": 0.95 of
                         the exact answers when it was measured (FUSE); \"exact\": true reads every row, \"index\": true or
                         \"graph\" wants an index, \"explain\": true adds a last line {\"explain\": {\"plan\", \"why\", ...}}
-    control             `echo compact > control` closes the gaps between live rows; reading shows how far it is
+    control             `echo compact > control` closes the gaps between live rows, `echo recode CODEC > control` stores them in
+                        another codec (`recode stop` gives that up); reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
     index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they
                         have the collection's owner and permissions, and go with it
@@ -72,8 +73,9 @@ and every collection is a matrix that numpy maps:
   m = numpy.load(\"collections/NAME/vectors.npy\", mmap_mode=\"r\")
   valid = numpy.load(\"collections/NAME/valid.npy\", mmap_mode=\"r\")
 
-A collection made with a codec (user.vexfs.codec of its directory, while it is empty) stores its vectors in fewer
-bits. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
+A collection with a codec (user.vexfs.codec of its directory, while it is empty; `vexfs recode` later) stores its vectors in
+fewer bits. After a recode vectors.npy and scale.npy are other files: who has the old ones open keeps them as they were, and
+the new `generation` in schema.json says to open them again. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
 
   f16     m[:, :d].astype(\"f4\")
   sq8     m[:, :d] * s
@@ -191,8 +193,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             json_string(text, &collection.model)?;
             write!(
                 text,
-                ",\"inherit\":{},\"history\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
+                ",\"matrix\":{},\"inherit\":{},\"history\":{},\"rows\":{},\"live\":{},\"generation\":{},\"dtype\":\"{}\",\"row_bytes\":{},\
                  \"stride_bytes\":{},\"data_offset\":{},\"vector_bytes\":{},\"columns\":[",
+                matrix_number(collection.matrix),
                 collection.inherit,
                 collection.history,
                 collection.rows,
@@ -209,7 +212,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 json_string(text, &column.name)?;
                 write!(text, ",\"type\":\"{}\",\"width\":{}}}", column.kind.name(), column.width)?;
             }
-            text.write_str("]}\n")
+            text.write_str("]")?;
+            super::request::recode(text, collection.recode, self.recode_stopped(id))?;
+            text.write_str("}\n")
         };
         write().map_err(|_| Error::NoMemory)
     }

@@ -17,10 +17,12 @@ bitflags! {
     pub struct CollectionFlags: u16 {
         /// What is saved over a file does not get its vectors.
         const NO_INHERIT = 1;
+        /// It was recoded, or is being: a `MatrixRecord` follows the record.
+        const RECODED = 2;
     }
 }
 
-/// What a collection holds; the model's name follows.
+/// What a collection holds; the model's name follows, behind a `MatrixRecord` if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct CollectionRecord {
@@ -53,3 +55,25 @@ pub struct CollectionRecord {
 }
 
 const _: () = assert!(size_of::<CollectionRecord>() == 64);
+
+/// Which matrix a collection has, and which one a recode fills.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct MatrixRecord {
+    /// Number of the matrix, and of the rows' records that go with it.
+    pub number: U32,
+    /// The highest number that was given to one.
+    pub last: U32,
+    /// Number of the matrix that is being made; 0 if none is.
+    pub target: U32,
+    /// `Codec` of that one.
+    pub codec: U16,
+    /// Reserved, zero.
+    pub reserved: U16,
+    /// Rows below are in that one, too.
+    pub next: U64,
+}
+
+const _: () = assert!(size_of::<MatrixRecord>() == 24);

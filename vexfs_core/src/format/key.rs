@@ -41,6 +41,8 @@ pub enum Kind {
     /// `PastRecord`, metadata and stored bytes of a superseded vector, cut into pieces of `value_max`, at the collection's
     /// directory; offset = vector id << 8 | piece.
     PastPiece = 17,
+    /// `RedoRecord`, at a matrix that is being made: a row of it that changed since it was coded; offset = row.
+    Redo = 18,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             15 => Self::Column,
             16 => Self::PastVectors,
             17 => Self::PastPiece,
+            18 => Self::Redo,
             _ => return None,
         })
     }

@@ -19,7 +19,7 @@ mod vector;
 mod xattr;
 
 pub use acl::{ACL_ACCESS, ACL_DEFAULT, ACL_MAX, ACL_VERSION, AclEntry, AclHeader, acl_tag};
-pub use collection::{COLLECTION_MODEL_MAX, CollectionFlags, CollectionRecord};
+pub use collection::{COLLECTION_MODEL_MAX, CollectionFlags, CollectionRecord, MatrixRecord};
 pub use column::{COLUMN_NAME_MAX, COLUMN_WIDTH_MAX, COLUMNS_MAX, ColumnRecord, ColumnType};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
@@ -39,8 +39,8 @@ pub use superblock::{
     Superblock, VERSION, slot_offsets,
 };
 pub use vector::{
-    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RowRecord, VECTOR_MAGIC, VERSION_GONE,
-    VectorHeader, VectorRecord,
+    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RedoRecord, RowRecord, VECTOR_MAGIC,
+    VERSION_GONE, VectorHeader, VectorRecord,
 };
 pub use xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrRecord};
 
@@ -63,8 +63,17 @@ pub const FIRST_INODE: Ino = Ino(64);
 pub const COLLECTION_INODES: u64 = 1 << 48;
 /// Inode numbers a collection takes.
 pub const COLLECTION_PARTS: u64 = 64;
+/// Inode numbers from here on are those of matrices that recoding made, and of their scales: two for each, `MATRIX_NUMBERS` of
+/// them for a collection.
+pub const MATRICES: u64 = 1 << 53;
+/// How many matrices a collection can have, one after another; the first is part 1 of the collection.
+pub const MATRIX_NUMBERS: u32 = 1 << 19;
 /// Inline bytes of a file or a symbolic link, in one record, at most; also bounded by [`value_max`].
 pub const INLINE_MAX: usize = 768;
+
+/// The part of a collection that its matrix is, and the one that shows its scales.
+const MATRIX_PART: u64 = 1;
+const SCALE_PART: u64 = 5;
 
 /// Bytes of a vector's metadata at most.
 pub const METADATA_MAX: usize = 4096;
@@ -79,13 +88,47 @@ pub const fn collection_directory(id: CollectionId) -> Ino {
     Ino(COLLECTION_INODES + id.0 as u64 * COLLECTION_PARTS)
 }
 
-/// The inode of a collection's matrix: part 1 of its 64.
+/// The inode of a collection's first matrix: part 1 of its 64.
 pub const fn collection_matrix(id: CollectionId) -> Ino {
-    Ino(collection_directory(id).0 + 1)
+    Ino(collection_directory(id).0 + MATRIX_PART)
 }
 
-/// The collection and the part that an inode number stands for.
+/// The inode of a collection's matrix of this number: part 1 for 0, else one of its own.
+pub const fn numbered_matrix(id: CollectionId, number: u32) -> Ino {
+    match number {
+        0 => collection_matrix(id),
+        _ => Ino(MATRICES + 2 * (id.0 as u64 * MATRIX_NUMBERS as u64 + number as u64)),
+    }
+}
+
+/// The inode that shows the scales of the rows in that matrix: part 5 for 0, else the next one.
+pub const fn numbered_scale(id: CollectionId, number: u32) -> Ino {
+    match number {
+        0 => Ino(collection_directory(id).0 + SCALE_PART),
+        _ => Ino(numbered_matrix(id, number).0 + 1),
+    }
+}
+
+/// The number of the matrix that an inode is, or whose scales it shows; 0 for all else.
+pub fn matrix_number(inode: Ino) -> u32 {
+    numbered(inode).map_or(0, |(_, number, _)| number)
+}
+
+// Collection, number and part of an inode that recoding made.
+fn numbered(inode: Ino) -> Option<(CollectionId, u32, u64)> {
+    let index = inode.0.checked_sub(MATRICES)?;
+    let id = u32::try_from(index / 2 / u64::from(MATRIX_NUMBERS)).ok()?;
+    let number = (index / 2 % u64::from(MATRIX_NUMBERS)) as u32;
+    let part = if index % 2 == 0 { MATRIX_PART } else { SCALE_PART };
+    (number != 0).then_some((CollectionId(id), number, part))
+}
+
+/// The collection and the part that an inode number stands for; matrices and scales are the same parts, whatever number they
+/// have.
 pub fn collection_part(inode: Ino) -> Option<(CollectionId, u64)> {
+    if let Some((id, _, part)) = numbered(inode) {
+        return Some((id, part));
+    }
     let number = inode.0.checked_sub(COLLECTION_INODES)?;
     let id = u32::try_from(number / COLLECTION_PARTS).ok()?;
     Some((CollectionId(id), number % COLLECTION_PARTS))

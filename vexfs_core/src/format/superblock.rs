@@ -53,6 +53,8 @@ bitflags! {
         const METADATA = 4;
         /// Collections may keep superseded vectors.
         const HISTORY = 8;
+        /// Collections may have another matrix than their first, or be on the way to one.
+        const RECODE = 16;
     }
 }
 

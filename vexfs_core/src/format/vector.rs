@@ -271,3 +271,13 @@ pub struct FreeRowsRecord {
 }
 
 const _: () = assert!(size_of::<FreeRowsRecord>() == 8);
+
+/// A row that changed after it was coded for the matrix that is being made: it is to be coded once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RedoRecord {
+    /// The generation in which it changed.
+    pub generation: U64,
+}
+
+const _: () = assert!(size_of::<RedoRecord>() == 8);

@@ -22,7 +22,7 @@ use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Codec, Element, FileKind, Incompatible, InodeRecord, VectorRecord, collection_matrix};
+use crate::format::{Codec, Element, FileKind, Incompatible, InodeRecord, VectorRecord};
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
@@ -185,13 +185,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         let pieces = self.metadata_records(id, vectors)?;
         let (kept, dropped) = self.past_records(id, vectors)?;
         let count = vectors.len() as u64;
+        // Rows of a matrix that is being made go, or are to be coded again.
+        let again = if self.is_recoding(id) { count } else { 0 };
         let runs = self.staged_rows.iter().filter(|rows| rows.batch == staged.number).count() as u64;
         // Records of rows follow one another, so they split few nodes; of each vector, either its own record or the
         // one that has its old row blanked is new.
         let budget = Budget {
-            puts: count + count / 8 + 4 * runs + pieces + kept + 40,
+            puts: count + count / 8 + 4 * runs + pieces + kept + again + 40,
             touches: 3 * count,
-            removes: count + pieces + dropped,
+            removes: count + pieces + dropped + again,
             blocks: 0,
             frees: false,
         };
@@ -312,7 +314,7 @@ fn write_run<H: BlockDevice + Data>(
         *at = None;
         loaded.write_rows(tx, start, &bytes)?;
         if !planted("batch_before_told") {
-            let inode = collection_matrix(loaded.id);
+            let inode = loaded.matrix();
             tx.event(Event { inode, offset: loaded.row_offset(start), len: bytes.len() as u64 })?;
         }
     }

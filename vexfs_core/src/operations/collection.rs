@@ -8,15 +8,15 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::rows::ROWS_MAX;
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
-use super::{acl, directory, index, inode, orphan};
+use super::{acl, directory, index, inode, orphan, recode};
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
     COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind,
-    HISTORY_MAX, Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, Metric, OrphanKind, collection_directory,
-    collection_matrix, collection_part, parse, parse_exact,
+    HISTORY_MAX, Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, MatrixRecord, Metric, OrphanKind,
+    collection_directory, collection_matrix, collection_part, parse, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -29,6 +29,10 @@ pub(crate) const VECTOR_MAX: usize = 65536;
 /// How many numbers a collection can have: its inodes must stay below 2^63.
 const IDS_MAX: u32 = u32::MAX;
 
+/// Why a codec is refused.
+pub(super) const WRONG_CODEC: Error =
+    Error::Invalid("the codec cannot store these elements: f16 takes f32; sq8, sq4 and binary f32 and f16");
+
 /// A collection's record and model name, to be changed and stored again.
 pub(crate) struct Loaded {
     /// Its number.
@@ -36,6 +40,8 @@ pub(crate) struct Loaded {
     /// The record.
     pub(crate) record: CollectionRecord,
     pub(crate) model: Vec<u8>,
+    /// Which matrix it has, and which one is being made; all zero if it was never recoded.
+    pub(crate) matrices: MatrixRecord,
 }
 
 /// The number of the collection with this name.
@@ -51,16 +57,27 @@ pub(crate) fn find<N: Nodes>(nodes: &N, name: &[u8]) -> Result<Option<Collection
 
 /// The collection with this number.
 pub(crate) fn load<N: Nodes>(nodes: &N, id: CollectionId) -> Result<Loaded> {
+    load_at(nodes, id, collection_directory(id))
+}
+
+/// A collection as the record at `inode` has it: its directory, or a matrix that was replaced.
+pub(super) fn load_at<N: Nodes>(nodes: &N, id: CollectionId, inode: Ino) -> Result<Loaded> {
     let directory = collection_directory(id);
     let bad = |why| Error::corrupt("collection", directory.0, why);
-    let found = tree::find(nodes, Key::new(directory, Kind::Collection, 0), |value| {
-        let (record, model): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
+    let found = tree::find(nodes, Key::new(inode, Kind::Collection, 0), |value| {
+        let (record, mut model): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
+        let mut matrices = MatrixRecord::default();
+        if CollectionFlags::from_bits_retain(record.flags.get()).contains(CollectionFlags::RECODED) {
+            let (found, rest): (&MatrixRecord, _) = parse(model, "collection", directory.0)?;
+            (matrices, model) = (*found, rest);
+        }
         if model.len() != usize::from(record.model_len.get()) {
             return Err(bad("model name of a wrong length"));
         }
-        Ok(Loaded { id, record: *record, model: memory::copy(model)? })
+        Ok(Loaded { id, record: *record, model: memory::copy(model)?, matrices })
     })?;
     let loaded = found.ok_or(Error::NotFound)?;
+    loaded.check_matrices()?;
     let element = loaded.element()?;
     let codec = loaded.codec()?;
     let dimensions = loaded.record.dimensions.get();
@@ -137,9 +154,7 @@ impl Loaded {
         bytes.ok_or(Error::Invalid(
             "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
         ))?;
-        let stored = codec::stored_len(codec, element, dimensions).ok_or(Error::Invalid(
-            "the codec cannot store these elements: f16 takes f32; sq8, sq4 and binary f32 and f16",
-        ))?;
+        let stored = codec::stored_len(codec, element, dimensions).ok_or(WRONG_CODEC)?;
         self.record.dimensions = U32::new(dimensions);
         self.record.element = U16::new(element as u16);
         self.record.codec = U16::new(codec as u16);
@@ -157,7 +172,7 @@ impl Loaded {
 
     /// Rows that the columns have room for; it never shrinks while the collection lives.
     pub(crate) fn capacity<N: Nodes>(&self, nodes: &N) -> Result<u64> {
-        let size = inode::load(nodes, collection_matrix(self.id))?.size.get();
+        let size = inode::load(nodes, self.matrix())?.size.get();
         let stride = u64::from(self.record.stride.get());
         Ok(size.saturating_sub(MATRIX_DATA).checked_div(stride).unwrap_or(0))
     }
@@ -203,9 +218,22 @@ impl Loaded {
         if self.history() > 0 {
             tx.volume.needs |= Incompatible::HISTORY;
         }
+        self.store_at(tx, collection_directory(self.id))
+    }
+
+    /// Stores the record at this inode.
+    pub(super) fn store_at<H: BlockDevice + Data>(
+        &self,
+        tx: &mut Transaction<'_, H>,
+        inode: Ino,
+    ) -> Result<()> {
         let mut bytes = memory::copy(self.record.as_bytes())?;
+        if self.flags().contains(CollectionFlags::RECODED) {
+            tx.volume.needs |= Incompatible::RECODE;
+            memory::extend(&mut bytes, self.matrices.as_bytes())?;
+        }
         memory::extend(&mut bytes, &self.model)?;
-        tree::put(tx, Key::new(collection_directory(self.id), Kind::Collection, 0), &bytes)
+        tree::put(tx, Key::new(inode, Kind::Collection, 0), &bytes)
     }
 
     /// What it shows to the outside.
@@ -225,6 +253,8 @@ impl Loaded {
             rows: record.rows.get(),
             live: record.live.get(),
             changes: record.changes.get(),
+            matrix: self.matrix(),
+            recode: self.recoding()?,
         })
     }
 }
@@ -322,13 +352,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let found = directory::entry(self, COLLECTIONS, name)?.ok_or(Error::NotFound)?;
         let id = find(self, name)?.ok_or(Error::NotFound)?;
-        if load(self, id)?.record.live.get() != 0 {
+        let loaded = load(self, id)?;
+        if loaded.record.live.get() != 0 {
             return Err(Error::NotEmpty);
         }
         let last = Attributes { links: 0, ..self.attributes(found.inode)? };
         self.load_waiting()?;
         let files = index::records(self, found.inode)?;
-        let budget = Budget { touches: files, ..Budget::freeing(12 + 3 * files) };
+        let budget = Budget { touches: files, ..Budget::freeing(16 + 3 * files) };
+        let matrices = loaded.own_matrices();
         let closed = self.transact(budget, now, |tx| {
             let closed = index::remove(tx, id, is_open)?;
             let mut parent = inode::load(tx, COLLECTIONS)?;
@@ -337,10 +369,14 @@ impl<H: BlockDevice + Data> Volume<H> {
             inode::store(tx, COLLECTIONS, &parent)?;
             tree::remove(tx, Key::new(found.inode, Kind::Collection, 0))?;
             orphan::add(tx, found.inode, OrphanKind::Collection)?;
+            for matrix in matrices.into_iter().flatten() {
+                recode::give_up_matrix(tx, matrix)?;
+            }
             Ok(closed)
         })?;
         self.forget_staged(id);
-        for inode in closed {
+        self.forget_recode(id);
+        for inode in closed.into_iter().chain(matrices.into_iter().flatten()) {
             memory::push(&mut self.waiting, inode)?;
         }
         memory::push(&mut self.waiting, found.inode)?;
@@ -426,7 +462,8 @@ fn create<H: BlockDevice + Data>(
         flags: U16::ZERO,
         history: U16::ZERO,
     };
-    let mut loaded = Loaded { id, record, model: memory::copy(new.model)? };
+    let matrices = MatrixRecord::default();
+    let mut loaded = Loaded { id, record, model: memory::copy(new.model)?, matrices };
     loaded.shape(new.codec, new.element, new.dimensions)?;
     loaded.store(tx)?;
     tx.event(Event { inode: COLLECTIONS, offset: 0, len: 0 })?;

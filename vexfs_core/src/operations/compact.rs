@@ -19,9 +19,7 @@ use super::vector::{row_record, stored_row, vector_key};
 use crate::bugs::planted;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{
-    BlankRecord, Key, Kind, RowRecord, VectorRecord, collection_directory, collection_matrix,
-};
+use crate::format::{BlankRecord, Key, Kind, RowRecord, VectorRecord, collection_directory};
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
@@ -38,12 +36,14 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// Has [`Volume::tidy`] close the gaps of a collection, from now until there are none or the next mount.
     ///
     /// # Errors
-    /// `NotFound`; `ReadOnly`.
+    /// `NotFound`; `ReadOnly`; `Underway` while the collection is being recoded.
     pub fn compact(&mut self, id: CollectionId) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        load(self, id)?;
+        if load(self, id)?.recoding()?.is_some() {
+            return Err(super::recode::UNDERWAY);
+        }
         if !self.compacting.contains(&id) {
             memory::push(&mut self.compacting, id)?;
         }
@@ -55,9 +55,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.compacting.contains(&id)
     }
 
-    /// True while any is: rows that were moved wait for a commit.
+    /// True while any is compacted or recoded: what is left of that may wait for a commit.
     pub fn waits_for_commit(&self) -> bool {
-        !self.compacting.is_empty() && !self.read_only
+        let recodes = self.recoding.iter().any(|recode| recode.stopped.is_none());
+        (recodes || !self.compacting.is_empty()) && !self.read_only
     }
 
     /// Copies up to 16 rows, or moves those that it copied; gives whether it did any, and whether there may be more to
@@ -67,6 +68,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             Err(Error::NotFound) => return Ok((false, false)),
             other => other?,
         };
+        if loaded.recoding()?.is_some() {
+            return Ok((false, false));
+        }
         // Rows that are kept for vectors on their way are not to be copied into.
         if self.has_staged(id) {
             self.copied = None;
@@ -81,7 +85,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 let mut loaded = load(tx, id)?;
                 for (from, to, vector_id) in copied.moves {
                     // Meanwhile a vector may have been removed, or set in that row.
-                    if next_move(tx, id, u64::MAX, 0)? != Some((from, to, vector_id)) {
+                    if next_move(tx, &loaded, u64::MAX, 0)? != Some((from, to, vector_id)) {
                         break;
                     }
                     finish_move(tx, &mut loaded, from, to)?;
@@ -118,12 +122,12 @@ fn copy_rows<H: BlockDevice + Data>(
     let mut moves: Vec<(u64, u64, u64)> = Vec::new();
     while (moves.len() as u64) < STEP {
         let (below, behind) = moves.last().map_or((u64::MAX, 0), |(from, to, _)| (*from, to + 1));
-        let Some(next) = next_move(tx, id, below, behind)? else { break };
+        let Some(next) = next_move(tx, &loaded, below, behind)? else { break };
         // As it is, damaged or not: its checksum goes with it.
         let stored = stored_row(tx, tx.volume, &loaded, next.0)?;
         loaded.write_row(tx, next.1, &stored)?;
         let stride = u64::from(loaded.record.stride.get());
-        tx.event(Event { inode: collection_matrix(id), offset: loaded.row_offset(next.1), len: stride })?;
+        tx.event(Event { inode: loaded.matrix(), offset: loaded.row_offset(next.1), len: stride })?;
         memory::push(&mut moves, next)?;
     }
     Ok(moves)
@@ -133,13 +137,14 @@ fn copy_rows<H: BlockDevice + Data>(
 // improvement.
 fn next_move<N: Nodes>(
     nodes: &N,
-    id: CollectionId,
+    loaded: &Loaded,
     below: u64,
     behind: u64,
 ) -> Result<Option<(u64, u64, u64)>> {
+    let id = loaded.id;
     let directory = collection_directory(id);
     let key = |kind, row| Key::new(directory, kind, row);
-    let Some((last, _)) = tree::last(nodes, key(Kind::Row, 0), key(Kind::Row, below))? else {
+    let Some((last, _)) = tree::last(nodes, loaded.row_key(0), loaded.row_key(below))? else {
         return Ok(None);
     };
     // The run that `behind` lies in, or the next.
@@ -155,7 +160,7 @@ fn next_move<N: Nodes>(
     }
     match free {
         Some(free) if free < last.offset => {
-            let vector_id = row_record(nodes, id, last.offset)?.header.vector_id.get();
+            let vector_id = row_record(nodes, loaded, last.offset)?.header.vector_id.get();
             Ok(Some((last.offset, free, vector_id)))
         }
         _ => Ok(None),
@@ -170,13 +175,13 @@ fn finish_move<H: BlockDevice + Data>(
     to: u64,
 ) -> Result<()> {
     let directory = collection_directory(loaded.id);
-    let record = row_record(tx, loaded.id, from)?;
+    let record = row_record(tx, loaded, from)?;
     loaded.take_rows(tx, to..to + 1)?;
     relink(tx, loaded.id, &record, from, to)?;
-    tree::put(tx, Key::new(directory, Kind::Row, to), record.as_bytes())?;
+    loaded.put_row(tx, to, &record)?;
     loaded.row_taken(tx, to, true)?;
     metadata::move_row(tx, loaded.id, from, to)?;
-    tree::remove(tx, Key::new(directory, Kind::Row, from))?;
+    tree::remove(tx, loaded.row_key(from))?;
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
     tree::put(tx, Key::new(directory, Kind::Blank, from), blank.as_bytes())?;
     loaded.row_freed(tx, from)

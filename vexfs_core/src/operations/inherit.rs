@@ -19,8 +19,7 @@ use super::{inode, past, xattr};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CollectionFlags, FileKind, InodeRecord, Key, Kind, RowRecord, VERSION_GONE, VectorRecord,
-    collection_directory,
+    CollectionFlags, FileKind, InodeRecord, Key, RowRecord, VERSION_GONE, VectorRecord, collection_directory,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -127,16 +126,16 @@ impl<H: BlockDevice + Data> Volume<H> {
         if count == 0 {
             return Ok(());
         }
-        self.transact(Budget::records(2 * count + 2), now, |tx| {
+        self.transact(Budget::records(3 * count + 2), now, |tx| {
             let mut record = inode::load(tx, inode)?;
             let mut vectors = Vec::new();
             scan(tx, inode, &mut |id, n, vector| memory::push(&mut vectors, (id, n, *vector)))?;
             for (id, n, vector) in vectors.iter().filter(|(.., vector)| vector.version.get() == FIRST_VERSION)
             {
                 let row = vector.row.get();
-                let row_record = RowRecord { version: record.version, ..row_record(tx, *id, row)? };
-                let key = Key::new(collection_directory(*id), Kind::Row, row);
-                tree::put(tx, key, row_record.as_bytes())?;
+                let loaded = collection::load(tx, *id)?;
+                let row_record = RowRecord { version: record.version, ..row_record(tx, &loaded, row)? };
+                loaded.put_row(tx, row, &row_record)?;
                 let vector = VectorRecord { version: record.version, ..*vector };
                 tree::put(tx, vector_key(inode, *id, *n), vector.as_bytes())?;
             }
@@ -233,13 +232,13 @@ fn hand_over<H: BlockDevice + Data>(
 ) -> Result<()> {
     let directory = collection_directory(loaded.id);
     let row = vector.row.get();
-    let mut record = row_record(tx, loaded.id, row)?;
+    let mut record = row_record(tx, loaded, row)?;
     if record.header.file_inode.get() != from.0 || record.n.get() != n {
         return Err(Error::corrupt("row of collection", directory.0, "belongs to another file"));
     }
     record.header.file_inode = U64::new(to.0);
     record.version = U64::new(VERSION_GONE);
-    tree::put(tx, Key::new(directory, Kind::Row, row), record.as_bytes())?;
+    loaded.put_row(tx, row, &record)?;
     let vector = VectorRecord { version: record.version, ..*vector };
     tree::remove(tx, vector_key(from, loaded.id, n))?;
     tree::put(tx, vector_key(to, loaded.id, n), vector.as_bytes())?;

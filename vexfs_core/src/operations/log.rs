@@ -35,7 +35,7 @@ pub(super) fn read<N: Nodes>(nodes: &N, inode: Ino, vector: &[u8]) -> Result<Vec
     let content = file.version.get();
     let mut text = Text::new();
     let about = metadata::of_row(nodes, loaded.id, row)?;
-    line(&mut text, &loaded, 0, &row_record(nodes, loaded.id, row)?, about.as_deref(), content)?;
+    line(&mut text, &loaded, 0, &row_record(nodes, &loaded, row)?, about.as_deref(), content)?;
     if file.links.get() == 0 {
         return Ok(text.into_bytes());
     }

@@ -6,7 +6,7 @@ use super::vector::read_row;
 use super::{collection, metadata};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Key, Kind, RowRecord, collection_directory};
+use crate::format::RowRecord;
 use crate::numbers::CollectionId;
 use crate::tree;
 use crate::volume::Volume;
@@ -14,7 +14,11 @@ use crate::volume::Volume;
 impl<H: BlockDevice + Data> Volume<H> {
     /// The header of a row; `None` where the row holds no vector: removed, or never used.
     pub fn row(&self, id: CollectionId, row: u64) -> Result<Option<RowRecord>> {
-        tree::record(self, Key::new(collection_directory(id), Kind::Row, row), "row of collection")
+        match collection::load(self, id) {
+            Ok(loaded) => tree::record(self, loaded.row_key(row), "row of collection"),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// True if a row holds no vector (any more): what `valid.npy` shows as False.

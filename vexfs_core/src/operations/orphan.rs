@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-use super::{extents, inode, past, rows};
+use super::collection::load;
+use super::{extents, inode, past, recode, rows};
 use crate::bugs::planted;
 use crate::control;
 use crate::device::{BlockDevice, Data};
@@ -20,7 +21,7 @@ use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
-use crate::volume::{Nodes, Volume};
+use crate::volume::{Nodes, Recode, Volume};
 
 /// Records that one transaction frees at most.
 pub(crate) const STEP: u64 = 64;
@@ -78,7 +79,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// One bounded step of the work that waits: orphans that a crash left, rows to be blanked after their commit, and
-    /// compaction that was asked for.
+    /// recoding and compaction that were asked for.
     ///
     /// True if there may be more to do now.
     pub fn tidy(&mut self, now: Time) -> Result<bool> {
@@ -111,6 +112,11 @@ impl<H: BlockDevice + Data> Volume<H> {
                 return Ok(true);
             }
         }
+        match self.recode_next(now)? {
+            Some((true, _)) => return Ok(true),
+            Some((false, true)) => return Ok(false),
+            _ => {}
+        }
         while let Some(id) = self.compacting.last().copied() {
             let step = self.compact_step(id, now);
             if !matches!(step, Ok((_, true))) {
@@ -141,15 +147,20 @@ impl<H: BlockDevice + Data> Volume<H> {
                 Ok(true)
             },
         )?;
-        let mut blanks = Vec::new();
+        let (mut blanks, mut recoding) = (Vec::new(), Vec::new());
         let (from, to) = (Key::new(COLLECTIONS, Kind::Dirent, 0), Key::last(COLLECTIONS, Kind::Dirent));
         tree::scan(self, from, to, &mut |_, value| {
             let (record, _) = super::directory::decode(COLLECTIONS, value)?;
             if let Some((id, 0)) = collection_part(Ino(record.inode.get())) {
                 memory::push(&mut blanks, id)?;
+                // A record that cannot be read is told by whoever needs it.
+                if load(self, id).is_ok_and(|loaded| matches!(loaded.recoding(), Ok(Some(_)))) {
+                    memory::push(&mut recoding, Recode { id, stopped: None })?;
+                }
             }
             Ok(true)
         })?;
+        self.recoding = recoding;
         (self.waiting, self.blanks, self.waiting_loaded) = (waiting, blanks, true);
         Ok(())
     }
@@ -163,7 +174,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // One step of an orphan; true if it is done.
-    fn reap(&mut self, inode: Ino, now: Time) -> Result<bool> {
+    pub(super) fn reap(&mut self, inode: Ino, now: Time) -> Result<bool> {
         let Some(kind) = kind_of(self, inode)? else { return Ok(true) };
         if kind == OrphanKind::Truncate {
             return self.truncate_step(inode, now);
@@ -191,6 +202,9 @@ impl<H: BlockDevice + Data> Volume<H> {
     ) -> Result<bool> {
         check_unused(self, inode, kind)?;
         self.transact(budget, now, |tx| {
+            if recode::free_rows_of_first(tx, inode, limit)? > 0 {
+                return Ok(false);
+            }
             let mut freed = free_step(tx, inode, limit)?;
             if kind == OrphanKind::Collection {
                 let matrix = Ino(inode.0 + 1);
@@ -243,6 +257,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 /// Fails if something on the list is in use, which then must not be freed.
 pub(crate) fn check_unused<N: Nodes>(nodes: &N, inode: Ino, kind: OrphanKind) -> Result<()> {
     let unused = match kind {
+        OrphanKind::Delete if recode::is_unused(nodes, inode)? => true,
         OrphanKind::Delete if inode < FIRST_INODE || control::is_control(inode) => false,
         OrphanKind::Delete => match inode::load(nodes, inode) {
             Err(Error::NotFound) => true,
@@ -295,7 +310,7 @@ fn free_step<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino, lim
 }
 
 fn finish<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino) -> Result<()> {
-    if tree::remove(tx, Key::new(inode, Kind::Inode, 0))? {
+    if tree::remove(tx, Key::new(inode, Kind::Inode, 0))? && !control::is_control(inode) {
         tx.counters.inode_count = tx.counters.inode_count.saturating_sub(1);
     }
     Ok(())

@@ -100,7 +100,7 @@ pub(crate) fn orphan_kind<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<Orph
 
 /// The record of a live row.
 pub(crate) fn row<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
-    vector::row_record(nodes, id, row)
+    vector::row_record(nodes, &collection::load(nodes, id)?, row)
 }
 
 /// Fails unless `chunk` can be this piece of a row's metadata, of which `before` bytes came before.
@@ -130,8 +130,19 @@ pub(crate) fn read_row<H: BlockDevice + Data>(
     id: CollectionId,
     row: u64,
 ) -> Result<Vec<u8>> {
-    let record = vector::row_record(volume, id, row)?;
-    vector::read_row(volume, volume, &collection::load(volume, id)?, row, &record)
+    let loaded = collection::load(volume, id)?;
+    let record = vector::row_record(volume, &loaded, row)?;
+    vector::read_row(volume, volume, &loaded, row, &record)
+}
+
+/// Reads a row of any of a collection's matrices and checks it against its CRC-32.
+pub(crate) fn read_row_of<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    loaded: &collection::Loaded,
+    row: u64,
+    record: &RowRecord,
+) -> Result<Vec<u8>> {
+    vector::read_row(volume, volume, loaded, row, record)
 }
 
 /// Puts an inode's record.

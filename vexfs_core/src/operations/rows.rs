@@ -17,8 +17,7 @@ use crate::control;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory,
-    collection_matrix, parse_exact,
+    BlankRecord, FreeRowsRecord, InodeRecord, Key, Kind, MATRIX_DATA, collection_directory, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -132,7 +131,7 @@ impl Loaded {
         row: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        let matrix = collection_matrix(self.id);
+        let matrix = self.matrix();
         let mut record = inode::load(tx, matrix)?;
         let before = record;
         let offset = self.row_offset(row);
@@ -172,8 +171,7 @@ impl Loaded {
         self.record.live = U64::new(self.record.live.get().saturating_sub(1));
         let mut rows = self.record.rows.get();
         if row.saturating_add(1) >= rows {
-            let directory = collection_directory(self.id);
-            let (from, to) = (Key::new(directory, Kind::Row, 0), Key::new(directory, Kind::Row, ROWS_MAX));
+            let (from, to) = (self.row_key(0), self.row_key(ROWS_MAX));
             rows = tree::last(tx, from, to)?.map_or(0, |(key, _)| key.offset + 1);
         }
         let resized = self.record.rows.get() != rows;
@@ -199,7 +197,6 @@ impl Loaded {
         resized: bool,
         matrix: bool,
     ) -> Result<()> {
-        let directory = collection_directory(self.id).0;
         let stride = u64::from(self.record.stride.get());
         let count = rows.end - rows.start;
         self.record.changes = U64::new(self.record.changes.get().wrapping_add(count));
@@ -208,7 +205,7 @@ impl Loaded {
             [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1), (control::SCALE, 4)];
         let has_scale = codec::has_scale(self.codec()?);
         for (part, width) in columns.into_iter().filter(|(part, _)| *part != control::SCALE || has_scale) {
-            let inode = Ino(directory + part);
+            let inode = self.part(part);
             if part != control::MATRIX || matrix {
                 tx.event(Event { inode, offset: MATRIX_DATA + rows.start * width, len: count * width })?;
             }
@@ -223,7 +220,7 @@ impl Loaded {
                 tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
             }
         }
-        tx.event(Event { inode: Ino(directory + control::SCHEMA), offset: 0, len: 0 })
+        tx.event(Event { inode: self.part(control::SCHEMA), offset: 0, len: 0 })
     }
 
     // Allocates the chunks of the matrix in bytes `from..to`; at its end more, the longer it is.
@@ -235,7 +232,7 @@ impl Loaded {
         to: u64,
     ) -> Result<()> {
         let block_size = u64::from(tx.geometry().block_size);
-        let matrix = collection_matrix(self.id);
+        let matrix = self.matrix();
         let size = record.size.get();
         // A chunk ahead, so that the kernel knows the new size before a row that needs it can be seen.
         if to.saturating_add(CHUNK) > size {
@@ -316,8 +313,15 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     }
     // Chunks may be given back below, rows that were copied into with them.
     volume.copied = None;
-    let blanked = blank_bytes(volume, &loaded, &rows)?;
-    volume.transact(Budget::freeing(4 * limit + 2 * orphan::STEP), now, |tx| {
+    let mut blanked = blank_bytes(volume, &loaded, &rows)?;
+    let target = loaded.target()?;
+    if let Some(target) = &target {
+        for place in blank_bytes(volume, target, &rows)? {
+            memory::push(&mut blanked, place)?;
+        }
+    }
+    let matrices = 1 + u64::from(target.is_some());
+    volume.transact(Budget::freeing(4 * limit + 2 * matrices * orphan::STEP), now, |tx| {
         let mut loaded = load(tx, id)?;
         for (place, len) in blanked {
             tx.note_fresh(place, len)?;
@@ -326,7 +330,10 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
             tree::remove(tx, Key::new(directory, Kind::Blank, *row))?;
             give_row(tx, &mut loaded, *row)?;
         }
-        give_chunks(tx, &mut loaded, &rows)?;
+        give_chunks(tx, &loaded, &rows)?;
+        if let Some(target) = loaded.target()? {
+            give_chunks(tx, &target, &rows)?;
+        }
         loaded.store(tx)
     })?;
     Ok((true, true))
@@ -340,7 +347,7 @@ pub(super) fn blank_bytes<H: BlockDevice + Data>(
     rows: &[u64],
 ) -> Result<Vec<(Place, u64)>> {
     let mut places = Vec::new();
-    let matrix = collection_matrix(loaded.id);
+    let matrix = loaded.matrix();
     let mut bytes = memory::zeroed(loaded.record.stride.get() as usize)?;
     codec::fill_blank(loaded.codec()?, loaded.element()?, &mut bytes[..loaded.stored_len()]);
     for row in rows {
@@ -382,12 +389,12 @@ fn give_row<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &mut Loa
 // Gives back the chunks that hold no live row any more, around `rows` and behind the frontier.
 fn give_chunks<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
-    loaded: &mut Loaded,
+    loaded: &Loaded,
     rows: &[u64],
 ) -> Result<()> {
     let block_size = u64::from(tx.geometry().block_size);
     let directory = collection_directory(loaded.id);
-    let matrix = collection_matrix(loaded.id);
+    let matrix = loaded.matrix();
     let mut record = inode::load(tx, matrix)?;
     let before = record;
     let mut given = 0;

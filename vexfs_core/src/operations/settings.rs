@@ -7,11 +7,10 @@ use core::fmt::Write;
 use zerocopy::little_endian::U16;
 
 use super::collection::{Loaded, load};
+use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{
-    COLLECTION_MODEL_MAX, Codec, CollectionFlags, Element, HISTORY_MAX, Metric, collection_part,
-};
+use crate::format::{COLLECTION_MODEL_MAX, CollectionFlags, Element, HISTORY_MAX, Metric, collection_part};
 use crate::memory::{self, Text};
 use crate::numbers::{Ino, Time};
 use crate::transaction::Budget;
@@ -35,7 +34,8 @@ impl<H: BlockDevice + Data> Volume<H> {
         };
         self.transact(Budget::records(4), now, |tx| {
             let mut loaded = load(tx, id)?;
-            let fixed = loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0;
+            let used = loaded.record.live.get() != 0 || loaded.record.frontier.get() != 0;
+            let fixed = used || loaded.recoding()?.is_some();
             if fixed && name != INHERIT && name != HISTORY {
                 return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
             }
@@ -115,13 +115,7 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
             )?);
         }
         CODEC => {
-            if value == b"sparse" || value == b"pq" || value == b"lossless" {
-                return Err(Error::Unsupported(
-                    "this codec has a name, but this version cannot store with it",
-                ));
-            }
-            let codec = Codec::from_name(value)
-                .ok_or(Error::Invalid("user.vexfs.codec is none, f16, sq8, sq4 or binary"))?;
+            let codec = control::codec_named(value)?;
             loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
         }
         _ => {

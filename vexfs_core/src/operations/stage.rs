@@ -18,7 +18,7 @@ use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{XATTR_VALUE_MAX, collection_matrix};
+use crate::format::XATTR_VALUE_MAX;
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::volume::{Event, Staged, Volume};
@@ -63,7 +63,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
             loaded.write_row(tx, row, &stored)?;
             let len = u64::from(loaded.record.stride.get());
-            tx.event(Event { inode: collection_matrix(id), offset: loaded.row_offset(row), len })?;
+            tx.event(Event { inode: loaded.matrix(), offset: loaded.row_offset(row), len })?;
             Ok(Staged { inode, id, n: name.n, row, checksum: crc32(&stored) })
         })?;
         memory::append(&mut self.staged, staged);

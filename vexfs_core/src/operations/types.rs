@@ -315,6 +315,19 @@ pub struct Collection {
     pub live: u64,
     /// Raised by every change of a row.
     pub changes: u64,
+    /// What `vectors.npy` is now: another inode after each recode.
+    pub matrix: Ino,
+    /// The recode that is under way.
+    pub recode: Option<Recoding>,
+}
+
+/// How far a collection is on its way to another codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recoding {
+    /// The codec that it will have.
+    pub codec: Codec,
+    /// Rows below were coded for it.
+    pub next: u64,
 }
 
 impl Collection {

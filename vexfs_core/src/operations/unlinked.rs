@@ -48,6 +48,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             linked.vectors += 1;
             if all {
                 linked.metadata += metadata::records(self, id, vector.row.get())?;
+                // A row of a matrix that is being made goes, too.
+                linked.metadata += u64::from(self.is_recoding(id));
             }
             Ok(())
         })?;
@@ -96,7 +98,7 @@ pub(crate) fn unlink_all<H: BlockDevice + Data>(
         };
         if keep {
             let row = vector.row.get();
-            let record = row_record(tx, *id, row)?;
+            let record = row_record(tx, &loaded, row)?;
             match read_row(tx, tx.volume, &loaded, row, &record) {
                 Ok(bytes) => {
                     let collection = collection::name(tx, *id)?;

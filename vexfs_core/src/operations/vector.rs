@@ -21,7 +21,7 @@ use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
     BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
-    VectorRecord, collection_directory, collection_matrix, parse_exact,
+    VectorRecord, collection_directory, parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::{CollectionId, Ino, Time};
@@ -211,7 +211,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         each: &mut dyn FnMut(u64, &RowRecord) -> bool,
     ) -> Result<()> {
         let directory = collection_directory(id);
-        let (from, to) = (Key::new(directory, Kind::Row, first), Key::last(directory, Kind::Row));
+        let (from, to) = collection::load(self, id)?.row_keys(first);
         tree::scan(self, from, to, &mut |key, value| {
             Ok(each(key.offset, parse_exact(value, "row of collection", directory.0)?))
         })
@@ -249,7 +249,7 @@ pub(crate) fn read<H: BlockDevice + Data>(
     name: &VectorName<'_>,
 ) -> Result<Vec<u8>> {
     let (loaded, row) = row_of(volume, inode, name)?;
-    let record = row_record(volume, loaded.id, row)?;
+    let record = row_record(volume, &loaded, row)?;
     if record.header.file_inode.get() != inode.0 || record.n.get() != name.n {
         let directory = collection_directory(loaded.id).0;
         return Err(Error::corrupt("row of collection", directory, "belongs to another file"));
@@ -271,10 +271,9 @@ pub(super) fn row_of<N: Nodes>(nodes: &N, inode: Ino, name: &VectorName<'_>) -> 
 }
 
 /// The record of a live row.
-pub(crate) fn row_record<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
-    let directory = collection_directory(id);
-    let record: Option<RowRecord> =
-        tree::record(nodes, Key::new(directory, Kind::Row, row), "row of collection")?;
+pub(crate) fn row_record<N: Nodes>(nodes: &N, loaded: &Loaded, row: u64) -> Result<RowRecord> {
+    let directory = collection_directory(loaded.id);
+    let record: Option<RowRecord> = tree::record(nodes, loaded.row_key(row), "row of collection")?;
     let record = record.ok_or(Error::corrupt("collection", directory.0, "a vector's row is missing"))?;
     if !record.header.known() {
         return Err(Error::corrupt("row of collection", directory.0, "not a vector header"));
@@ -316,7 +315,7 @@ pub(super) fn stored_row<N: Nodes, H: BlockDevice + Data>(
 ) -> Result<Vec<u8>> {
     let mut bytes = memory::zeroed(loaded.stored_len())?;
     let offset = loaded.row_offset(row);
-    for (range, place) in file::pieces(nodes, collection_matrix(loaded.id), offset, &mut bytes)? {
+    for (range, place) in file::pieces(nodes, loaded.matrix(), offset, &mut bytes)? {
         volume.patches.read(&volume.host, place, &mut bytes[range])?;
     }
     Ok(bytes)
@@ -369,12 +368,13 @@ pub(super) fn free_row<H: BlockDevice + Data>(
     vector: &VectorRecord,
 ) -> Result<RowRecord> {
     let row = vector.row.get();
-    let record = row_record(tx, loaded.id, row)?;
+    let record = row_record(tx, loaded, row)?;
     let directory = collection_directory(loaded.id);
     if record.header.file_inode.get() != inode.0 || record.n.get() != n {
         return Err(Error::corrupt("row of collection", directory.0, "belongs to another file"));
     }
-    tree::remove(tx, Key::new(directory, Kind::Row, row))?;
+    tree::remove(tx, loaded.row_key(row))?;
+    loaded.row_left(tx, row)?;
     metadata::remove(tx, loaded.id, row)?;
     let blank = BlankRecord { generation: U64::new(tx.generation()) };
     tree::put(tx, Key::new(directory, Kind::Blank, row), blank.as_bytes())?;
@@ -420,7 +420,7 @@ pub(super) fn put_records<H: BlockDevice + Data>(
     };
     let record =
         RowRecord { header, n: U32::new(n), scale: U32::new(placed.scale), version: U64::new(version) };
-    tree::put(tx, Key::new(collection_directory(loaded.id), Kind::Row, placed.row), record.as_bytes())?;
+    loaded.put_row(tx, placed.row, &record)?;
     let vector = VectorRecord {
         row: U64::new(placed.row),
         vector_id: U64::new(vector_id),

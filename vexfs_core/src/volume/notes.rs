@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::error::Error;
 use crate::numbers::{CollectionId, Ino};
 
 /// Rows whose bytes were copied into free ones.
@@ -12,6 +13,14 @@ pub(crate) struct Copied {
     pub(crate) id: CollectionId,
     /// From, to, and the vector's number.
     pub(crate) moves: Vec<(u64, u64, u64)>,
+}
+
+/// A collection that is on its way to another codec.
+#[derive(Debug)]
+pub(crate) struct Recode {
+    pub(crate) id: CollectionId,
+    /// What keeps it from going on.
+    pub(crate) stopped: Option<Error>,
 }
 
 /// A vector that is about to be set: its bytes are in a free row, which is kept for it.

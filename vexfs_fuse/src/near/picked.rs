@@ -3,7 +3,7 @@
 //! INVARIANT: a score belongs to the vector whose number stands beside it: record and bytes are of one look at the volume.
 
 use vexfs_core::device::{BlockDevice, Data};
-use vexfs_core::format::{MATRIX_DATA, collection_matrix};
+use vexfs_core::format::MATRIX_DATA;
 use vexfs_core::operations::{Collection, ReadPlan};
 use vexfs_core::{Error, Result, Volume};
 use vexfs_search::codec::{Codec, Rows};
@@ -83,7 +83,7 @@ fn plan<H: BlockDevice + Data>(
         let Some(record) = volume.row(id, *row)? else { continue };
         let start = read.len() * stride;
         let place = MATRIX_DATA + *row * stride as u64;
-        let plan = volume.read_begin(collection_matrix(id), place, &mut buffer[start..start + stride])?;
+        let plan = volume.read_begin(collection.matrix, place, &mut buffer[start..start + stride])?;
         if plan.len < stride {
             continue;
         }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::vec::IntoIter;
 
 use vexfs_core::device::{BlockDevice, Data};
-use vexfs_core::format::{MATRIX_DATA, RowRecord, collection_matrix};
+use vexfs_core::format::{MATRIX_DATA, RowRecord};
 use vexfs_core::numbers::CollectionId;
 use vexfs_core::operations::{Collection, ReadPlan};
 use vexfs_core::{Error, Result, Volume};
@@ -194,7 +194,7 @@ impl Scored {
 
 /// True if the rows of one are read as those of the other.
 pub(super) fn same_shape(one: &Collection, other: &Collection) -> bool {
-    let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
+    let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride, it.matrix);
     shape(one) == shape(other)
 }
 
@@ -236,7 +236,7 @@ fn matrix<H: BlockDevice + Data>(
     let stride = u64::from(collection.stride);
     let offset = MATRIX_DATA + (portion.first + u64::from(first.index)) * stride;
     let len = (last.index - first.index + 1) as usize * stride as usize;
-    let plan = volume.read_begin(collection_matrix(collection.id), offset, &mut buffer[..len])?;
+    let plan = volume.read_begin(collection.matrix, offset, &mut buffer[..len])?;
     let len = plan.len;
     Ok((plan, len))
 }

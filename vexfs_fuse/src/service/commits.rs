@@ -95,6 +95,7 @@ impl Service {
                 self.wake(|wake| wake.tidy = false);
             }
             self.tidy();
+            self.free_retired();
         }
     }
 
@@ -117,7 +118,7 @@ impl Service {
                     let waits = self.volume().waits_for_commit();
                     return self.wake(|wake| wake.commit |= waits);
                 }
-                Err(error) => return log::warn!("work in the background stopped: {error}"),
+                Err(error) => return self.tell_stopped(error),
             }
         }
     }

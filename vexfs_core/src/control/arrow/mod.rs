@@ -18,12 +18,15 @@ use self::message::{Counts, FOOT, HEAD};
 use self::shape::{Column, Shape};
 use super::{HEADERS, MATRIX, Pseudo, SCALE, VALID, column, part_attributes};
 use crate::device::{BlockDevice, Data};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
-    Key, Kind, MATRIX_DATA, RowRecord, collection_directory, collection_matrix, parse_exact,
+    MATRIX_DATA, RowRecord, collection_directory, collection_part, matrix_number, numbered_matrix,
+    parse_exact,
 };
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{Attributes, LoadedCollection as Loaded, ReadPlan, load_collection, load_inode};
+use crate::operations::{
+    Attributes, LoadedCollection as Loaded, ReadPlan, load_collection, load_inode, of_matrix,
+};
 use crate::tree;
 use crate::volume::{Event, Nodes, Volume};
 
@@ -32,9 +35,16 @@ pub fn collection_of(inode: Ino) -> Option<CollectionId> {
     Shape::from_inode(inode).map(|shape| shape.id)
 }
 
+/// The matrix whose rows `inode` shows; `None` if it is no `vectors.arrow`, or of a collection that is gone.
+pub(super) fn matrix_of<N: Nodes>(nodes: &N, inode: Ino) -> Option<Ino> {
+    let shape = Shape::from_inode(inode)?;
+    let number = load_collection(nodes, shape.id).ok()?.number();
+    Some(numbered_matrix(shape.id, shape.number(number)?))
+}
+
 /// The inode that shows a collection now; none while its dimension is not known.
 pub(super) fn current<N: Nodes>(nodes: &N, loaded: &Loaded) -> Result<Option<Ino>> {
-    let size = load_inode(nodes, collection_matrix(loaded.id))?.size.get();
+    let size = load_inode(nodes, loaded.matrix())?.size.get();
     Ok(Shape::of(loaded, size).map(|shape| shape.inode()))
 }
 
@@ -44,7 +54,8 @@ pub(super) fn attributes<H: BlockDevice + Data>(
     inode: Ino,
 ) -> Result<Option<Attributes>> {
     let Some(shape) = Shape::from_inode(inode) else { return Ok(None) };
-    let shown = part_attributes(volume, shape.id, VALID, Pseudo::Column)?;
+    let valid = Ino(collection_directory(shape.id).0 + VALID);
+    let shown = part_attributes(volume, valid, VALID, Pseudo::Column)?;
     Ok(Some(Attributes { inode, size: shape.file_size(), ..shown }))
 }
 
@@ -56,7 +67,7 @@ pub(super) fn read<H: BlockDevice + Data>(
     buffer: &mut [u8],
 ) -> Result<Option<ReadPlan>> {
     let Some(shape) = Shape::from_inode(inode) else { return Ok(None) };
-    let loaded = load_collection(volume, shape.id)?;
+    let loaded = shown_by(volume, &shape)?;
     let size = shape.file_size();
     let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
     let buffer = &mut buffer[..len];
@@ -104,7 +115,10 @@ pub(super) fn read<H: BlockDevice + Data>(
 /// The head comes last: who finds a row counted shall find its bytes.
 pub fn mirror(event: &Event, inode: Ino, each: &mut dyn FnMut(Event)) {
     let Some(shape) = Shape::from_inode(inode) else { return };
-    let Some(part) = event.inode.0.checked_sub(shape.directory().0) else { return };
+    let Some((_, part)) = collection_part(event.inode).filter(|(id, _)| *id == shape.id) else { return };
+    if matches!(part, MATRIX | SCALE) && !shape.is_of(matrix_number(event.inode)) {
+        return;
+    }
     let mut give = |range: Range<u64>| {
         if range.start < range.end {
             each(Event { inode, offset: range.start, len: range.end - range.start });
@@ -137,9 +151,21 @@ pub fn mirror(event: &Event, inode: Ino, each: &mut dyn FnMut(Event)) {
     }
 }
 
-// True if the collection's rows are still as long as the file's.
+// The collection as a file shows it, of a matrix that was replaced as it was then.
+fn shown_by<N: Nodes>(nodes: &N, shape: &Shape) -> Result<Loaded> {
+    let loaded = load_collection(nodes, shape.id)?;
+    match shape.number(loaded.number()).filter(|number| *number != loaded.number()) {
+        Some(number) => match of_matrix(nodes, shape.id, number) {
+            Err(Error::NotFound) => Ok(loaded),
+            other => other,
+        },
+        None => Ok(loaded),
+    }
+}
+
+// True if the file is of the collection's matrix, and its rows are still as long as the file's.
 fn is_current(loaded: &Loaded, shape: &Shape) -> bool {
-    u64::from(loaded.record.stride.get()) == shape.stride
+    shape.is_of(loaded.number()) && u64::from(loaded.record.stride.get()) == shape.stride
 }
 
 fn counts<N: Nodes>(nodes: &N, loaded: &Loaded, shape: &Shape) -> Result<Counts> {
@@ -166,7 +192,7 @@ fn live_bits<N: Nodes>(nodes: &N, loaded: &Loaded, first: u64, bytes: &mut [u8])
 
 fn each_row<N: Nodes>(nodes: &N, loaded: &Loaded, rows: Range<u64>, each: &mut dyn FnMut(u64)) -> Result<()> {
     let directory = collection_directory(loaded.id);
-    let (from, to) = (Key::new(directory, Kind::Row, rows.start), Key::new(directory, Kind::Row, rows.end));
+    let (from, to) = (loaded.row_key(rows.start), loaded.row_key(rows.end));
     tree::scan(nodes, from, to, &mut |key, value| {
         let _: &RowRecord = parse_exact(value, "row of collection", directory.0)?;
         each(key.offset);

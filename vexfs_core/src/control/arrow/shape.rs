@@ -15,14 +15,17 @@
 use super::message::FOOT;
 use crate::codec;
 use crate::error::Result;
-use crate::format::{MATRIX_DATA, collection_directory};
+use crate::format::MATRIX_DATA;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::LoadedCollection as Loaded;
 
-/// Inode numbers from here on are those of `vectors.arrow`: the collection, the row's length, the size.
+/// Inode numbers from here on are those of `vectors.arrow`: the lower bits of the matrix's number, the collection, the row's length,
+/// the size.
 const INODES: u64 = 1 << 56;
 const SIZE_BITS: u32 = 9;
 const STRIDE_BITS: u32 = 11;
+/// Sixteen matrices, one after another, are told apart.
+const MATRIX_BITS: u32 = 4;
 /// Sizes double every eight; the last is 2^62 bytes.
 const SIZES: u64 = 8 * 46;
 const ALIGN: u64 = 64;
@@ -68,6 +71,8 @@ impl Column {
 pub(super) struct Shape {
     /// The collection.
     pub(super) id: CollectionId,
+    /// The lower bits of the number of its matrix.
+    pub(super) matrix: u32,
     /// Bytes from one row to the next.
     pub(super) stride: u64,
     /// The end of the matrix's part; one of the sizes that [`region`] counts.
@@ -79,25 +84,28 @@ impl Shape {
     /// The shape that has room for a matrix of `size` bytes; none while its rows have no length.
     pub(super) fn of(loaded: &Loaded, size: u64) -> Option<Self> {
         let index = (0..SIZES).find(|index| region(*index) >= size)?;
-        Self::new(loaded.id, u64::from(loaded.record.stride.get()), index)
+        let matrix = loaded.number() % (1 << MATRIX_BITS);
+        Self::new(loaded.id, matrix, u64::from(loaded.record.stride.get()), index)
     }
 
     /// The shape that an inode number stands for.
     pub(super) fn from_inode(inode: Ino) -> Option<Self> {
         let number = inode.0.checked_sub(INODES)?;
-        let id = u32::try_from(number >> (SIZE_BITS + STRIDE_BITS)).ok()?;
+        let id = number >> (SIZE_BITS + STRIDE_BITS);
+        let matrix = u32::try_from(id >> u32::BITS).ok().filter(|matrix| *matrix < 1 << MATRIX_BITS)?;
         let stride = ((number >> SIZE_BITS) & ((1 << STRIDE_BITS) - 1)) * ALIGN;
-        Self::new(CollectionId(id), stride, number & ((1 << SIZE_BITS) - 1))
+        Self::new(CollectionId(id as u32), matrix, stride, number & ((1 << SIZE_BITS) - 1))
     }
 
-    fn new(id: CollectionId, stride: u64, index: u64) -> Option<Self> {
+    fn new(id: CollectionId, matrix: u32, stride: u64, index: u64) -> Option<Self> {
         let fits = index < SIZES && stride > 0 && stride / ALIGN < 1 << STRIDE_BITS && stride % ALIGN == 0;
-        fits.then(|| Self { id, stride, region: region(index), size: index })
+        fits.then(|| Self { id, matrix, stride, region: region(index), size: index })
     }
 
     /// The inode number.
     pub(super) fn inode(&self) -> Ino {
-        let id = u64::from(self.id.0) << (SIZE_BITS + STRIDE_BITS);
+        let id = u64::from(self.matrix) << u32::BITS | u64::from(self.id.0);
+        let id = id << (SIZE_BITS + STRIDE_BITS);
         Ino(INODES + id + ((self.stride / ALIGN) << SIZE_BITS) + self.size)
     }
 
@@ -139,9 +147,14 @@ impl Shape {
         MATRIX_DATA + self.body_len() + FOOT as u64
     }
 
-    /// The collection's directory.
-    pub(super) fn directory(&self) -> Ino {
-        collection_directory(self.id)
+    /// True if it can be of the matrix of this number.
+    pub(super) fn is_of(&self, number: u32) -> bool {
+        number % (1 << MATRIX_BITS) == self.matrix
+    }
+
+    /// The number of its matrix, of a collection whose matrix now is `number`: that, or the last one before it that it can be.
+    pub(super) fn number(&self, number: u32) -> Option<u32> {
+        number.checked_sub(number.wrapping_sub(self.matrix) % (1 << MATRIX_BITS))
     }
 }
 
@@ -156,8 +169,9 @@ mod tests {
 
     #[test]
     fn numbers_tell_shapes() {
-        for (id, stride, index) in [(0, 64, 0), (7, 1536, 99), (u32::MAX, 65536, SIZES - 1)] {
-            let shape = Shape::new(CollectionId(id), stride, index).unwrap();
+        for (id, matrix, stride, index) in [(0, 0, 64, 0), (7, 3, 1536, 99), (u32::MAX, 15, 65536, SIZES - 1)]
+        {
+            let shape = Shape::new(CollectionId(id), matrix, stride, index).unwrap();
             assert_eq!(Shape::from_inode(shape.inode()), Some(shape));
             assert!(shape.inode().0 < 1 << 63);
             assert!(shape.file_size() < 1 << 63);
@@ -168,7 +182,7 @@ mod tests {
 
     #[test]
     fn parts_follow_one_another_aligned() {
-        let shape = Shape::new(CollectionId(1), 192, 21).unwrap();
+        let shape = Shape::new(CollectionId(1), 0, 192, 21).unwrap();
         let mut end = shape.region;
         let (start, len) = shape.validity();
         assert_eq!((start % ALIGN, start), (0, end));

@@ -13,7 +13,7 @@ use super::question::Question;
 use super::score::{Query, Score};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{Codec, MATRIX_DATA, RowRecord, collection_matrix};
+use crate::format::{Codec, MATRIX_DATA, RowRecord};
 use crate::memory;
 use crate::numbers::CollectionId;
 use crate::operations::{Caller, Collection, Holder, Reach};
@@ -93,7 +93,7 @@ impl<'a, S: Source> Scan<'a, S> {
         portion.clear();
         source.fetch(buffer, |volume, buffer| {
             let now = volume.collection(*id)?;
-            let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride);
+            let shape = |it: &Collection| (it.dimensions, it.element, it.codec, it.stride, it.matrix);
             if shape(&now) != shape(collection) {
                 return Err(Error::Invalid("the collection was made another one meanwhile: ask again"));
             }
@@ -105,7 +105,7 @@ impl<'a, S: Source> Scan<'a, S> {
             let offset = first.row.checked_mul(stride).and_then(|offset| offset.checked_add(MATRIX_DATA));
             let offset = offset.ok_or(Error::corrupt("row", id.0.into(), "its place is beyond all files"))?;
             let len = (last.row - first.row + 1) as usize * stride as usize;
-            let plan = volume.read_begin(collection_matrix(*id), offset, &mut buffer[..len])?;
+            let plan = volume.read_begin(now.matrix, offset, &mut buffer[..len])?;
             // Rows that the matrix has not as a whole are none.
             let whole = plan.len / stride as usize;
             let start = first.row;
