@@ -81,7 +81,7 @@ def check_matrices(image, get, inodes, waiting):
             need(row in again or same, f"row {row} of {where}", "is another one in the matrix that is being made")
     for number in inodes:
         matrix = number >= MATRICES or number > COLLECTIONS and number % 64 == 1
-        need(not matrix or number in named or number in waiting, f"inode {number}", "is a matrix that nobody has")
+        need(not matrix or number in named or waiting & {number, number - 1}, f"inode {number}", "is a matrix that nobody has")
 
 
 def check(image):

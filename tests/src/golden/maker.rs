@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use vexfs_core::device::Direct;
-use vexfs_core::format::{COLLECTIONS, Codec, ColumnType, FileKind, ROOT, collection_directory};
+use vexfs_core::format::{
+    COLLECTION_INODES, COLLECTIONS, Codec, ColumnType, FileKind, ROOT, collection_directory,
+};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Caller, Changes, NewInode, SetMode};
@@ -239,6 +241,7 @@ impl Maker<'_> {
         while self.volume.collection(id)?.recode.is_some() {
             self.volume.recode_step(id, NOW)?;
         }
+        self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?.codec = codec.name();
         Ok(())
     }
 
@@ -333,7 +336,8 @@ impl Maker<'_> {
             collection.live = rows.len() as u64;
             collection.rows = rows.last().map_or(0, |row| row + 1);
         }
-        let orphan_files = self.orphans.values().filter(|kind| **kind == 1).count();
+        let is_file = |(inode, kind): &(&u64, &u32)| **kind == 1 && **inode < COLLECTION_INODES;
+        let orphan_files = self.orphans.iter().filter(is_file).count();
         Ok(Listing {
             volume: VolumeEntry {
                 block_size,

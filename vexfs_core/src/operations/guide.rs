@@ -65,11 +65,12 @@
 //! # }
 //! ```
 //!
-//! # Update, remove, iterate, compact
+//! # Update, remove, iterate, compact, recode
 //!
 //! A vector that is set again goes to another row, and the old one is free once that is durable. A row without a
 //! vector is deleted; [`Volume::tidy`](crate::Volume::tidy) blanks it after the commit, and moves rows together where
-//! [`Volume::compact`](crate::Volume::compact) asked for that.
+//! [`Volume::compact`](crate::Volume::compact) asked for that. [`Volume::recode`](crate::Volume::recode) has it store the collection
+//! in another codec.
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/ram.txt"));
@@ -107,6 +108,11 @@
 //! assert!(rows.iter().all(|row| files[90..].iter().any(|file| file.0 == row.1)));
 //! let collection = volume.collection(minilm)?;
 //! assert_eq!((collection.live, collection.rows), (10, 10));
+//!
+//! volume.recode(minilm, Codec::F16, NOW)?;
+//! while volume.tidy(NOW)? {}
+//! assert_eq!(volume.collection(minilm)?.codec, Codec::F16);
+//! assert_eq!(volume.attribute(files[99], b"user.vector.minilm")?, updated);
 //! # Ok(())
 //! # }
 //! ```
