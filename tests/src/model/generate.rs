@@ -296,10 +296,11 @@ impl Generator {
     fn collection(&mut self, model: &Model) -> Option<Op> {
         let (name, element, codec, dimensions) = self.pick_collection();
         let open = model.nodes.values().any(|node| node.links == 0 && !node.vectors.is_empty());
-        if self.age >= Age::Sixth && self.random.one_in(2) {
-            if let Some(op) = self.recode(model, name) {
-                return Some(op);
-            }
+        if self.age >= Age::Sixth
+            && self.random.one_in(2)
+            && let Some(op) = self.recode(model, name)
+        {
+            return Some(op);
         }
         if self.age >= Age::Fifth && model.collections.contains_key(name) && self.random.one_in(3) {
             return Some(Op::History { name: name.into(), count: self.random.pick(&[0, 1, 2, 3, 64]) });

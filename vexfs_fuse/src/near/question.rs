@@ -212,7 +212,7 @@ fn metric(name: Value) -> Result<Metric, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vexfs_core::format::{Codec, Element as Stored, Metric as Set};
+    use vexfs_core::format::{Codec, Element as Stored, Metric as Set, collection_matrix};
     use vexfs_core::numbers::CollectionId;
 
     fn collection() -> Collection {
@@ -230,6 +230,8 @@ mod tests {
             rows: 0,
             live: 0,
             changes: 0,
+            matrix: collection_matrix(CollectionId(1)),
+            recode: None,
         }
     }
 

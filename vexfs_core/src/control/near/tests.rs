@@ -9,7 +9,7 @@ use std::vec::Vec;
 use super::decimal;
 use super::score::{Query, Score};
 use crate::codec::single::{MAGNITUDE, SIGN, Single};
-use crate::format::{Codec, Element, Metric};
+use crate::format::{Codec, Element, Metric, collection_matrix};
 use crate::memory::Text;
 use crate::numbers::CollectionId;
 use crate::operations::Collection;
@@ -43,6 +43,8 @@ fn collection(element: Element, dimensions: u32) -> Collection {
         rows: 0,
         live: 0,
         changes: 0,
+        matrix: collection_matrix(CollectionId(1)),
+        recode: None,
     }
 }
 
