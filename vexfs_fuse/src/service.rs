@@ -67,6 +67,8 @@ pub struct Service {
     discard: bool,
     shown: Shown,
     volume: RwLock<Volume<Disk>>,
+    /// Looks at the volume and changes of it, for requests.
+    requests: AtomicU64,
     moving: RwLock<()>,
     stripes: Vec<RwLock<()>>,
     /// How many changes were made, and how many of them are durable.
@@ -113,6 +115,7 @@ impl Service {
             disk,
             discard,
             volume: RwLock::new(volume),
+            requests: AtomicU64::new(0),
             moving: RwLock::new(()),
             stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
             changes: AtomicU64::new(0),
@@ -147,8 +150,19 @@ impl Service {
         }
     }
 
-    /// The volume, to read.
+    /// The volume, to read, for a request.
     pub fn volume(&self) -> RwLockReadGuard<'_, Volume<Disk>> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.volume_aside()
+    }
+
+    /// A number that grows with every request.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The volume, to read, for what is done when there is no request.
+    pub fn volume_aside(&self) -> RwLockReadGuard<'_, Volume<Disk>> {
         self.volume.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,7 +190,16 @@ impl Service {
     ///
     /// What changed under the kernel's caches comes with the result and is still to be told, by
     /// [`Service::finish`] or [`Service::tell`].
-    pub fn change<R>(&self, mut change: impl FnMut(&mut Volume<Disk>) -> Result<R>) -> (Result<R>, Untold) {
+    pub fn change<R>(&self, change: impl FnMut(&mut Volume<Disk>) -> Result<R>) -> (Result<R>, Untold) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.change_aside(change)
+    }
+
+    /// [`Service::change`] where no request asks for it.
+    pub(crate) fn change_aside<R>(
+        &self,
+        mut change: impl FnMut(&mut Volume<Disk>) -> Result<R>,
+    ) -> (Result<R>, Untold) {
         let mut events = Untold::default();
         let mut tried = 0;
         loop {

@@ -5,6 +5,7 @@
 
 use crate::metric::Metric;
 use crate::stored::{Delta, Effort, Kind, Summary};
+use crate::tally::{Figure, unrefuted};
 
 /// Of an index of which more than this share changed, nothing is gained.
 const CHANGED_MAX: f64 = 0.5;
@@ -79,38 +80,46 @@ pub struct Chosen {
     pub effort: Effort,
 }
 
-/// What searches cost who asks, as far as that differs from what was measured when the indexes were built.
+/// What is known of searches beside what was measured when the indexes were built.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Costs {
+pub struct Known<'a> {
     /// Indexes are held open, so that opening one costs nothing.
     pub open: bool,
     /// What reading every row costs, in nanoseconds, if that is known.
     pub exact_ns: Option<u64>,
+    /// What real searches found.
+    pub figures: &'a [Figure],
 }
 
 /// Chooses among indexes for searches of a collection of this extent. Gives the one that answers, if one does, and why.
-pub fn choose(indexes: &[&Summary], extent: Extent, wish: &Wish, costs: Costs) -> (Option<Chosen>, String) {
+pub fn choose(
+    indexes: &[&Summary],
+    extent: Extent,
+    wish: &Wish,
+    known: Known<'_>,
+) -> (Option<Chosen>, String) {
     let mut why = String::from("there is no index");
     let mut choices = Vec::new();
     for (number, index) in indexes.iter().enumerate() {
-        match effort(index, extent, wish) {
+        match effort(index, extent, wish, known.figures) {
             Ok(effort) => choices.push(Chosen { number, effort }),
             Err(reason) => why = reason,
         }
     }
-    let opening = |chosen: &Chosen| if costs.open { 0 } else { indexes[chosen.number].open_ns };
+    let opening = |chosen: &Chosen| if known.open { 0 } else { indexes[chosen.number].open_ns };
     let ns = |chosen: &Chosen| opening(chosen).saturating_add(chosen.effort.ns);
     choices.sort_by_key(ns);
     let Some(best) = choices.first() else { return (None, why) };
     let times: Vec<(Kind, u64)> =
         choices.iter().map(|chosen| (indexes[chosen.number].kind, ns(chosen))).collect();
-    let exact_ns = costs.exact_ns.unwrap_or_else(|| exact_ns(indexes[best.number], extent));
+    let exact_ns = known.exact_ns.unwrap_or_else(|| exact_ns(indexes[best.number], extent));
     let table = Table::of(&times, exact_ns);
     if wish.way == Way::Fastest && table.exact_is_faster() {
         return (None, format!("reading every row is faster: {}", table.words));
     }
+    let of_late = found_of_late(known.figures, indexes[best.number].kind, wish.k, &best.effort);
     let why = measured(indexes[best.number], &best.effort, &table);
-    (Some(*best), why)
+    (Some(*best), format!("{why}{of_late}"))
 }
 
 // As many rows as there are now cost in proportion.
@@ -119,7 +128,7 @@ fn exact_ns(index: &Summary, extent: Extent) -> u64 {
 }
 
 // The effort, or why none is made.
-fn effort(index: &Summary, extent: Extent, wish: &Wish) -> Result<Effort, String> {
+fn effort(index: &Summary, extent: Extent, wish: &Wish, figures: &[Figure]) -> Result<Effort, String> {
     let forced = wish.way != Way::Fastest;
     if index.metric != wish.metric {
         return Err(format!("the index is for {}", index.metric.name()));
@@ -131,10 +140,12 @@ fn effort(index: &Summary, extent: Extent, wish: &Wish) -> Result<Effort, String
         return Err("a large part of the collection is asked for".into());
     }
     let all = index.leaves.max(1);
-    match (suffices(&index.efforts, wish.min_recall), index.efforts.last()) {
+    let efforts = unrefuted(&index.efforts, figures, (index.kind, wish.k), wish.min_recall);
+    match (suffices(efforts, wish.min_recall), index.efforts.last()) {
         (Some(effort), _) => Ok(*effort),
         (None, _) if !forced => {
-            Err(format!("no effort reached a recall of {} when it was measured", wish.min_recall))
+            let when = if efforts.len() < index.efforts.len() { "of late" } else { "when it was measured" };
+            Err(format!("no effort reached a recall of {} {when}", wish.min_recall))
         }
         (None, most) => Ok(Effort { probes: all, ..most.copied().unwrap_or(Effort::unmeasured(all, 10)) }),
     }
@@ -156,6 +167,15 @@ fn measured(index: &Summary, effort: &Effort, table: &Table) -> String {
          queries; {}",
         effort.recall, effort.low, effort.pool, effort.rerank, effort.queries, table.words
     )
+}
+
+// What real searches with this effort found, in words.
+fn found_of_late(figures: &[Figure], kind: Kind, k: usize, effort: &Effort) -> String {
+    let same = |figure: &&Figure| (figure.kind, figure.k, figure.effort) == (kind, k, Figure::key(effort));
+    let Some(Figure { tally, .. }) = figures.iter().find(same) else { return String::new() };
+    let (low, high) = tally.interval();
+    let (searches, recall) = (tally.searches(), tally.recall());
+    format!("; {searches} real searches were compared of late and found {recall:.4} ({low:.4} to {high:.4})")
 }
 
 /// What searches cost, as measured on the machine when the indexes were built.
@@ -210,10 +230,10 @@ mod tests {
         let (graph, scan) = (index(Kind::Graph, 30_000_000, 100_000), index(Kind::Scan, 1_000_000, 900_000));
         let extent = Extent { live: 100_000, vector_len: 1536 };
         let wish = Wish { metric: Metric::Cosine, k: 10, min_recall: 0.95, way: Way::Fastest };
-        let by = |wish: &Wish, costs| choose(&[&graph, &scan], extent, wish, costs).0.map(|it| it.number);
-        let open = Costs { open: true, exact_ns: None };
-        assert_eq!((by(&wish, Costs::default()), by(&wish, open)), (Some(1), Some(0)));
-        let fast = Costs { exact_ns: Some(99_000), ..open };
+        let by = |wish: &Wish, known| choose(&[&graph, &scan], extent, wish, known).0.map(|it| it.number);
+        let open = Known { open: true, ..Known::default() };
+        assert_eq!((by(&wish, Known::default()), by(&wish, open)), (Some(1), Some(0)));
+        let fast = Known { exact_ns: Some(99_000), ..open };
         assert_eq!(by(&wish, fast), None);
         // What no effort reached, what is most of the collection, another metric.
         assert_eq!(by(&Wish { min_recall: 0.99, ..wish }, open), None);

@@ -18,6 +18,7 @@
 //! choice       whether an index answers, and which
 //! plan         searches of a collection's files in the way that was chosen
 //! searcher     a collection and its plans, kept open while it changes
+//! tally        what real searches found of the exact answers
 //! store        whole vectors of an index, in memory or mapped
 //! filter       conditions on metadata and files
 //! metric       element types and metrics
@@ -49,6 +50,7 @@ mod scan;
 mod searcher;
 mod store;
 pub mod stored;
+mod tally;
 
 pub use batch::Pair;
 pub use clustered::ClusteredIndex;
@@ -64,3 +66,4 @@ pub use scan::Options;
 pub use searcher::Searcher;
 pub use store::{MmapVectorStore, VectorStorage};
 pub use stored::StoredIndex;
+pub use tally::{Figure, Tally};

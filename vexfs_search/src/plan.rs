@@ -3,9 +3,10 @@
 //! INVARIANT: an index that cannot be trusted is told and not used, and the exact answer stands in: it never makes a search
 //! fail, and what it did not give is never called exact.
 
+use std::fs;
 use std::time::Instant;
 
-use crate::choice::{self, Chosen, Costs};
+use crate::choice::{self, Chosen, Known};
 pub use crate::choice::{Way, Wish, suffices};
 use crate::collection::{Collection, Schema};
 use crate::error::{Error, Result};
@@ -13,11 +14,15 @@ use crate::nearest::Hit;
 use crate::query::Query;
 use crate::scan::Options;
 use crate::stored::{Delta, Effort, Kind, StoredIndex, Summary};
+use crate::tally::Figure;
 
 /// A filter that leaves less than this share of the rows is faster compared row by row.
 const FILTER_MAX: f64 = 0.1;
 /// Attempts at a moment in which the collection does not change.
 const ATTEMPTS: u32 = 4;
+/// The file of a collection that tells what real searches found.
+const RECALL: &str = "recall";
+
 /// True if searches use an index of a collection of this size: see the table in docs/BENCHMARKS.md.
 pub fn pays(schema: &Schema) -> bool {
     schema.extent().pays()
@@ -121,7 +126,10 @@ impl Plan {
     fn among(mut indexes: Vec<StoredIndex>, collection: &Collection, wish: &Wish) -> Self {
         let summaries: Vec<Summary> = indexes.iter().map(StoredIndex::summary).collect();
         let all: Vec<&Summary> = summaries.iter().collect();
-        match choice::choose(&all, collection.schema().extent(), wish, Costs::default()) {
+        // What a host measured of real searches; files that were copied from a volume have none beside them.
+        let figures = Figure::parse(&fs::read(collection.directory().join(RECALL)).unwrap_or_default());
+        let known = Known { figures: &figures, ..Known::default() };
+        match choice::choose(&all, collection.schema().extent(), wish, known) {
             (Some(Chosen { number, effort }), why) => {
                 Self::used(indexes.swap_remove(number), effort, collection, why)
             }

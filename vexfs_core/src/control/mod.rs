@@ -74,6 +74,8 @@ pub const QUERY: u64 = 8;
 pub const APPEND: u64 = 9;
 /// `metadata.jsonl`.
 pub const METADATA: u64 = 12;
+/// `recall`, what a host measured of its indexes.
+pub const RECALL: u64 = 13;
 /// Part of the first of the columns that are made from metadata.
 pub const COLUMNS: u64 = 48;
 /// `control`, which takes requests.
@@ -87,7 +89,7 @@ const FILES: [(&[u8], Ino, u32); 6] = [
     (b"stale", STALE, 0o400),
     (b"pending", PENDING, 0o400),
 ];
-const PARTS: [(&[u8], u64); 11] = [
+const PARTS: [(&[u8], u64); 12] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
@@ -99,6 +101,7 @@ const PARTS: [(&[u8], u64); 11] = [
     (b"metadata.jsonl", METADATA),
     (b"append", APPEND),
     (b"vectors.arrow", ARROW),
+    (b"recall", RECALL),
 ];
 const NEAR_NAME: &[u8] = b"near";
 /// Readdir cookies of fixed entries begin here.
@@ -137,7 +140,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
         _ if arrow::collection_of(inode).is_some() => Some(Pseudo::Column),
         _ => match collection_part(inode)?.1 {
             0 => Some(Pseudo::Directory),
-            SCHEMA | PATHS | METADATA => Some(Pseudo::Computed),
+            SCHEMA | PATHS | METADATA | RECALL => Some(Pseudo::Computed),
             REQUESTS => Some(Pseudo::Request),
             QUERY => Some(Pseudo::Query),
             APPEND => Some(Pseudo::Append),

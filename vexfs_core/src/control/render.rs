@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::{LOG, METADATA, METRICS, PATHS, PENDING, README, REQUESTS, SCHEMA, STALE, STATUS};
+use super::{LOG, METADATA, METRICS, PATHS, PENDING, README, RECALL, REQUESTS, SCHEMA, STALE, STATUS};
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ takes files and vectors and nothing else.
                         and \"metric\" if you like. An index answers where it is faster and found \"min_recall\": 0.95 of
                         the exact answers when it was measured (FUSE); \"exact\": true reads every row, \"index\": true or
                         \"graph\" wants an index, \"explain\": true adds a last line {\"explain\": {\"plan\", \"why\", ...}}
+    recall              what the indexes that answered real questions found of the exact answers, measured in idle time:
+                        {\"measured\": [{\"kind\", \"k\", \"recall\", \"n\", \"low\", \"high\", ...}]}, or {} (FUSE)
     control             `echo compact > control` closes the gaps between live rows, `echo recode CODEC > control` stores them in
                         another codec (`recode stop` gives that up); reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
@@ -108,6 +110,10 @@ impl<H: BlockDevice + Data> Volume<H> {
                 Some((id, PATHS)) => {
                     self.paths(&mut text, id)?;
                     Ok(())
+                }
+                Some((id, RECALL)) => {
+                    self.collection(id)?;
+                    report.recall(id, &mut text)
                 }
                 Some((id, METADATA)) => {
                     self.metadata(&mut text, id)?;

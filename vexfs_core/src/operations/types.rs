@@ -360,4 +360,8 @@ pub trait Report {
     fn log(&self, text: &mut dyn core::fmt::Write) -> core::fmt::Result;
     /// Members of `status.json`'s object, each beginning with a comma: `,"cache_bytes":1234`.
     fn status(&self, text: &mut dyn core::fmt::Write) -> core::fmt::Result;
+    /// What was measured of a collection's indexes, as a JSON object; `{}` on a host that has none.
+    fn recall(&self, _collection: CollectionId, text: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        text.write_str("{}\n")
+    }
 }

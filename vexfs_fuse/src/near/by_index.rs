@@ -7,20 +7,21 @@
 use std::sync::Arc;
 
 use vexfs_core::Result;
-use vexfs_core::operations::Reach;
-use vexfs_search::stored::{Delta, Effort};
+use vexfs_core::operations::{Collection, Reach};
+use vexfs_search::Query;
+use vexfs_search::stored::{Candidates, Delta, Effort};
 
 use super::held::{Compared, Held};
 use super::picked;
 use super::scan::Candidate;
 use super::search::{Cost, Search};
-use super::source::Indexed;
+use super::source::{Indexed, Source};
 use super::told::{Found, Taken, Told};
 
 /// Attempts at a moment in which the collection does not change.
 const ATTEMPTS: u32 = 4;
 /// Rows beyond k in the first round, for those that turn out not to be answers.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 8;
 /// An index is asked for no more than this share of the rows: beyond, reading all of them is as fast.
 const PART_MAX: u64 = 10;
 
@@ -113,17 +114,33 @@ impl<S: Indexed> ByIndex<'_, S> {
     ) -> Result<std::result::Result<Vec<Candidate>, String>> {
         let Search { source, collection, query, .. } = *self.search;
         let effort = Effort { probes: self.effort.probes.saturating_mul(wider), ..self.effort };
-        let candidates = match self.held.index.candidates(query, count, delta, &effort) {
-            Ok(candidates) => candidates,
-            Err(error) => return Ok(Err(error.to_string())),
+        let (best, candidates) = match best(source, collection, query, (self.held, &effort), count, delta)? {
+            Ok(found) => found,
+            Err(damage) => return Ok(Err(damage)),
         };
         self.cost.candidates += candidates.rows.len() as u64;
         self.cost.leaves += candidates.leaves as u64;
         self.cost.nodes += candidates.nodes as u64;
         self.cost.index_bytes += candidates.index_bytes;
-        let mut best = picked::scores(source, collection, query, &candidates.rows)?;
-        // What comes behind is there by chance.
-        best.truncate(count);
         Ok(Ok(best))
     }
+}
+
+/// The best so many rows that an index finds with an effort, and what they were among; what is wrong with it, if it is.
+pub(super) fn best(
+    source: &impl Source,
+    collection: &Collection,
+    query: &Query,
+    (held, effort): (&Held, &Effort),
+    count: usize,
+    delta: &Delta,
+) -> Result<std::result::Result<(Vec<Candidate>, Candidates), String>> {
+    let candidates = match held.index.candidates(query, count, delta, effort) {
+        Ok(candidates) => candidates,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut best = picked::scores(source, collection, query, &candidates.rows)?;
+    // What comes behind is there by chance.
+    best.truncate(count);
+    Ok(Ok((best, candidates)))
 }

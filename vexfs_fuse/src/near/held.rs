@@ -8,6 +8,7 @@ use vexfs_core::Result;
 use vexfs_core::numbers::CollectionId;
 use vexfs_search::stored::{Delta, StoredIndex};
 
+use super::index_file::Stamp;
 use super::source::Source;
 
 /// Rows that are compared at one look at the volume.
@@ -18,6 +19,8 @@ const ATTEMPTS: u32 = 4;
 /// An index that many ask.
 pub(super) struct Held {
     pub(super) index: StoredIndex,
+    /// Its file.
+    pub(super) stamp: Stamp,
     /// What changed, as of this count of changes. Who comes while it is found out waits for it.
     compared: Mutex<Option<(u64, Arc<Delta>)>>,
 }
@@ -34,8 +37,8 @@ pub(super) enum Compared {
 
 impl Held {
     /// Not compared yet.
-    pub(super) fn new(index: StoredIndex) -> Self {
-        Self { index, compared: Mutex::new(None) }
+    pub(super) fn new(index: StoredIndex, stamp: Stamp) -> Self {
+        Self { index, stamp, compared: Mutex::new(None) }
     }
 
     /// Finds out what changed, unless that is known.

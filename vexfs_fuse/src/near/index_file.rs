@@ -17,7 +17,7 @@ use super::source::Source;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// An index file as it is at a moment: a file that was replaced or written to since is another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: Ino,
     pub(super) size: u64,

@@ -14,11 +14,12 @@ use vexfs_core::Result;
 use vexfs_core::format::collection_directory;
 use vexfs_core::numbers::CollectionId;
 use vexfs_core::operations::Collection;
-use vexfs_search::choice::{Costs, Extent, Way, Wish, choose};
+use vexfs_search::choice::{Extent, Known as Facts, Way, Wish, choose};
 use vexfs_search::stored::{DIRECTORY, Effort, Kind, StoredIndex, Summary, identity_of};
 
 use super::held::Held;
 use super::index_file::{IndexFile, Stamp, find};
+use super::recall::Recall;
 use super::source::Source;
 
 /// How long an index is kept that nobody asks.
@@ -36,6 +37,7 @@ pub struct Indexes {
     slots: Mutex<HashMap<(CollectionId, Kind), Arc<Slot>>>,
     /// Memory is wanted elsewhere: none is read.
     short: AtomicBool,
+    recall: Recall,
     /// What reading a thousand rows took at best, in nanoseconds.
     scans: Mutex<HashMap<CollectionId, u64>>,
     started: Instant,
@@ -45,6 +47,15 @@ pub struct Indexes {
 pub(super) enum Chosen {
     Exactly(String),
     By(Arc<Held>, Effort, String),
+}
+
+/// An index file, looked at.
+enum There<T> {
+    Here(T),
+    /// Why it is not used.
+    Unusable(String),
+    /// There is no such file.
+    Missing,
 }
 
 /// The place of one index.
@@ -80,6 +91,7 @@ impl Indexes {
             bytes_max,
             slots: Mutex::default(),
             short: AtomicBool::new(false),
+            recall: Recall::default(),
             scans: Mutex::default(),
             started: Instant::now(),
         }
@@ -103,27 +115,30 @@ impl Indexes {
         if self.bytes_max == 0 {
             return exactly("this mount uses no index (index_cache=0)");
         }
-        let (mut there, mut troubles) = (Vec::new(), Vec::new());
+        let (mut there, mut figures, mut troubles) = (Vec::new(), Vec::new(), Vec::new());
         for kind in Kind::ALL.into_iter().filter(|kind| wish.way.allows(*kind)) {
             match self.look(source, collection.id, kind)? {
-                Some(Ok(summary)) => there.push(summary),
-                Some(Err(trouble)) => troubles.push(trouble),
-                None => {}
+                There::Here((summary, stamp)) => {
+                    figures.extend(self.recall.figures(collection.id, kind, stamp));
+                    there.push(summary);
+                }
+                There::Unusable(trouble) => troubles.push(trouble),
+                There::Missing => {}
             }
         }
         loop {
             let all: Vec<&Summary> = there.iter().map(|summary| &**summary).collect();
-            let costs = Costs { open: true, exact_ns: self.scan_ns(collection.id, extent.live) };
-            let (chosen, why) = choose(&all, extent, wish, costs);
+            let exact_ns = self.scan_ns(collection.id, extent.live);
+            let (chosen, why) = choose(&all, extent, wish, Facts { open: true, exact_ns, figures: &figures });
             let Some(chosen) = chosen else {
                 let trouble = troubles.into_iter().next().filter(|_| there.is_empty());
                 let cannot = |trouble| format!("the index cannot be used: {trouble}");
                 return Ok(Chosen::Exactly(trouble.map_or(why, cannot)));
             };
             match self.hold(source, collection.id, there[chosen.number].kind)? {
-                Some(Ok(held)) => return Ok(Chosen::By(held, chosen.effort, why)),
-                Some(Err(trouble)) => troubles.push(trouble),
-                None => {}
+                There::Here(held) => return Ok(Chosen::By(held, chosen.effort, why)),
+                There::Unusable(trouble) => troubles.push(trouble),
+                There::Missing => {}
             }
             there.remove(chosen.number);
         }
@@ -156,6 +171,25 @@ impl Indexes {
         }
     }
 
+    /// What they found of real questions.
+    pub fn recall(&self) -> &Recall {
+        &self.recall
+    }
+
+    /// An index that is in memory and still that of its file.
+    pub(super) fn in_memory(
+        &self,
+        source: &impl Source,
+        id: CollectionId,
+        kind: Kind,
+        stamp: Stamp,
+    ) -> Result<Option<Arc<Held>>> {
+        let now = source.look(|volume| find(volume, id, kind))?;
+        let slot = self.slots().get(&(id, kind)).map(Arc::clone);
+        let held = slot.and_then(|slot| slot.known().held.clone());
+        Ok(held.filter(|held| now == Some(stamp) && held.stamp == stamp))
+    }
+
     /// Bytes that they take.
     pub fn bytes(&self) -> u64 {
         self.slots().values().map(|slot| slot.bytes.load(Ordering::Acquire)).sum()
@@ -182,10 +216,10 @@ impl Indexes {
         source: &impl Source,
         id: CollectionId,
         kind: Kind,
-    ) -> Result<Option<std::result::Result<Arc<Summary>, String>>> {
+    ) -> Result<There<(Arc<Summary>, Stamp)>> {
         let Some(stamp) = source.look(|volume| find(volume, id, kind))? else {
             self.slots().remove(&(id, kind));
-            return Ok(None);
+            return Ok(There::Missing);
         };
         let slot = self.slot(id, kind);
         let mut known = slot.known();
@@ -209,39 +243,35 @@ impl Indexes {
             }
         }
         Ok(match (&known.trouble, &known.summary) {
-            (Some(trouble), _) => Some(Err(trouble.clone())),
-            (None, summary) => summary.clone().map(Ok),
+            (None, Some(summary)) => There::Here((Arc::clone(summary), stamp)),
+            (Some(trouble), _) => There::Unusable(trouble.clone()),
+            (None, None) => There::Missing,
         })
     }
 
     // An index in memory, or why it is not used; none if its file is gone by now. Who comes while it is read waits for it.
-    fn hold(
-        &self,
-        source: &impl Source,
-        id: CollectionId,
-        kind: Kind,
-    ) -> Result<Option<std::result::Result<Arc<Held>, String>>> {
+    fn hold(&self, source: &impl Source, id: CollectionId, kind: Kind) -> Result<There<Arc<Held>>> {
         for _ in 0..ATTEMPTS {
             match self.look(source, id, kind)? {
-                Some(Ok(_)) => {}
-                Some(Err(trouble)) => return Ok(Some(Err(trouble))),
-                None => return Ok(None),
+                There::Here(_) => {}
+                There::Unusable(trouble) => return Ok(There::Unusable(trouble)),
+                There::Missing => return Ok(There::Missing),
             }
             let slot = self.slot(id, kind);
             slot.used.store(self.now(), Ordering::Release);
             let mut known = slot.known();
             let Some(stamp) = known.stamp else { continue };
             if let Some(held) = &known.held {
-                return Ok(Some(Ok(Arc::clone(held))));
+                return Ok(There::Here(Arc::clone(held)));
             }
             if self.short.load(Ordering::Acquire) {
-                return Ok(Some(Err("memory is short, and the index is not in it".into())));
+                return Ok(There::Unusable("memory is short, and the index is not in it".into()));
             }
             if !self.make_room(&slot, stamp.size) {
-                return Ok(Some(Err(format!(
+                return Ok(There::Unusable(format!(
                     "other indexes are in use, and there is no room for the {} index beside them; mount with a larger index_cache",
                     kind.name()
-                ))));
+                )));
             }
             let taken = StoredIndex::take(path_of(source, id, kind)?, &IndexFile { source, stamp });
             if source.look(|volume| find(volume, id, kind))? != Some(stamp) {
@@ -251,9 +281,9 @@ impl Indexes {
             match taken {
                 Ok(index) => {
                     slot.bytes.store(index.memory_bytes() as u64, Ordering::Release);
-                    let held = Arc::new(Held::new(index));
+                    let held = Arc::new(Held::new(index, stamp));
                     known.held = Some(Arc::clone(&held));
-                    return Ok(Some(Ok(held)));
+                    return Ok(There::Here(held));
                 }
                 Err(error) => {
                     log::warn!("{error}; questions are answered without it");
@@ -262,7 +292,7 @@ impl Indexes {
                 }
             }
         }
-        Ok(Some(Err("its file is replaced faster than it can be read".into())))
+        Ok(There::Unusable("its file is replaced faster than it can be read".into()))
     }
 
     // Drops those that were used longest ago until there is room for so many bytes, and takes them; false if the others are

@@ -10,7 +10,9 @@
 //! search     one search, by an index or of all rows
 //! indexes    index files in memory, which of them answers
 //! index_file their bytes, off the image
-//! tending    drops them where memory is short
+//! tending    drops them where memory is short, and has questions compared
+//! recall     some of the questions that they answered, and what they found
+//! comparing  such a question beside the exact answer, in idle time
 //! held       one of them, and what changed since it was built
 //! by_index   the nearest rows by an index
 //! picked     the scores of a few rows
@@ -22,6 +24,7 @@
 //! ```
 
 mod by_index;
+mod comparing;
 mod condition;
 mod held;
 mod index_file;
@@ -29,6 +32,7 @@ mod indexes;
 mod picked;
 mod pool;
 mod question;
+mod recall;
 mod refusal;
 mod scan;
 mod search;

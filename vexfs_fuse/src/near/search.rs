@@ -10,9 +10,12 @@ use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Caller, Collection, Reach};
 use vexfs_search::Query;
 use vexfs_search::choice::{Extent, Wish};
+use vexfs_search::stored::Effort;
 
 use super::by_index::{ByIndex, Outcome};
+use super::held::Held;
 use super::indexes::Chosen;
+use super::recall::Asked;
 use super::scan::Scan;
 use super::source::Indexed;
 use super::told::{self, Found, Wanted};
@@ -69,6 +72,7 @@ impl<S: Indexed> Search<'_, S> {
                 let by_index = ByIndex { search: self, held: &held, effort, cost: &mut cost };
                 match by_index.nearest()? {
                     Outcome::Found(found) => {
+                        indexes.recall().keep(self.asked(&held, effort));
                         let (plan, recall) = (held.index.kind().name(), effort.recall);
                         return Ok(Answer { found, plan, why, recall, cost, ms: ms() });
                     }
@@ -88,6 +92,12 @@ impl<S: Indexed> Search<'_, S> {
         let found = told::nearest(&mut scan, self.caller, self.reach(), self.wanted)?;
         cost.candidates += self.collection.live;
         Ok(Answer { found, plan: "exact", why, recall: 1.0, cost, ms: ms() })
+    }
+
+    // What is compared with the exact answer later.
+    fn asked(&self, held: &Held, effort: Effort) -> Asked {
+        let (kind, stamp) = (held.index.kind(), held.stamp);
+        Asked { id: self.id(), kind, stamp, effort, k: self.wanted.k, query: self.query.clone() }
     }
 
     /// The collection.

@@ -1,7 +1,9 @@
-//! What is done for the indexes in memory beside questions: they are dropped where memory is wanted elsewhere, or nobody asks.
+//! What is done for the indexes in memory beside questions: they are dropped where memory is wanted elsewhere, or nobody asks;
+//! and questions that they answered are compared with the exact answers while the mount is idle.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::comparing::compare_waiting;
 use crate::service::Service;
 
 /// Between two looks.
@@ -9,11 +11,20 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Memory is short if less than this share of it is available.
 const AVAILABLE_MIN: u64 = 20;
 
+/// How long no request came to an idle mount.
+const IDLE: Duration = Duration::from_secs(3);
+
 /// Tends the indexes until the service stops.
 pub fn tend(service: &Service) {
+    let (mut requests, mut since) = (service.requests(), Instant::now());
     while !service.rest(PERIOD) {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         service.indexes_kept().tend(is_short(&text).unwrap_or(false));
+        if service.requests() != requests {
+            (requests, since) = (service.requests(), Instant::now());
+        } else if since.elapsed() >= IDLE {
+            compare_waiting(service);
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Service {
 
     // Gives back to the device what the commit frees, which nobody uses until it is published.
     fn discard_freed(&self) {
-        let mut freed = self.volume().freed().to_vec();
+        let mut freed = self.volume_aside().freed().to_vec();
         freed.sort_unstable_by_key(|run| run.start.0);
         freed.dedup_by(|next, run| {
             let joins = run.end() == next.start.0;
@@ -104,18 +104,19 @@ impl Service {
         while !self.stopped.load(Ordering::Acquire) {
             // What was freed so far is told before its rows are blanked, or a reader would believe in a row that was
             // blanked before he heard that it is free. After another commit there is more to tell.
-            let durable = self.volume().superblock().generation;
+            let durable = self.volume_aside().superblock().generation;
             self.wait_until_told();
-            let (more, events) = self.change(|volume| match volume.superblock().generation == durable {
-                true => volume.tidy(now()),
-                false => Ok(true),
-            });
+            let (more, events) =
+                self.change_aside(|volume| match volume.superblock().generation == durable {
+                    true => volume.tidy(now()),
+                    false => Ok(true),
+                });
             self.tell(&events);
             drop(events);
             match more {
                 Ok(true) => {}
                 Ok(false) => {
-                    let waits = self.volume().waits_for_commit();
+                    let waits = self.volume_aside().waits_for_commit();
                     return self.wake(|wake| wake.commit |= waits);
                 }
                 Err(error) => return self.tell_stopped(error),

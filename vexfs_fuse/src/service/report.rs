@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vexfs_core::numbers::CollectionId;
 use vexfs_core::operations::Report;
 
 use super::Service;
@@ -52,6 +53,10 @@ impl Report for Service {
 
     fn log(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
         text.write_str(&self.ring.text())
+    }
+
+    fn recall(&self, collection: CollectionId, text: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        text.write_str(&self.indexes.recall().render(collection))
     }
 
     fn status(&self, text: &mut dyn std::fmt::Write) -> std::fmt::Result {

@@ -295,11 +295,14 @@ impl Opening {
         let (places, rest) = table.split_at(head.leaves as usize * PLACE);
         let (efforts, centres) = rest.split_at(head.efforts as usize * EFFORT);
         let places: Vec<Place> = places.chunks_exact(PLACE).map(place).collect();
+        // No two leaves share bytes, so that a search of all of them reads the file once at most.
+        let mut left = len;
         let inside = |place: &Place| {
-            let end = place.len(&head).and_then(|leaf| place.at.checked_add(leaf as u64));
-            end.is_some_and(|end| end <= len)
+            let bytes = place.len(&head).map(|leaf| leaf as u64);
+            left = left.checked_sub(bytes?)?;
+            place.at.checked_add(bytes?).filter(|end| *end <= len)
         };
-        if !places.iter().all(inside) {
+        if !places.iter().map(inside).all(|end| end.is_some()) {
             return Err(wrong("is cut off"));
         }
         let efforts = efforts.chunks_exact(EFFORT).map(Effort::parse).collect();
