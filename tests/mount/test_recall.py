@@ -83,12 +83,14 @@ def test_an_index_that_finds_too_little_is_found_out_and_made_to_do_more(volume4
     words = ("search", "c", "--vector", json.dumps(queries[0].tolist()), "--index", "--json", "--explain")
     told = json.loads(vexfs(volume4, *words).stderr.splitlines()[-1])
     assert told["plan"] == "clustered" and told["leaves"] > 1
+    assert json.loads(vexfs(volume4, *words, "--min-recall", "0.1").stderr.splitlines()[-1])["leaves"] == 1
     # Who is content with less is answered by less.
     assert explained(volume4, **questions[0], min_recall=0.1)[1]["leaves"] == 1
     # Of an index that is another nothing is known yet.
     vexfs(volume4, "index", "c", "--kind", "clustered")
     least = explained(volume4, **questions[0])[1]
     assert "of late" not in least["why"]
+    assert "of late" not in json.loads(vexfs(volume4, *words).stderr.splitlines()[-1])["why"]
 
 
 def test_nothing_is_compared_while_the_mount_is_used(volume4):

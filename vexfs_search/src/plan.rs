@@ -127,7 +127,12 @@ impl Plan {
         let summaries: Vec<Summary> = indexes.iter().map(StoredIndex::summary).collect();
         let all: Vec<&Summary> = summaries.iter().collect();
         // What a host measured of real searches; files that were copied from a volume have none beside them.
-        let figures = Figure::parse(&fs::read(collection.directory().join(RECALL)).unwrap_or_default());
+        let mut figures = Figure::parse(&fs::read(collection.directory().join(RECALL)).unwrap_or_default());
+        // They may be of an index that was replaced since.
+        let is_of = |figure: &Figure, index: &StoredIndex| {
+            (index.kind(), index.generation()) == (figure.kind, figure.generation)
+        };
+        figures.retain(|figure| indexes.iter().any(|index| is_of(figure, index)));
         let known = Known { figures: &figures, ..Known::default() };
         match choice::choose(&all, collection.schema().extent(), wish, known) {
             (Some(Chosen { number, effort }), why) => {

@@ -59,6 +59,8 @@ impl Tally {
 pub struct Figure {
     /// Which kind of index.
     pub kind: Kind,
+    /// The collection's generation that the index is of.
+    pub generation: u64,
     /// How many rows they asked for.
     pub k: usize,
     /// Leaves, candidates and compared rows of the effort.
@@ -80,6 +82,7 @@ impl Figure {
             let number = |name: &str| value.get(name)?.as_u64().and_then(|it| usize::try_from(it).ok());
             Some(Self {
                 kind: Kind::from_name(value.get("kind")?.as_str()?)?,
+                generation: value.get("generation")?.as_u64()?,
                 k: number("k")?,
                 effort: [number("probes")?, number("pool")?, number("rerank")?],
                 tally: Tally::of(value.get("n")?.as_u64()?, value.get("recall")?.as_f64()?),
@@ -135,6 +138,7 @@ mod tests {
         let efforts = [1, 4, 16].map(|probes| Effort::unmeasured(probes, 10));
         let figure = |probes, k, n, recall| Figure {
             kind: Kind::Clustered,
+            generation: 1,
             k,
             effort: [probes, 10, 10],
             tally: Tally::of(n, recall),
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn figures_are_read_and_what_is_none_is_passed_over() {
-        let text = br#"{"measured":[{"kind":"graph","k":10,"probes":1,"pool":4,"rerank":2,"recall":0.5,"n":20},{"kind":"x"},3]}"#;
+        let text = br#"{"measured":[{"kind":"graph","generation":3,"k":10,"probes":1,"pool":4,"rerank":2,"recall":0.5,"n":20},{"kind":"x"},3]}"#;
         let figures = Figure::parse(text);
         assert_eq!(figures.len(), 1);
         assert_eq!(

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use vexfs_search::npy::Header;
-use vexfs_search::stored::{self, Effort, Kind, Sample};
+use vexfs_search::stored::{self, Effort, Kind, ReadAt, Sample, Summary};
 use vexfs_search::{Collection, Element, Hit, Metric, Options, Query, RowSet, StoredIndex, half};
 
 const DIMENSIONS: usize = 40;
@@ -410,6 +410,79 @@ fn damage_is_told(kind: Kind) {
     assert!(told.contains("of another collection"), "{told}");
     fs::remove_file(other.file(kind)).unwrap();
     assert!(StoredIndex::open(&other.directory, kind).unwrap().is_none());
+}
+
+/// A host's own way to the bytes of a file.
+struct InHand(Vec<u8>);
+
+impl ReadAt for InHand {
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn read_into(&self, at: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+        let there = self.0.get(at as usize..at as usize + bytes.len());
+        bytes.copy_from_slice(there.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_host_that_reads_the_file_itself_finds_the_same() {
+    for kind in Kind::ALL {
+        let mut made = Made::new(&format!("host-{}", kind.name()), Element::F32, Metric::L2);
+        let bytes = InHand(made.build(kind));
+        let path = PathBuf::from("index");
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&made.directory).unwrap());
+        let owner = (kind, stored::identity_of([0; 16], inode));
+        let summary = Summary::read(path.clone(), &bytes, owner).unwrap();
+        let opened = made.open(kind);
+        assert_eq!((summary.rows, summary.efforts.as_slice()), (opened.len(), opened.efforts()));
+        assert!(Summary::read(path.clone(), &bytes, (kind, stored::identity_of([1; 16], inode))).is_err());
+        let taken = StoredIndex::take(path.clone(), &bytes).unwrap();
+        assert!(taken.memory_bytes() < bytes.0.len() + bytes.0.len() / 8);
+        // A row is set anew, one goes, one comes back.
+        (made.ids[3], made.ids[4], made.ids[5]) = (90_000, 0, 90_001);
+        made.write();
+        let collection = Collection::open(&made.directory).unwrap();
+        let mut comparison = taken.comparison().unwrap();
+        let live = made.ids.iter().enumerate().filter(|(_, id)| **id != 0);
+        live.for_each(|(row, id)| comparison.row(row as u64, *id));
+        let (delta, told) = (comparison.finish(), opened.delta(&collection).unwrap());
+        assert_eq!((delta.changed(), delta.gone()), (told.changed(), told.gone()));
+        for row in [3, 5, 40] {
+            let query = made.query(&collection, row);
+            for effort in taken.efforts() {
+                let candidates = taken.candidates(&query, 10, &delta, effort).unwrap();
+                let options = Options::nearest(10);
+                let hits = collection.search_rows(&query, &candidates.rows, options).unwrap();
+                assert_eq!(hits, opened.search(&collection, &query, options, &told, effort).unwrap().hits);
+                assert!(candidates.rows.contains(&3) && candidates.rows.contains(&5));
+            }
+        }
+        assert!(StoredIndex::take(path, &InHand(bytes.0[..bytes.0.len() - 1].to_vec())).is_err());
+    }
+}
+
+// A file of a million leaves in one place would make each search read that place a million times.
+#[test]
+fn leaves_in_one_place_are_refused() {
+    let made = Made::new("shared", Element::F32, Metric::L2);
+    let mut bytes = made.build(CLUSTERED);
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let (leaves, efforts) = (number(&bytes, 96) as usize, number(&bytes, 104) as usize);
+    let table = 192..192 + leaves * (24 + 4 * DIMENSIONS) + efforts * 56;
+    // In each leaf as many rows as the file has bytes for.
+    let count = (bytes.len() - table.end) / (12 + DIMENSIONS / 8) / 64 * 64;
+    let place = [table.end as u64, count as u64, 0].map(u64::to_le_bytes).concat();
+    (0..leaves).for_each(|leaf| bytes[192 + 24 * leaf..][..24].copy_from_slice(&place));
+    let sum = crc32fast::hash(&bytes[table]);
+    bytes[136..140].copy_from_slice(&sum.to_le_bytes());
+    let sum = u64::from(crc32fast::hash(&bytes[8..184]));
+    bytes[184..192].copy_from_slice(&sum.to_le_bytes());
+    fs::write(made.file(CLUSTERED), &bytes).unwrap();
+    let told = StoredIndex::open(&made.directory, CLUSTERED).unwrap_err().to_string();
+    assert!(leaves > 1 && told.contains("contradicts itself"), "{told}");
 }
 
 #[test]

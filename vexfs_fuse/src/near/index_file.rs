@@ -19,10 +19,10 @@ const PIECE_BYTES: usize = 1 << 20;
 /// An index file as it is at a moment: a file that was replaced or written to since is another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
-    inode: Ino,
+    pub(super) inode: Ino,
     pub(super) size: u64,
-    modified: Time,
-    version: u64,
+    pub(super) modified: Time,
+    pub(super) version: u64,
 }
 
 /// The index file of this kind of a collection as it is now; none if it has none.

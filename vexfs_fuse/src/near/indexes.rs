@@ -260,7 +260,7 @@ impl Indexes {
             let slot = self.slot(id, kind);
             slot.used.store(self.now(), Ordering::Release);
             let mut known = slot.known();
-            let Some(stamp) = known.stamp else { continue };
+            let Some(stamp) = known.stamp.filter(|_| known.trouble.is_none()) else { continue };
             if let Some(held) = &known.held {
                 return Ok(There::Here(Arc::clone(held)));
             }

@@ -53,8 +53,6 @@ struct Waiting {
 /// What questions to an index came to.
 struct Measured {
     stamp: Stamp,
-    /// The collection's generation that the index is of.
-    generation: u64,
     figures: Vec<Since>,
 }
 
@@ -93,10 +91,10 @@ impl Recall {
         next
     }
 
-    /// Counts what an answer had of the exact one.
+    /// Counts what an answer had of the exact one, by an index of this generation of the collection.
     pub(super) fn count(&self, asked: &Asked, generation: u64, share: f64) {
         let mut measured = self.measured();
-        let new = || Measured { stamp: asked.stamp, generation, figures: Vec::new() };
+        let new = || Measured { stamp: asked.stamp, figures: Vec::new() };
         let of_index = measured.entry((asked.id, asked.kind)).or_insert_with(new);
         if of_index.stamp != asked.stamp {
             *of_index = new();
@@ -110,7 +108,7 @@ impl Recall {
             None => {
                 let mut tally = Tally::default();
                 tally.add(share);
-                let figure = Figure { kind, k, effort, tally };
+                let figure = Figure { kind, generation, k, effort, tally };
                 of_index.figures.push(Since { figure, since: now() });
             }
         }
@@ -127,9 +125,7 @@ impl Recall {
     pub fn render(&self, id: CollectionId) -> String {
         let measured = self.measured();
         let indexes = Kind::ALL.into_iter().filter_map(|kind| measured.get(&(id, kind)));
-        let lines: Vec<Value> = indexes
-            .flat_map(|index| index.figures.iter().map(|since| since.as_json(index.generation)))
-            .collect();
+        let lines: Vec<Value> = indexes.flat_map(|index| index.figures.iter().map(Since::as_json)).collect();
         let all = if lines.is_empty() { json!({}) } else { json!({"measured": lines}) };
         format!("{all}\n")
     }
@@ -144,8 +140,8 @@ impl Recall {
 }
 
 impl Since {
-    fn as_json(&self, generation: u64) -> Value {
-        let Figure { kind, k, effort: [probes, pool, rerank], tally } = self.figure;
+    fn as_json(&self) -> Value {
+        let Figure { kind, generation, k, effort: [probes, pool, rerank], tally } = self.figure;
         let (low, high) = tally.interval();
         json!({
             "kind": kind.name(), "k": k, "recall": tally.recall(), "n": tally.searches(), "low": low, "high": high,

@@ -295,15 +295,14 @@ impl Opening {
         let (places, rest) = table.split_at(head.leaves as usize * PLACE);
         let (efforts, centres) = rest.split_at(head.efforts as usize * EFFORT);
         let places: Vec<Place> = places.chunks_exact(PLACE).map(place).collect();
-        // No two leaves share bytes, so that a search of all of them reads the file once at most.
-        let mut left = len;
         let inside = |place: &Place| {
-            let bytes = place.len(&head).map(|leaf| leaf as u64);
-            left = left.checked_sub(bytes?)?;
-            place.at.checked_add(bytes?).filter(|end| *end <= len)
+            let bytes = place.len(&head)? as u64;
+            place.at.checked_add(bytes).filter(|end| *end <= len).map(|_| bytes)
         };
-        if !places.iter().map(inside).all(|end| end.is_some()) {
-            return Err(wrong("is cut off"));
+        // All leaves together are no longer than the file, so that no search reads more than that.
+        let all = places.iter().map(inside).try_fold(0_u64, |sum, bytes| sum.checked_add(bytes?));
+        if all.ok_or_else(|| wrong("is cut off"))? > len {
+            return Err(wrong("contradicts itself"));
         }
         let efforts = efforts.chunks_exact(EFFORT).map(Effort::parse).collect();
         Ok(Self { head, places, efforts, centres: floats(centres) })
