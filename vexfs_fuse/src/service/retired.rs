@@ -17,7 +17,7 @@ impl Service {
 
     /// Frees what was replaced, but for what somebody has open or mapped: a mapping keeps its file open for the kernel.
     pub(super) fn free_retired(&self) {
-        let retired = self.volume().retired().to_vec();
+        let retired = self.volume_aside().retired().to_vec();
         for matrix in retired {
             if let Err(error) = self.free_matrix(matrix) {
                 log::warn!("a matrix that was replaced is freed at the next mount: {error}");
