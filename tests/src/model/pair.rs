@@ -327,6 +327,10 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 // Every step is bounded, so this many cannot be needed on a volume of a few MiB.
                 for _ in 0..100_000 {
                     if !volume.tidy(now)? {
+                        // Nobody has an old matrix open here.
+                        for matrix in volume.retired().to_vec() {
+                            while !volume.free_retired(matrix, now)? {}
+                        }
                         return Ok(learned);
                     }
                 }

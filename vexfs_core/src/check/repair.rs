@@ -85,6 +85,10 @@ pub(super) fn map<H: BlockDevice + Data>(volume: &mut Volume<H>, repairs: &[Find
 
 // Does what waits; what is damaged there waits on, and the check has told it.
 fn tidy<H: BlockDevice + Data>(volume: &mut Volume<H>, now: Time) -> Result<()> {
+    // Coding rows is a mount's work, and may stop for want of what a repair cannot give.
+    if volume.load_waiting().is_ok() {
+        volume.recoding.clear();
+    }
     // Each call that fails takes one thing off the list.
     loop {
         match volume.tidy(now) {

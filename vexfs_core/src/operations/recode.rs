@@ -150,15 +150,16 @@ impl<H: BlockDevice + Data> Volume<H> {
         let Some(target) = loaded.target()? else { return Ok((false, false)) };
         let most = if self.space.ready() > PLENTY { STEP_MANY } else { STEP };
         let (from, to) = loaded.row_keys(loaded.matrices.next.get());
-        let rows = some_rows(self, &target, (from, to), most)?;
+        let (rows, chunks) = some_rows(self, &target, (from, to), most)?;
         if !rows.is_empty() {
-            self.code(id, &target, &rows, true, now)?;
+            self.code(id, &rows, chunks, true, now)?;
             return Ok((true, true));
         }
         // Rows that changed since they were coded.
-        let again = some_rows(self, &target, (loaded.redo_key(0), loaded.redo_key(u64::MAX)), most)?;
+        let changed = (loaded.redo_key(0), loaded.redo_key(u64::MAX));
+        let (again, chunks) = some_rows(self, &target, changed, most)?;
         if !again.is_empty() {
-            self.code(id, &target, &again, false, now)?;
+            self.code(id, &again, chunks, false, now)?;
             return Ok((true, true));
         }
         // Bytes that lie in rows for vectors on their way are in the old codec.
@@ -170,10 +171,9 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     // Codes rows in one transaction; if they are `new`, the recode has come behind the last of them.
-    fn code(&mut self, id: CollectionId, target: &Loaded, rows: &[u64], new: bool, now: Time) -> Result<()> {
-        let bytes = chunks(target, rows) * CHUNK;
+    fn code(&mut self, id: CollectionId, rows: &[u64], chunks: u64, new: bool, now: Time) -> Result<()> {
         // Each row's record, its extent or its `Redo` record.
-        let budget = self.row_budget(bytes as usize, 2 * rows.len() as u64);
+        let budget = self.row_budget((chunks * CHUNK) as usize, 2 * rows.len() as u64);
         self.transact(budget, now, |tx| {
             let mut loaded = load(tx, id)?;
             let Some(mut target) = loaded.target()? else { return Ok(()) };
@@ -303,40 +303,32 @@ fn begin<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, id: CollectionId, c
     loaded.store(tx)
 }
 
-// The first rows with keys in a range: as many as a transaction can write, and at most `most`.
+// The first rows with keys in a range: as many as a transaction can write, and at most `most`; and in how many chunks of the
+// second matrix they lie.
 fn some_rows<H: BlockDevice + Data>(
     volume: &Volume<H>,
     target: &Loaded,
     (from, to): (Key, Key),
     most: u64,
-) -> Result<Vec<u64>> {
-    let mut found = Vec::new();
+) -> Result<(Vec<u64>, u64)> {
+    let (mut found, mut chunks, mut end) = (Vec::new(), 0, 0);
     tree::scan(volume, from, to, &mut |key, _| {
-        memory::push(&mut found, key.offset)?;
-        if found.len() > 1 && chunks(target, &found) > STEP_CHUNKS {
-            found.pop();
+        let (first, last) = chunks_of(target, key.offset);
+        let more = (last + 1).saturating_sub(first.max(end));
+        if !found.is_empty() && chunks + more > STEP_CHUNKS {
             return Ok(false);
         }
+        memory::push(&mut found, key.offset)?;
+        (chunks, end) = (chunks + more, last + 1);
         Ok((found.len() as u64) < most)
     })?;
-    Ok(found)
+    Ok((found, chunks))
 }
 
 // The first and the last chunk of a matrix that a row lies in.
 fn chunks_of(target: &Loaded, row: u64) -> (u64, u64) {
-    let end = target.row_offset(row + 1).saturating_sub(1);
-    (target.row_offset(row) / CHUNK, end / CHUNK)
-}
-
-// How many chunks of a matrix rows, in their order, lie in.
-fn chunks(target: &Loaded, rows: &[u64]) -> u64 {
-    let (mut count, mut end) = (0, 0);
-    for row in rows {
-        let (first, last) = chunks_of(target, *row);
-        count += (last + 1).saturating_sub(first.max(end));
-        end = last + 1;
-    }
-    count
+    let (start, end) = (target.row_offset(row), target.row_offset(row.saturating_add(1)));
+    (start / CHUNK, end.saturating_sub(1).max(start) / CHUNK)
 }
 
 // Rows as runs that are written at once, those that follow one another or lie in the same chunk.

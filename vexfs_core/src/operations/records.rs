@@ -10,9 +10,10 @@ use super::columns::{self, Column};
 use super::names::{self, NameHash};
 use super::{collection, directory, extents, inode, metadata, orphan, rows, vector, xattr};
 use crate::device::{BlockDevice, Data};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
     DirentRecord, FileKind, InodeRecord, Kind, LinkRecord, OrphanKind, RowRecord, XattrRecord,
+    collection_directory,
 };
 use crate::numbers::{CollectionId, Ino, Run};
 use crate::transaction::Transaction;
@@ -100,7 +101,14 @@ pub(crate) fn orphan_kind<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<Orph
 
 /// The record of a live row.
 pub(crate) fn row<N: Nodes>(nodes: &N, id: CollectionId, row: u64) -> Result<RowRecord> {
-    vector::row_record(nodes, &collection::load(nodes, id)?, row)
+    let loaded = match collection::load(nodes, id) {
+        Err(Error::NotFound) => {
+            let directory = collection_directory(id).0;
+            return Err(Error::corrupt("collection", directory, "a vector's row is missing"));
+        }
+        other => other?,
+    };
+    vector::row_record(nodes, &loaded, row)
 }
 
 /// Fails unless `chunk` can be this piece of a row's metadata, of which `before` bytes came before.
