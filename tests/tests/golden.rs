@@ -105,6 +105,9 @@ fn the_core_writes_on_and_finishes_what_was_left() {
         let mut volume = Volume::mount(Direct(&ram), MountOptions::default()).expect("a mounted image");
         for _ in 0..3 {
             while volume.tidy(NOW).expect("tidying") {}
+            for matrix in volume.retired().to_vec() {
+                while !volume.free_retired(matrix, NOW).expect("freeing") {}
+            }
             volume.commit(NOW).expect("a commit");
         }
         let after = Listing::read(&volume).expect("a readable image");

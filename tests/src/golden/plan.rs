@@ -388,7 +388,7 @@ fn recode(maker: &mut Maker<'_>) -> Result<()> {
     maker.recode("smaller", Codec::F16)?;
     maker.note_retired();
     let id = maker.volume.collection_by_name(b"under-way")?.id;
-    maker.volume.recode(id, Codec::Sq8, NOW)?;
+    maker.volume.recode(id, Codec::F16, NOW)?;
     maker.volume.recode_step(id, NOW)?;
     maker.volume.recode_step(id, NOW)?;
     maker.vector(b"/recoded-02", "user.vector.under-way", &halves(100))?;

@@ -34,8 +34,20 @@ fn files(story: &mut Story, count: u32) -> Step {
 // Rows that were passed are set, removed, used again, and get another file, with commits between.
 fn while_it_changes(story: &mut Story) -> Step {
     files(story, 40)?;
+    // Free rows among those that will be passed, which later vectors take.
+    for number in [2, 5, 9] {
+        story.unlink(&format!("file-{number}"))?;
+    }
+    story.commit()?;
+    story.op(Op::Tidy)?;
     story.op(to(Codec::Sq8))?;
     story.op(step())?;
+    story.commit()?;
+    story.file("late", 30)?;
+    story.vector("late", "minilm", 0, 200)?;
+    // Without a vector, saved over a file that has one: the row gets another file.
+    story.file("heir", 30)?;
+    story.rename("heir", "file-1")?;
     story.commit()?;
     story.vector("file-0", "minilm", 0, 200)?;
     story.remove_vector("file-3", "minilm", 0)?;
@@ -47,7 +59,7 @@ fn while_it_changes(story: &mut Story) -> Step {
     story.op(step())?;
     story.commit()?;
     story.op(Op::Tidy)?;
-    story.vector("file-9", "minilm", 0, 200)?;
+    story.vector("file-10", "minilm", 0, 200)?;
     story.commit()?;
     story.op(Op::Tidy)?;
     story.commit()
