@@ -190,7 +190,8 @@ def test_no_condition_starves_k(volume4, kind):
             check(answers, [names[row] for row in chosen], vectors[chosen], vectors[row], k, recall=plan["plan"] == "exact")
             if plan["plan"] == kind:
                 least = np.sort(vectors[chosen] @ vectors[row])[-k]
-                shares.append(np.mean([answer["score"] >= least - 1e-6 for answer in answers]))
+                shares += [answer["score"] >= least - 1e-6 for answer in answers]
+    # Of all rows together: a single one is found or missed.
     assert ways == {"exact", kind} and np.mean(shares) > 0.8
     inside = np.arange(500, 1000)
     for k in (1, 30, 499, 600):
