@@ -160,6 +160,28 @@ void vexfs_host_changed(void *host, u64 ino, u64 offset, u64 len)
 	iput(inode);
 }
 
+/*
+ * A file's name means another inode from now on, as after a recode: whoever looks it up finds that one. True while somebody
+ * has the old one open or mapped, which holds its dentry and with it the inode.
+ */
+bool vexfs_host_retire(void *host, u64 ino)
+{
+	struct inode *inode = ilookup(((struct vexfs_super *)host)->sb, ino);
+	struct dentry *dentry;
+	bool used;
+
+	if (!inode)
+		return false;
+	while ((dentry = d_find_alias(inode))) {
+		d_drop(dentry);
+		dput(dentry);
+	}
+	/* One is the reference that was just taken. */
+	used = icount_read_once(inode) > 1;
+	iput(inode);
+	return used;
+}
+
 void vexfs_host_failed(void *host)
 {
 	((struct vexfs_super *)host)->sb->s_flags |= SB_RDONLY;

@@ -178,6 +178,7 @@ int vexfs_host_discard(void *host, u64 offset, u64 len);
 void vexfs_host_now(s64 *seconds, u32 *nanoseconds);
 void vexfs_host_log(void *host, int level, const char *text, size_t len);
 void vexfs_host_changed(void *host, u64 inode, u64 offset, u64 len);
+bool vexfs_host_retire(void *host, u64 inode);
 void vexfs_host_failed(void *host);
 bool vexfs_host_in_group(u32 group);
 bool vexfs_host_abandoned(void);

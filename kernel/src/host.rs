@@ -21,6 +21,7 @@ unsafe extern "C" {
     fn vexfs_host_now(seconds: *mut i64, nanoseconds: *mut u32);
     fn vexfs_host_log(host: *mut c_void, level: c_int, text: *const u8, len: usize);
     fn vexfs_host_changed(host: *mut c_void, inode: u64, offset: u64, len: u64);
+    fn vexfs_host_retire(host: *mut c_void, inode: u64) -> bool;
     fn vexfs_host_failed(host: *mut c_void);
     fn vexfs_host_in_group(group: u32) -> bool;
     fn vexfs_host_abandoned() -> bool;
@@ -102,6 +103,12 @@ impl Host {
     pub(crate) fn changed(self, inode: Ino, offset: u64, len: u64) {
         // SAFETY: numbers alone.
         unsafe { vexfs_host_changed(self.0.as_ptr(), inode.0, offset, len) }
+    }
+
+    /// Says that names lead to this inode no more; true while somebody has it open or mapped.
+    pub(crate) fn retire(self, inode: Ino) -> bool {
+        // SAFETY: numbers alone.
+        unsafe { vexfs_host_retire(self.0.as_ptr(), inode.0) }
     }
 
     /// Says that nothing can be changed any more.

@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use vexfs_core::format::{collection_part, matrix_number, numbered_scale};
 use vexfs_core::memory;
 use vexfs_core::operations::Sync;
 use vexfs_core::{Error, Event, MountOptions, Result, Volume};
@@ -230,9 +231,24 @@ impl Mount {
                 true => volume.tidy(now()),
                 false => Ok(true),
             })?;
+            self.retire()?;
             if !more {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    // Takes the names of matrices that recoding replaced to those in their place, and frees those that nobody has open.
+    fn retire(&self) -> Result<()> {
+        let retired = memory::copy(self.volume().retired())?;
+        for matrix in retired {
+            let scale = collection_part(matrix).map(|(id, _)| numbered_scale(id, matrix_number(matrix)));
+            let used = self.host.retire(matrix);
+            if scale.is_some_and(|scale| self.host.retire(scale)) || used {
+                continue;
+            }
+            while !self.change(|volume| volume.free_retired(matrix, now()))? {}
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "direct", direct)?;
     step(root, "codecs", codecs)?;
     step(root, "compaction", compaction)?;
+    step(root, "recoding", recoding)?;
     step(root, "questions", questions)?;
     step(root, "inheritance", inheritance)?;
     step(root, "binding", binding)?;
@@ -329,6 +330,52 @@ fn compaction(at: &Path) -> Outcome {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     Err(format!("not compacted: {}", fs::read_to_string(directory.join("control"))?).into())
+}
+
+// Recoding makes another matrix in the background, which takes the name of the old one; who has that open keeps it.
+fn recoding(at: &Path) -> Outcome {
+    let directory = root_of(at).join(".vexfs/collections/recoded");
+    let name = |index: u64| at.join(format!("file-{index}"));
+    for index in 0..40 {
+        fs::write(name(index), "x")?;
+        call::set_attribute(&name(index), b"user.vector.recoded", &floats(index, 32))?;
+    }
+    let whole = |file: &mut File| -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let mut old = File::open(directory.join("vectors.npy"))?;
+    let before = whole(&mut old)?;
+    let header = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..128]).into_owned();
+    expect("the matrix", header(&before).contains("<f4"), true)?;
+    fs::write(directory.join("control"), "recode f16\n")?;
+    let schema = || fs::read_to_string(directory.join("schema.json"));
+    for _ in 0..300 {
+        if schema()?.contains("\"codec\":\"f16\"") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let said = schema()?;
+    expect(&format!("the codec: {said}"), said.contains("\"codec\":\"f16\""), true)?;
+    call::set_attribute(&name(3), b"user.vector.recoded", &floats(99, 32))?;
+    expect("the old matrix, still open", whole(&mut old)? == before, true)?;
+    let new = whole(&mut File::open(directory.join("vectors.npy"))?)?;
+    expect("the new matrix", header(&new).contains("<f2"), true)?;
+    let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    for index in 0..40 {
+        let (wanted, got) = (
+            floats(if index == 3 { 99 } else { index }, 32),
+            call::attribute(&name(index), b"user.vector.recoded")?,
+        );
+        expect("a vector's length", got.len(), wanted.len())?;
+        // Half precision has 11 bits.
+        let near = |(a, b): (&[u8], &[u8])| (value(a) - value(b)).abs() <= value(a).abs() / 1024.0 + 1e-6;
+        expect("a vector", wanted.chunks_exact(4).zip(got.chunks_exact(4)).all(near), true)?;
+    }
+    Ok(())
 }
 
 // What is saved over a file gets its vectors.
