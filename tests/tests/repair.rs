@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use vexfs_core::check::{CheckOptions, CheckReport, Finding, check};
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::{FileKind, Key, Kind, ROOT};
-use vexfs_core::numbers::{Ino, Time};
+use vexfs_core::format::{Codec, FileKind, Key, Kind, ROOT, collection_directory, collection_part};
+use vexfs_core::numbers::{CollectionId, Ino, Time};
 use vexfs_core::operations::NewInode;
 use vexfs_core::volume::{MountOptions, Volume};
 use vexfs_tests::check::check_clean;
@@ -152,6 +152,57 @@ fn a_salvage_keeps_all_that_a_damaged_node_did_not_hold() {
     }
     println!("inodes: {kept} kept, {lost} in damaged nodes, {attached} in lost+found");
     assert!(kept > 1000 && lost > 10 && attached > 10);
+}
+
+/// Codec of a collection, and each of its vectors.
+fn vectors_of(volume: &Volume<Direct<SimDevice>>, id: CollectionId) -> (Codec, Vec<(u64, Vec<u8>)>) {
+    let mut rows = Vec::new();
+    let mut note = |row, _: &_| {
+        rows.push(row);
+        true
+    };
+    volume.rows_of(id, 0, &mut note).expect("rows can be listed");
+    let vectors = rows.into_iter().map(|row| (row, volume.vector(id, row).expect("a whole vector")));
+    (volume.collection(id).expect("the collection is there").codec, vectors.collect())
+}
+
+#[test]
+fn a_broken_recode_is_given_up_and_the_collection_keeps_its_vectors() {
+    let subject = subject("recode-4k");
+    let mounted = |device: SimDevice| Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+    let whole = mounted(SimDevice::from_image(subject.image().clone()));
+    let mut broken = 0;
+    for (key, value) in subject.records.iter().filter(|(key, _)| key.kind == Kind::Row as u8) {
+        let Some((id, _)) = collection_part(Ino(key.inode)) else { continue };
+        let Ok(collection) = whole.collection(id) else { continue };
+        // Rows of the matrix that is being made have their records at it.
+        if collection.recode.is_none() || rows_at_directory(*key) || collection.matrix == Ino(key.inode) {
+            continue;
+        }
+        let header_of_another = Edit::Patch(*key, 8, vec![value[8] ^ 1]);
+        for edit in [Edit::Drop(*key), header_of_another] {
+            let image = subject.with(std::slice::from_ref(&edit));
+            let (unchanged, report, findings) = run(&image, REPAIR);
+            assert!(report.errors > 0, "{edit}: not found");
+            assert!(
+                findings.iter().any(|finding| finding.contains("matrix that is being made")),
+                "{findings:?}"
+            );
+            drop(unchanged);
+            let (device, ..) = run(&image, SALVAGE);
+            check_clean(&device).unwrap_or_else(|why| panic!("{edit}: {why}"));
+            let after = mounted(device);
+            assert_eq!(vectors_of(&after, id), vectors_of(&whole, id), "{edit}");
+            assert!(after.collection(id).expect("the collection is there").recode.is_none(), "{edit}");
+            broken += 1;
+        }
+    }
+    assert!(broken > 10, "{broken}");
+}
+
+// True for the record of a row of a collection's first matrix.
+fn rows_at_directory(key: Key) -> bool {
+    collection_part(Ino(key.inode)).is_some_and(|(id, _)| collection_directory(id) == Ino(key.inode))
 }
 
 // A root that could not be read cost everything, though the generation before was whole in its own two slots. Now a
