@@ -177,9 +177,9 @@ def hot(directory, path, kind, least):
     queries = np.load(directory / "queries.npy")
     how = {"exact": True} if kind == "exact" else {"index": kind, "min_recall": least}
     times, found = [], []
+    before = anonymous()
     with vexfs.Collection(path) as collection:
         plan = collection.explain(K, **how)
-        before = anonymous()
         for turn in range(2):
             for query in queries:
                 began = time.perf_counter()
