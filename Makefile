@@ -85,7 +85,7 @@ check: setup-build ## formatting, lints, the core without std, documentation, fa
 	cargo test --workspace --lib --bins --quiet
 
 .PHONY: test
-# The guest is emulated, mostly on one processor, and takes as long as all that stands beside it.
+# The guest is emulated, mostly on one processor, for minutes that the tests beside it need not wait.
 test: setup-test ## everything: check, crash tests, planted bugs, kernel module, conformance, real mounts
 	$(MAKE) check
 	$(MAKE) build

@@ -7,6 +7,7 @@ work on the machine is not counted; and the recall of the index.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -38,6 +39,27 @@ def run(*words):
 KINDS = ("scan", "clustered", "graph")
 
 
+@contextlib.contextmanager
+def mounted(directory, vectors):
+    """The mount of a new volume with a collection `c` of these vectors; they are chunks of few files: names of files are not
+    what is measured."""
+    image, mount = directory / "image", directory / "mount"
+    mount.mkdir(exist_ok=True)
+    count, dimensions = vectors.shape
+    run(BIN / "mkfs.vexfs", "-f", "-q", image, f"{max(256, count * dimensions * 8 >> 20)}M")
+    run(BIN / "mount.vexfs", image, mount)
+    try:
+        np.save(directory / "v.npy", vectors)
+        (directory / "list").write_text("".join(f"f{row // 500}\n" for row in range(count)))
+        for number in range(0, count, 500):
+            (mount / f"f{number // 500}").touch()
+        run(BIN / "vexfs", "import", "c", directory / "v.npy", "--paths", directory / "list", "--base", mount, "--mount", mount)
+        yield mount
+    finally:
+        run(BIN / "umount.vexfs", mount)
+        os.unlink(image)
+
+
 def search(mount, query, how):
     words = ("search", "c", "--mount", mount, "--vector", query, "--json", "--explain", how)
     done = run(BIN / "vexfs", *words)
@@ -45,19 +67,8 @@ def search(mount, query, how):
 
 
 def measure(directory, count, dimensions):
-    generator = np.random.default_rng(count)
-    image, mount = directory / "image", directory / "mount"
-    mount.mkdir(exist_ok=True)
-    vectors = clusters(count + QUERIES, dimensions, generator)
-    run(BIN / "mkfs.vexfs", "-f", "-q", image, f"{max(256, count * dimensions * 8 >> 20)}M")
-    run(BIN / "mount.vexfs", image, mount)
-    try:
-        # Chunks of one file: names of files are not what is measured.
-        np.save(directory / "v.npy", vectors[:count])
-        (directory / "list").write_text("".join(f"f{row // 500}\n" for row in range(count)))
-        for number in range(0, count, 500):
-            (mount / f"f{number // 500}").touch()
-        run(BIN / "vexfs", "import", "c", directory / "v.npy", "--paths", directory / "list", "--base", mount, "--mount", mount)
+    vectors = clusters(count + QUERIES, dimensions, np.random.default_rng(count))
+    with mounted(directory, vectors[:count]) as mount:
         built = {kind: json.loads(run(BIN / "vexfs", "index", "c", "--kind", kind, "--json", "--mount", mount).stdout) for kind in KINDS}
         times, found = {how: [] for how in ("--exact", *(f"--index={kind}" for kind in KINDS))}, dict.fromkeys(KINDS, 0)
         for number, vector in enumerate(vectors[count:]):
@@ -69,15 +80,12 @@ def measure(directory, count, dimensions):
                 times[how].append(plan["search_ms"])
             for kind in KINDS:
                 found[kind] += len(answers["--exact"] & answers[f"--index={kind}"])
-        best = {how: min(values) for how, values in times.items()}
-        cells = [f"{count}", f"{count * dimensions * 4 / 2**20:.1f}"]
-        cells += [f"{best['--exact'] / best[f'--index={kind}']:.2f}" for kind in KINDS]
-        cells += [f"{found[kind] / (10 * QUERIES):.3f}" for kind in KINDS]
-        cells += [f"{built[kind]['seconds']:.1f}" for kind in KINDS]
-        print(f"| {' | '.join(cells)} |", flush=True)
-    finally:
-        run(BIN / "umount.vexfs", mount)
-        os.unlink(image)
+    best = {how: min(values) for how, values in times.items()}
+    cells = [f"{count}", f"{count * dimensions * 4 / 2**20:.1f}"]
+    cells += [f"{best['--exact'] / best[f'--index={kind}']:.2f}" for kind in KINDS]
+    cells += [f"{found[kind] / (10 * QUERIES):.3f}" for kind in KINDS]
+    cells += [f"{built[kind]['seconds']:.1f}" for kind in KINDS]
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main():

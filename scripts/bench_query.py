@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_index import BIN, clusters, run
+from bench_index import BIN, KINDS, clusters, mounted, run
 
-KINDS = ("scan", "clustered", "graph")
 QUERIES = 100
 
 
@@ -26,7 +25,13 @@ class Asker:
     """An open `query` file."""
 
     def __init__(self, path):
-        self.file = open(path, "r+b", buffering=0)  # noqa: SIM115, closed by its owner
+        self.file = open(path, "r+b", buffering=0)  # noqa: SIM115, closed by __exit__
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
 
     def ask(self, **members):
         """The rows of the answer, how it was found, and how long that took in seconds."""
@@ -73,38 +78,26 @@ def show(title, times, recall, first, taken):
 
 
 def measure(directory, count, dimensions):
-    generator = np.random.default_rng(count)
-    image, mount = directory / "image", directory / "mount"
-    mount.mkdir(exist_ok=True)
-    vectors = clusters(count + QUERIES, dimensions, generator)
-    run(BIN / "mkfs.vexfs", "-f", "-q", image, f"{max(256, count * dimensions * 8 >> 20)}M")
-    run(BIN / "mount.vexfs", image, mount)
-    asker = None
-    try:
-        np.save(directory / "v.npy", vectors[:count])
-        (directory / "list").write_text("".join(f"f{row // 500}\n" for row in range(count)))
-        for number in range(0, count, 500):
-            (mount / f"f{number // 500}").touch()
-        run(BIN / "vexfs", "import", "c", directory / "v.npy", "--paths", directory / "list", "--base", mount, "--mount", mount)
+    vectors = clusters(count + QUERIES, dimensions, np.random.default_rng(count))
+    with mounted(directory, vectors[:count]) as mount:
         for kind in KINDS:
             run(BIN / "vexfs", "index", "c", "--kind", kind, "--mount", mount)
-        asker = Asker(mount / ".vexfs/collections/c/query")
-        queries = [vector.tolist() for vector in vectors[count:]]
-        first, taken = {}, {}
-        for kind in KINDS:
-            before = memory(mount)
-            _, plan, took = asker.ask(vector=queries[0], index=kind)
-            first[kind], taken[kind] = f"{took * 1e3:.1f}", f"{(memory(mount) - before) / 2**20:.1f}"
-        ways = ("exact", *KINDS)
-        show(f"{count}", *rounds(asker, queries, ways), first, taken)
-        for row in range(0, count, 1000):
-            os.setxattr(mount / f"f{row // 500}", f"user.vector.c.{row % 500}", vectors[row].tobytes())
-        show(f"{count}, changed", *rounds(asker, queries, ways), {}, {})
-    finally:
-        if asker:
-            asker.file.close()
-        run(BIN / "umount.vexfs", mount)
-        os.unlink(image)
+        with Asker(mount / ".vexfs/collections/c/query") as asker:
+            ask(mount, asker, vectors, count)
+
+
+def ask(mount, asker, vectors, count):
+    queries = [vector.tolist() for vector in vectors[count:]]
+    first, taken = {}, {}
+    for kind in KINDS:
+        before = memory(mount)
+        _, _, took = asker.ask(vector=queries[0], index=kind)
+        first[kind], taken[kind] = f"{took * 1e3:.1f}", f"{(memory(mount) - before) / 2**20:.1f}"
+    ways = ("exact", *KINDS)
+    show(f"{count}", *rounds(asker, queries, ways), first, taken)
+    for row in range(0, count, 1000):
+        os.setxattr(mount / f"f{row // 500}", f"user.vector.c.{row % 500}", vectors[row].tobytes())
+    show(f"{count}, changed", *rounds(asker, queries, ways), {}, {})
 
 
 def main():

@@ -12,6 +12,7 @@ use std::thread;
 use vexfs_core::format::FileKind;
 use vexfs_tests::check::check_clean;
 use vexfs_tests::crash::panic_text;
+use vexfs_tests::effort::Effort;
 use vexfs_tests::model::{Generator, Model, Name, Op, Outcome, Pair};
 use vexfs_tests::sim::SimDevice;
 
@@ -128,10 +129,10 @@ fn removal(model: &Model) -> Option<Op> {
 
 #[test]
 fn the_volume_equals_the_model() {
-    let long = env::var_os("VEXFS_LONG").is_some();
-    let steps = number("VEXFS_STEPS").unwrap_or(if long { 3000 } else { 1000 });
+    let effort = Effort::wanted();
+    let steps = number("VEXFS_STEPS").unwrap_or(effort.of(1000, 1000, 3000));
     let one = number("VEXFS_SEED");
-    let seeds = one.map_or(0..if long { 300 } else { 12 }, |seed| seed..seed + 1);
+    let seeds = one.map_or(0..effort.of(12, 12, 300), |seed| seed..seed + 1);
     let failures = Mutex::new(Vec::new());
     let next = AtomicU64::new(seeds.start);
     thread::scope(|scope| {

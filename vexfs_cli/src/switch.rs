@@ -63,7 +63,7 @@ fn exchange(current: &Place, next: &Place) -> Result<(), Failure> {
     let (a, b) = (&current.directory, &next.directory);
     renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE).map_err(|errno| match errno {
         Errno::EACCES | Errno::EPERM => Failure::new(format!(
-            "{}: names of collections are the business of who may write {} and owns both",
+            "{}: names of collections are the business of who may write {}",
             a.display(),
             current.site.collections().display()
         )),

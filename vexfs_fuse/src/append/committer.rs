@@ -1,4 +1,7 @@
-//! The thread that sets batches, one after the other, while the next one gathers.
+//! The thread that sets batches while the next one gathers.
+//!
+//! INVARIANT: batches are set one at a time, in the order in which they were written, each whole or not at all; the kernel has
+//! heard of a batch's rows before they count.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
