@@ -1,8 +1,8 @@
 //! The exact answers to many queries at once, and all pairs of near rows.
 //!
 //! INVARIANT: the answers are those of [`Collection::search`], bit for bit. A block of rows that fits the cache meets
-//! all queries in tiles of four by four; what may be near enough by the tile's sums, rounding counted, is scored as a
-//! single query would score it.
+//! all queries, eight rows and a panel of 32 queries at a time; what may be near enough by these products, rounding
+//! counted, is scored as a single query would score it.
 
 use std::ops::Range;
 
@@ -12,6 +12,7 @@ use crate::collection::Collection;
 use crate::cpu::{self, Cpu, Job};
 use crate::decoded;
 use crate::kernel::Entry;
+use crate::kernel::panel::{Panel, ROWS, WIDTH, eight};
 use crate::metric::{Element, Metric};
 use crate::nearest::{Best, Hit};
 use crate::query::{Query, Values};
@@ -36,6 +37,11 @@ pub struct Pair {
 impl Collection {
     /// The nearest rows of each query: what [`search`](Self::search) gives for each alone, several times faster.
     pub fn search_all(&self, queries: &[Query], options: Options<'_>) -> Vec<Vec<Hit>> {
+        match queries {
+            [] => return Vec::new(),
+            [query] => return vec![self.search(query, options)],
+            _ => {}
+        }
         if let Some(decoded) = self.in_memory() {
             return decoded.search_all(queries, options);
         }
@@ -93,26 +99,22 @@ impl Job for Block<'_> {
     #[inline(always)]
     fn run<C: Cpu>(self, cpu: C) -> Vec<Best> {
         let mut best = vec![Best::new(self.options.k, self.options.min_score); self.queries.len()];
-        if self.queries.is_empty() {
-            return best;
-        }
-        let step = (BLOCK_BYTES / self.collection.row_bytes().max(1)).max(4);
-        let all_floats = self.queries.iter().all(|query| matches!(query.values, Values::Floats(_)));
-        for start in self.rows.clone().step_by(step) {
-            let rows = start..(start + step).min(self.rows.end);
-            match self.collection.schema().element {
-                _ if !all_floats => self.one_by_one(cpu, rows, &mut best),
-                Element::F16 => self.tiles::<C, u16>(cpu, rows, &mut best),
-                Element::I8 => self.tiles::<C, i8>(cpu, rows, &mut best),
-                Element::I16 => self.tiles::<C, i16>(cpu, rows, &mut best),
-                _ => self.tiles::<C, f32>(cpu, rows, &mut best),
-            }
+        let step = (BLOCK_BYTES / self.collection.row_bytes().max(1)).max(ROWS);
+        let blocks = self.rows.clone().step_by(step).map(|start| start..(start + step).min(self.rows.end));
+        let metric = self.queries.first().map(|query| query.metric);
+        let alike = |query: &Query| matches!(query.values, Values::Floats(_)) && Some(query.metric) == metric;
+        if self.queries.iter().all(alike) {
+            let groups = self.queries.chunks(WIDTH).zip(best.chunks(WIDTH));
+            let mut screens: Vec<Screen> = groups.map(|(queries, best)| Screen::new(queries, best)).collect();
+            blocks.for_each(|rows| self.screened(cpu, rows, &mut screens, &mut best));
+        } else {
+            blocks.for_each(|rows| self.one_by_one(cpu, rows, &mut best));
         }
         best
     }
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     #[inline(always)]
     fn one_by_one<C: Cpu>(&self, cpu: C, rows: Range<usize>, best: &mut [Best]) {
         let element = self.collection.schema().element;
@@ -128,28 +130,33 @@ impl Block<'_> {
     }
 
     #[inline(always)]
-    fn tiles<C: Cpu, T: Entry>(&self, cpu: C, rows: Range<usize>, best: &mut [Best]) {
+    fn screened<C: Cpu>(&self, cpu: C, rows: Range<usize>, screens: &mut [Screen], best: &mut [Best]) {
         let valid = self.collection.valid();
-        let mut live = rows.filter(|row| valid[*row] != 0 && self.options.wants(*row)).peekable();
-        while let Some(first) = live.next() {
-            // The last tile is filled up with copies, which are not offered.
-            let mut rows = [first; 4];
-            let mut count = 1;
-            while let (true, Some(row)) = (count < 4, live.peek()) {
-                rows[count] = *row;
-                count += 1;
-                live.next();
-            }
-            let bytes = rows.map(|row| self.collection.stored(row).unwrap_or_default());
-            let values = bytes.map(entries::<T>);
-            let squares = values.map(|row| cpu.product_square(row, floats(&self.queries[0]))[1]);
-            for (group, best) in self.queries.chunks(4).zip(best.chunks_mut(4)) {
-                let queries = [0, 1, 2, 3].map(|index| floats(&group[index.min(group.len() - 1)]));
-                let products = cpu.tile(values, queries);
-                for (index, products) in products.iter().enumerate().take(count) {
-                    for ((query, best), product) in group.iter().zip(&mut *best).zip(products) {
-                        if best.may_take(most(query, *product, squares[index], values[index].len())) {
-                            self.offer(cpu, query, rows[index], bytes[index], best);
+        let wanted: Vec<(usize, &[u8])> = rows
+            .filter(|row| valid[*row] != 0 && self.options.wants(*row))
+            .filter_map(|row| Some((row, self.collection.stored(row)?)))
+            .collect();
+        let mut widened = Vec::new();
+        let values: Vec<&[f32]> = match self.collection.schema().element {
+            Element::F16 => widen::<C, u16>(cpu, &wanted, &mut widened),
+            Element::I8 => widen::<C, i8>(cpu, &wanted, &mut widened),
+            Element::I16 => widen::<C, i16>(cpu, &wanted, &mut widened),
+            _ => wanted.iter().map(|(_, bytes)| entries(bytes)).collect(),
+        };
+        let squares: Vec<f32> = values.iter().map(|row| cpu.product(row, row)).collect();
+        let groups = screens.iter_mut().zip(self.queries.chunks(WIDTH).zip(best.chunks_mut(WIDTH)));
+        for (screen, (queries, best)) in groups {
+            for first in (0..wanted.len()).step_by(ROWS) {
+                let products = cpu.panel(eight(&values, first), &screen.panel);
+                let rows = wanted[first..].iter().zip(&squares[first..]).zip(&products);
+                for (((row, bytes), square), products) in rows {
+                    if !screen.may_take(*square, products) {
+                        continue;
+                    }
+                    for (number, (query, best)) in queries.iter().zip(&mut *best).enumerate() {
+                        if screen.may_take_of(number, *square, products) {
+                            self.offer(cpu, query, *row, bytes, best);
+                            screen.set(number, query, best);
                         }
                     }
                 }
@@ -166,6 +173,89 @@ impl Block<'_> {
     }
 }
 
+// Rows as floats, in `values`.
+#[inline(always)]
+fn widen<'v, C: Cpu, T: Entry>(cpu: C, rows: &[(usize, &[u8])], values: &'v mut Vec<f32>) -> Vec<&'v [f32]> {
+    let len = rows.first().map_or(0, |(_, bytes)| entries::<T>(bytes).len());
+    values.resize(rows.len() * len, 0.0);
+    for (values, (_, bytes)) in values.chunks_exact_mut(len.max(1)).zip(rows) {
+        cpu.widen(entries::<T>(bytes), values);
+    }
+    values.chunks_exact(len.max(1)).collect()
+}
+
+/// Up to [`WIDTH`] queries of one metric, and from which product on a row may be among the best of each: `constant + factor * x`,
+/// where `x` is the row's length, or its square for L2. Rounding is counted, of the product and of the bound.
+struct Screen {
+    panel: Panel,
+    constants: [f32; WIDTH],
+    factors: [f32; WIDTH],
+    squared: bool,
+}
+
+/// Squares of lengths below which, and from which on, products say nothing: terms underflow, or sums overflow.
+const SQUARES: Range<f32> = 1e-30..1e30;
+
+impl Screen {
+    fn new(queries: &[Query], best: &[Best]) -> Self {
+        let panel = Panel::new(&queries.iter().map(floats).collect::<Vec<_>>());
+        let squared = queries.iter().any(|query| matches!(query.metric, Metric::L2 | Metric::Hamming));
+        // Lanes without a query take nothing, those of no bound everything.
+        let mut screen = Self { panel, constants: [f32::INFINITY; WIDTH], factors: [0.0; WIDTH], squared };
+        for (number, (query, best)) in queries.iter().zip(best).enumerate() {
+            screen.constants[number] = f32::NEG_INFINITY;
+            screen.set(number, query, best);
+        }
+        screen
+    }
+
+    /// Takes over what a query's best asks of a row.
+    #[inline(always)]
+    fn set(&mut self, number: usize, query: &Query, best: &Best) {
+        let (least, square) = (best.least(), query.square as f32);
+        if !least.is_finite() || !SQUARES.contains(&square) {
+            return;
+        }
+        // A sum of `len` terms in any order is off by less than `len` roundings of the sum of their sizes, which is at most
+        // the product of the lengths; some more for the score itself and for this bound.
+        let rounding = (floats(query).len() as f32 + 16.0) * f32::EPSILON;
+        let length = square.sqrt();
+        (self.constants[number], self.factors[number]) = match query.metric {
+            Metric::InnerProduct => (least - least.abs() * rounding, -rounding * length),
+            Metric::Cosine => (0.0, (least - 2.0 * rounding) * length),
+            Metric::L2 | Metric::Hamming => {
+                let least = least - least.abs() * rounding;
+                ((least + square) / 2.0 - rounding * square, 0.5 - rounding)
+            }
+        };
+    }
+
+    /// False if the row is among the best of no query.
+    #[inline(always)]
+    fn may_take(&self, square: f32, products: &[f32; WIDTH]) -> bool {
+        let x = self.x(square);
+        let bounds = self.constants.iter().zip(&self.factors).map(|(constant, factor)| constant + factor * x);
+        let below = |(product, bound): (&f32, f32)| *product < bound;
+        // Not short-circuited: 32 comparisons at once.
+        !products.iter().zip(bounds).map(below).fold(true, |all, below| all & below)
+            || !SQUARES.contains(&square)
+    }
+
+    /// False if the row is not among the best of this query.
+    #[inline(always)]
+    fn may_take_of(&self, number: usize, square: f32, products: &[f32; WIDTH]) -> bool {
+        let bound = self.constants[number] + self.factors[number] * self.x(square);
+        // Not a number: nothing is known.
+        let below = products[number] < bound;
+        !below || !SQUARES.contains(&square)
+    }
+
+    #[inline(always)]
+    fn x(&self, square: f32) -> f32 {
+        if self.squared { square } else { square.sqrt() }
+    }
+}
+
 // The values of a query that is known to be of floats.
 #[inline(always)]
 fn floats(query: &Query) -> &[f32] {
@@ -173,23 +263,6 @@ fn floats(query: &Query) -> &[f32] {
         Values::Floats(values) => values,
         _ => &[],
     }
-}
-
-// The highest score that a row can have, given its product with the query as a tile added it up. Not a number means
-// that nothing is known.
-#[inline(always)]
-fn most(query: &Query, product: f32, square: f32, len: usize) -> f32 {
-    // Sixteen sums, or eight, of len / 8 terms at most, each rounded to 24 bits; twice that to be sure.
-    let rounding = (len as f32 / 8.0 + 16.0) * f32::EPSILON;
-    let (own, other) = (square, query.square as f32);
-    let lengths = own.sqrt() * other.sqrt();
-    let score = match query.metric {
-        Metric::InnerProduct => product + rounding * lengths,
-        Metric::Cosine if lengths > 0.0 => product / lengths + 2.0 * rounding,
-        Metric::Cosine => f32::INFINITY,
-        Metric::L2 | Metric::Hamming => 2.0 * product - own - other + 2.0 * rounding * (own + other),
-    };
-    if score.is_finite() { score } else { f32::INFINITY }
 }
 
 struct One<'a>(&'a [u8]);

@@ -4,6 +4,7 @@
 //! are safe to call. Work that should run with one level's instructions is a [`Job`]: [`Cpu::run`] compiles it once
 //! a level, kernels inlined, and the level is chosen once a scan, not once a row.
 
+use crate::kernel::panel::{Panel, Products, ROWS};
 use crate::kernel::{Entry, portable};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
@@ -26,8 +27,11 @@ pub(crate) trait Cpu: Copy + Send + Sync {
     /// Sum of the squares of `row - query`.
     fn difference<T: Entry>(self, row: &[T], query: &[f32]) -> f32;
 
-    /// The products of four rows with four queries, all of one length.
-    fn tile<T: Entry>(self, rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4];
+    /// The products of eight rows with the vectors of a panel, added up in the order of the entries.
+    fn panel(self, rows: [&[f32]; ROWS], panel: &Panel) -> Products;
+
+    /// The entries of a row as floats, exact.
+    fn widen<T: Entry>(self, row: &[T], values: &mut [f32]);
 
     /// Sums of `row * query` and of `row * row`, exact.
     fn bytes(self, row: &[i8], query: &[i8]) -> [i64; 2];
@@ -120,8 +124,13 @@ impl Cpu for Portable {
     }
 
     #[inline(always)]
-    fn tile<T: Entry>(self, rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
-        rows.map(|row| queries.map(|query| self.product(row, query)))
+    fn panel(self, rows: [&[f32]; ROWS], panel: &Panel) -> Products {
+        portable::panel(rows, panel.packed(), panel.lanes())
+    }
+
+    #[inline(always)]
+    fn widen<T: Entry>(self, row: &[T], values: &mut [f32]) {
+        portable::widen(row, values);
     }
 
     #[inline(always)]
@@ -164,6 +173,7 @@ mod x86 {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
     use super::{Cpu, Job};
+    use crate::kernel::panel::{Panel, Products, ROWS};
     use crate::kernel::{
         DIFFERENCE, Entry, PRODUCT, PRODUCT_SQUARE, avx2, avx512, avx512_popcount, avx512_vnni,
     };
@@ -236,9 +246,15 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                fn tile<T: Entry>(self, rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
+                fn panel(self, rows: [&[f32]; ROWS], panel: &Panel) -> Products {
                     // SAFETY: as in `product`.
-                    unsafe { $floats::tile(rows, queries) }
+                    unsafe { $floats::panel(rows, panel.packed(), panel.lanes()) }
+                }
+
+                #[inline(always)]
+                fn widen<T: Entry>(self, row: &[T], values: &mut [f32]) {
+                    // SAFETY: as in `product`.
+                    unsafe { $floats::widen(row, values) }
                 }
 
                 #[inline(always)]

@@ -49,6 +49,12 @@ impl Best {
         score >= self.least
     }
 
+    /// A score below this cannot be among the best any more.
+    #[inline(always)]
+    pub(crate) fn least(&self) -> f32 {
+        self.least
+    }
+
     /// Takes the hit if it is among the best. A NaN never is.
     #[inline]
     pub(crate) fn offer(&mut self, hit: Hit) {

@@ -207,7 +207,8 @@ fn many_queries_get_what_each_gets_alone() {
                 Made::new(&format!("many-{}-{}", element.name(), metric.name()), element, metric, 104, 1501);
             let collection = Collection::open(&made.directory).unwrap();
             let mut random = Random(99);
-            let some = (0..7).map(|index| match index % 2 {
+            // More than a panel has lanes, and a rest.
+            let some = (0..37).map(|index| match index % 2 {
                 0 => Query::from_bytes(&collection, &vector(&mut random, element, 104).0, metric).unwrap(),
                 // Fractions, against whole numbers too.
                 _ => {
@@ -221,7 +222,7 @@ fn many_queries_get_what_each_gets_alone() {
                 Options::nearest(10),
                 Options { rows: Some(&rows), threads: 2, ..Options::nearest(usize::MAX) },
             ] {
-                for queries in [&queries[..], &queries[1..2], &[]] {
+                for queries in [&queries[..], &queries[1..2], &queries[..3], &[]] {
                     let alone: Vec<_> =
                         queries.iter().map(|query| collection.search(query, options)).collect();
                     assert_eq!(collection.search_all(queries, options), alone, "{element:?} {metric:?}");
@@ -317,6 +318,8 @@ fn sums_beyond_a_float_are_still_ranked() {
         let query = Query::new(&collection, &[2.0; 16], metric).unwrap();
         let rows = |hits: &[Hit]| hits.iter().map(|hit| hit.row).collect::<Vec<_>>();
         assert_eq!(rows(&collection.search(&query, Options::nearest(5))), expected, "{metric:?}");
-        assert_eq!(rows(&collection.search_all(&[query], Options::nearest(5))[0]), expected, "{metric:?}");
+        for hits in collection.search_all(&[query.clone(), query], Options::nearest(5)) {
+            assert_eq!(rows(&hits), expected, "{metric:?}");
+        }
     }
 }

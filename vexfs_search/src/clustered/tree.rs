@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::clustered::rotation::Random;
 use crate::cpu::{self, Cpu, Job};
+use crate::kernel::panel::{Panel, ROWS, WIDTH, eight};
 
 /// Points that a split is learnt from, for each of its clusters; all of them are then assigned.
 const SAMPLE: usize = 256;
@@ -143,28 +144,30 @@ impl Job for Assign<'_> {
 
     #[inline(always)]
     fn run<C: Cpu>(self, cpu: C) -> Vec<usize> {
-        let squares: Vec<f32> = self.centres.iter().map(|centre| cpu.product(centre, centre)).collect();
+        let half_square = |centre: &Vec<f32>| cpu.product(centre, centre) / 2.0;
+        let squares: Vec<f32> = self.centres.iter().map(half_square).collect();
+        let packed =
+            |centres: &[Vec<f32>]| Panel::new(&centres.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let panels: Vec<Panel> = self.centres.chunks(WIDTH).map(packed).collect();
+        let points: Vec<&[f32]> =
+            self.members.iter().map(|member| at(self.points, self.dimensions, *member)).collect();
         let mut nearest = Vec::with_capacity(self.members.len());
-        for members in self.members.chunks(4) {
-            // Copies fill up the last four, of members and of centres.
-            let point =
-                |index: usize| at(self.points, self.dimensions, members[index.min(members.len() - 1)]);
-            let points = [point(0), point(1), point(2), point(3)];
-            let mut best = [(f32::INFINITY, 0); 4];
-            for (first, centres) in self.centres.chunks(4).enumerate() {
-                let centre = |index: usize| &centres[index.min(centres.len() - 1)][..];
-                let products = cpu.tile(points, [centre(0), centre(1), centre(2), centre(3)]);
-                for (best, products) in best.iter_mut().zip(products) {
-                    for (index, product) in products.into_iter().enumerate().take(centres.len()) {
-                        let cluster = first * 4 + index;
-                        let distance = squares[cluster] - 2.0 * product;
-                        if distance < best.0 {
-                            *best = (distance, cluster);
+        for first in (0..points.len()).step_by(ROWS) {
+            // Half the square of the distance, without the point's own.
+            let mut best = [(f32::INFINITY, 0); ROWS];
+            for (panel, (squares, number)) in
+                panels.iter().zip(squares.chunks(WIDTH).zip((0..).step_by(WIDTH)))
+            {
+                let products = cpu.panel(eight(&points, first), panel);
+                for (best, products) in best.iter_mut().zip(&products) {
+                    for (index, (square, product)) in squares.iter().zip(products).enumerate() {
+                        if square - product < best.0 {
+                            *best = (square - product, number + index);
                         }
                     }
                 }
             }
-            nearest.extend(best.iter().take(members.len()).map(|(_, cluster)| *cluster));
+            nearest.extend(best.iter().take(points.len() - first).map(|(_, cluster)| *cluster));
         }
         nearest
     }

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::panel::{Products, ROWS, WIDTH};
 use super::{DIFFERENCE, LOOKUP_AHEAD, PRODUCT, PRODUCT_SQUARE, portable};
 
 const LANES: usize = 8;
@@ -95,42 +96,58 @@ fn total(sums: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
 }
 
-/// The products of four rows with four queries, two rows at a time: eight sums stay in registers.
+/// The products of eight rows with the vectors of a panel, sixteen lanes of four rows at a time: eight sums stay in
+/// registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) fn tile<T: Load>(rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
-    let [upper, lower] = [two_rows([rows[0], rows[1]], queries), two_rows([rows[2], rows[3]], queries)];
-    [upper[0], upper[1], lower[0], lower[1]]
+pub(crate) fn panel(rows: [&[f32]; ROWS], packed: &[f32], lanes: usize) -> Products {
+    let mut products = [[0.0; WIDTH]; ROWS];
+    for (products, rows) in products.chunks_exact_mut(4).zip(rows.chunks_exact(4)) {
+        for first in (0..lanes).step_by(2 * LANES) {
+            four_rows(rows, packed, lanes, first, products);
+        }
+    }
+    products
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn two_rows<T: Load>(rows: [&[T]; 2], queries: [&[f32]; 4]) -> [[f32; 4]; 2] {
-    let len =
-        rows.iter().map(|row| row.len()).chain(queries.iter().map(|query| query.len())).min().unwrap_or(0);
-    let whole = len - len % LANES;
-    let mut sums = [[_mm256_setzero_ps(); 4]; 2];
-    let mut at = 0;
-    while at < whole {
-        // SAFETY: `at + 8 <= len`, and every slice has `len` entries or more.
-        let a = unsafe { [T::load(rows[0].as_ptr().add(at)), T::load(rows[1].as_ptr().add(at))] };
-        for (index, query) in queries.iter().enumerate() {
-            // SAFETY: as above.
-            let b = unsafe { _mm256_loadu_ps(query.as_ptr().add(at)) };
-            sums[0][index] = _mm256_fmadd_ps(a[0], b, sums[0][index]);
-            sums[1][index] = _mm256_fmadd_ps(a[1], b, sums[1][index]);
-        }
-        at += LANES;
-    }
-    let mut products = sums.map(|sums| sums.map(|sum| total(sum)));
-    if whole < len {
-        for (products, row) in products.iter_mut().zip(rows) {
-            for (product, query) in products.iter_mut().zip(queries) {
-                *product += self::sums::<T, PRODUCT>(&row[whole..len], &query[whole..len])[0];
+fn four_rows(rows: &[&[f32]], packed: &[f32], lanes: usize, first: usize, products: &mut [[f32; WIDTH]]) {
+    let rows: [&[f32]; 4] = [rows[0], rows[1], rows[2], rows[3]];
+    let len = rows.iter().map(|row| row.len()).min().unwrap_or(0);
+    let mut sums = [[_mm256_setzero_ps(); 2]; 4];
+    for (at, entry) in packed.chunks_exact(lanes).enumerate().take(len) {
+        let entry = &entry[first..first + 2 * LANES];
+        // SAFETY: the slice has sixteen values.
+        let vectors =
+            unsafe { [_mm256_loadu_ps(entry.as_ptr()), _mm256_loadu_ps(entry.as_ptr().add(LANES))] };
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: `at < len`, and every row has `len` entries or more.
+            let value = _mm256_set1_ps(unsafe { *row.as_ptr().add(at) });
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = _mm256_fmadd_ps(value, vector, *sum);
             }
         }
     }
-    products
+    for (products, sums) in products.iter_mut().zip(sums) {
+        for (products, sum) in products[first..].chunks_exact_mut(LANES).zip(sums) {
+            // SAFETY: the chunk has eight values.
+            unsafe { _mm256_storeu_ps(products.as_mut_ptr(), sum) };
+        }
+    }
+}
+
+/// The entries as floats.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn widen<T: Load>(row: &[T], values: &mut [f32]) {
+    for (row, values) in row.chunks(LANES).zip(values.chunks_mut(LANES)) {
+        let mut all = [0.0; LANES];
+        // SAFETY: both arrays have eight entries.
+        unsafe { _mm256_storeu_ps(all.as_mut_ptr(), T::load(eight(row).as_ptr())) };
+        let count = row.len().min(values.len());
+        values[..count].copy_from_slice(&all[..count]);
+    }
 }
 
 /// Sums of `row * query` and of `row * row`, exact.

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::panel::{HALF, Products, ROWS, WIDTH};
 use super::{DIFFERENCE, LOOKUP_AHEAD, PRODUCT, PRODUCT_SQUARE};
 
 const LANES: usize = 16;
@@ -123,37 +124,57 @@ fn step<const SUMS: u8>(first: &mut __m512, second: &mut __m512, a: __m512, b: _
     }
 }
 
-/// The products of four rows with four queries: each load is used four times.
+/// The products of eight rows with the vectors of a panel.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(crate) fn tile<T: Load>(rows: [&[T]; 4], queries: [&[f32]; 4]) -> [[f32; 4]; 4] {
-    let len =
-        rows.iter().map(|row| row.len()).chain(queries.iter().map(|query| query.len())).min().unwrap_or(0);
-    let mut sums = [[_mm512_setzero_ps(); 4]; 4];
-    let mut at = 0;
-    while at < len {
-        let count = (len - at).min(LANES);
-        let mut a = [_mm512_setzero_ps(); 4];
-        let mut b = [_mm512_setzero_ps(); 4];
-        for index in 0..4 {
-            // SAFETY: `at + count <= len`, and all eight slices have `len` entries or more.
-            (a[index], b[index]) = unsafe {
-                let (row, query) = (rows[index].as_ptr().add(at), queries[index].as_ptr().add(at));
-                if count == LANES {
-                    (T::load(row), _mm512_loadu_ps(query))
-                } else {
-                    (T::load_first(row, count), f32::load_first(query, count))
-                }
-            };
+pub(crate) fn panel(rows: [&[f32]; ROWS], packed: &[f32], lanes: usize) -> Products {
+    if lanes == HALF { parts::<1>(rows, packed) } else { parts::<2>(rows, packed) }
+}
+
+// The same of a panel of `PARTS` times 16 lanes: all sums stay in registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn parts<const PARTS: usize>(rows: [&[f32]; ROWS], packed: &[f32]) -> Products {
+    let entries = packed.chunks_exact(PARTS * LANES);
+    let len = rows.iter().map(|row| row.len()).min().unwrap_or(0);
+    let mut sums = [[_mm512_setzero_ps(); PARTS]; ROWS];
+    for (at, entry) in entries.enumerate().take(len) {
+        let mut vectors = [_mm512_setzero_ps(); PARTS];
+        for (part, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: the chunk has `PARTS` times 16 values.
+            *vector = unsafe { _mm512_loadu_ps(entry.as_ptr().add(part * LANES)) };
         }
-        for (sums, a) in sums.iter_mut().zip(a) {
-            for (sum, b) in sums.iter_mut().zip(b) {
-                *sum = _mm512_fmadd_ps(a, b, *sum);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: `at < len`, and every row has `len` entries or more.
+            let value = _mm512_set1_ps(unsafe { *row.as_ptr().add(at) });
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = _mm512_fmadd_ps(value, vector, *sum);
             }
         }
-        at += count;
     }
-    sums.map(|sums| sums.map(|sum| _mm512_reduce_add_ps(sum)))
+    let mut products = [[0.0; WIDTH]; ROWS];
+    for (products, sums) in products.iter_mut().zip(sums) {
+        for (products, sum) in products.chunks_exact_mut(LANES).zip(sums) {
+            // SAFETY: the chunk has 16 values.
+            unsafe { _mm512_storeu_ps(products.as_mut_ptr(), sum) };
+        }
+    }
+    products
+}
+
+/// The entries as floats.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) fn widen<T: Load>(row: &[T], values: &mut [f32]) {
+    for (row, values) in row.chunks(LANES).zip(values.chunks_mut(LANES)) {
+        let count = row.len().min(values.len());
+        // SAFETY: both chunks have `count` entries or more; the masks leave the others alone.
+        unsafe {
+            let entries =
+                if count == LANES { T::load(row.as_ptr()) } else { T::load_first(row.as_ptr(), count) };
+            _mm512_mask_storeu_ps(values.as_mut_ptr(), ((1_u32 << count) - 1) as u16, entries);
+        }
+    }
 }
 
 /// Sums of `row * query` and of `row * row`, exact.

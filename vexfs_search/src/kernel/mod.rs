@@ -11,6 +11,7 @@ pub(crate) mod avx512;
 pub(crate) mod avx512_popcount;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512_vnni;
+pub(crate) mod panel;
 pub(crate) mod portable;
 #[cfg(test)]
 mod tests;

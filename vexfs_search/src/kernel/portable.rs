@@ -1,5 +1,6 @@
 //! For any CPU: sixteen sums side by side, added up in a fixed order, which compilers turn into vector instructions.
 
+use super::panel::{Products, ROWS, WIDTH};
 use crate::half;
 
 /// An entry that has a value.
@@ -102,6 +103,24 @@ pub(crate) fn ones(row: &[u8], query: &[u8], of: impl Fn(u64, u64) -> u64) -> u6
 #[inline(always)]
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The products of eight rows with the vectors of a panel.
+#[inline(always)]
+pub(crate) fn panel(rows: [&[f32]; ROWS], packed: &[f32], lanes: usize) -> Products {
+    let mut products = [[0.0; WIDTH]; ROWS];
+    for (products, row) in products.iter_mut().zip(rows) {
+        for (value, entry) in row.iter().zip(packed.chunks_exact(lanes)) {
+            products.iter_mut().zip(entry).for_each(|(product, vector)| *product += value * vector);
+        }
+    }
+    products
+}
+
+/// The entries as floats.
+#[inline(always)]
+pub(crate) fn widen<T: Value>(row: &[T], values: &mut [f32]) {
+    values.iter_mut().zip(row).for_each(|(value, entry)| *value = entry.value());
 }
 
 /// Adds up table entries for 64 codes.

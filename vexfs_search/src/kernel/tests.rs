@@ -1,9 +1,12 @@
 //! Every kernel at every length and misalignment, on every level that this CPU has, against plain sums in double
 //! precision or whole numbers.
 
+use std::array::from_fn;
+
 use crate::cpu::{Cpu, Job, Portable};
 use crate::half;
 use crate::kernel::Entry;
+use crate::kernel::panel::{HALF, Panel, ROWS, WIDTH};
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Avx2, Avx512};
@@ -75,18 +78,33 @@ impl<T: Entry> Job for Floats<'_, T> {
             near(both[0], product);
             near(both[1], square);
             near(cpu.difference(row, query), difference);
-            let rows = [0, 1, 2, 3].map(|shift| &self.rows[a + shift..a + shift + len]);
-            let queries = [0, 1, 2, 3].map(|shift| &self.queries[b + shift..b + shift + len]);
-            let tile = cpu.tile(rows, queries);
-            for (row, products) in rows.iter().zip(tile) {
+            let mut values = vec![f32::NAN; len + 1];
+            cpu.widen(row, &mut values);
+            assert!(
+                values[len].is_nan() && values.iter().zip(row).all(|(value, entry)| *value == entry.value())
+            );
+            self.panel(cpu, a, b, len);
+        }
+    }
+}
+
+impl<T: Entry> Floats<'_, T> {
+    // Panels of one lane, of half and of all, and rows one entry apart.
+    #[inline(always)]
+    fn panel<C: Cpu>(&self, cpu: C, a: usize, b: usize, len: usize) {
+        let values: Vec<f32> = self.rows.iter().map(|entry| entry.value()).collect();
+        let rows: [&[f32]; ROWS] = from_fn(|shift| &values[a + shift..a + shift + len]);
+        for count in [1, HALF, HALF + 1, WIDTH] {
+            let queries: Vec<&[f32]> =
+                (0..count).map(|shift| &self.queries[b + shift..b + shift + len]).collect();
+            let products = cpu.panel(rows, &Panel::new(&queries));
+            for (row, products) in rows.iter().zip(products) {
                 for (query, got) in queries.iter().zip(products) {
-                    let expected: f64 =
-                        row.iter().zip(*query).map(|(a, b)| f64::from(a.value()) * f64::from(*b)).sum();
-                    assert!(
-                        (f64::from(got) - expected).abs() <= 1e-5 * (1.0 + 2.0 * size),
-                        "{} tile",
-                        cpu.name()
-                    );
+                    let terms = || row.iter().zip(*query).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                    let size: f64 = terms().map(f64::abs).sum();
+                    // The worst of any order of sums, as what relies on them takes it.
+                    let most = len as f64 * f64::from(f32::EPSILON) * size;
+                    assert!((f64::from(got) - terms().sum::<f64>()).abs() <= most, "{} {len}", cpu.name());
                 }
             }
         }
