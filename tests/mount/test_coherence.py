@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,50 @@ def shown(columns):
 def columns_of(volume):
     collection = volume.collection("c")
     return collection.vectors, collection.headers, collection.valid
+
+
+def test_the_mapped_generation_tells_of_every_change(filled):
+    control = filled.path / ".vexfs" / "collections"
+    mapped = np.load(control / "c" / "generation.npy", mmap_mode="r")
+    assert mapped.shape == (1,) and mapped.dtype == np.uint64
+    opened = os.open(control / "c" / "generation.npy", os.O_RDONLY)
+
+    def shown():
+        told = json.loads((control / "c" / "schema.json").read_text())["generation"]
+        assert told == int(mapped[0]) == int.from_bytes(os.pread(opened, 16, 4096), "little")
+        return told
+
+    seen = [shown()]
+    changes = (
+        lambda: os.setxattr(filled.path / "f1", "user.vector.c", vector(900)),
+        lambda: os.setxattr(filled.path / "f2", "user.vector.c.7", vector(901)),
+        lambda: os.removexattr(filled.path / "f3", "user.vector.c"),
+        lambda: os.unlink(filled.path / "f4"),
+        lambda: os.link(filled.path / "f5", filled.path / "f5b") or os.unlink(filled.path / "f5") or os.unlink(filled.path / "f5b"),
+        # Whoever searches by the name is to look what has it now.
+        lambda: os.rename(control / "c", control / "d") or os.rename(control / "d", control / "c"),
+    )
+    for change in changes:
+        change()
+        seen.append(shown())
+        assert seen[-1] > seen[-2], len(seen)
+    os.mkdir(control / "other")
+    assert shown() == seen[-1]
+    others = [np.load(control / "c" / f"{name}.npy", mmap_mode="r") for name in ("vectors", "headers", "valid")]
+    for i in range(FILES):
+        if os.path.exists(filled.path / f"f{i}"):
+            os.unlink(filled.path / f"f{i}")
+    last = shown()
+    assert last > seen[-1]
+    os.rmdir(control / "c")
+    assert int(mapped[0]) > last
+    assert os.pread(opened, 8, 4096) == b"\xff" * 8
+    os.close(opened)
+    # What was mapped can still be read, when it is no longer in memory, too.
+    subprocess.run(["sync"], check=True)
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    vectors, headers, valid = others
+    assert len(valid) and not valid.any() and not headers["vector_id"].any() and not np.nan_to_num(vectors).any()
 
 
 def test_mappings_that_exist_follow_every_change(filled):

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use vexfs_core::Error;
-use vexfs_core::control::{HEADERS, NEAR, Pseudo, VALID, arrow, is_control, pseudo};
+use vexfs_core::control::{self, HEADERS, NEAR, Pseudo, VALID, arrow, is_control, pseudo};
 use vexfs_core::format::{COLLECTIONS, FileKind, collection_part};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::Attributes;
@@ -28,7 +28,8 @@ pub fn entry_ttl(attributes: &Attributes) -> Duration {
     // Columns that are made from metadata come and go, a collection that grew is another `vectors.arrow`, and one that was
     // recoded has another matrix and other scales.
     let lasts = pseudo(attributes.inode) == Some(Pseudo::Column)
-        && collection_part(attributes.inode).is_some_and(|(_, part)| matches!(part, HEADERS | VALID));
+        && collection_part(attributes.inode)
+            .is_some_and(|(_, part)| matches!(part, HEADERS | VALID | control::GENERATION));
     if is_control(attributes.inode) && !lasts { Duration::ZERO } else { LONG }
 }
 

@@ -73,6 +73,20 @@ impl Searcher {
         Ok((PyArray1::from_vec(py, starts), PyArray1::from_vec(py, found), PyArray1::from_vec(py, scores)))
     }
 
+    /// What queries must be like now: dimension, element and metric.
+    fn form(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str)> {
+        self.with(py, |searcher| {
+            searcher.refresh()?;
+            let schema = searcher.collection().schema();
+            Ok((schema.dimensions, schema.element.name(), schema.metric.name()))
+        })
+    }
+
+    /// The collection's generation now.
+    fn generation(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |searcher| searcher.collection().generation())
+    }
+
     /// How such searches are done now: `exact` or the index's name, why, and the recall that was measured for it.
     fn explain(
         &self,
@@ -122,7 +136,6 @@ impl Searcher {
         let (count, width) = (queries.as_array().nrows(), queries.as_array().ncols());
         let values = queries.as_slice().map_err(|_| contiguous())?;
         self.with(py, |searcher| {
-            searcher.refresh()?;
             let row = |number: usize| &values[number * width..(number + 1) * width];
             let queries: vexfs_search::Result<Vec<Query>> = (0..count)
                 .map(|number| Query::new(searcher.collection(), row(number), wish.metric))

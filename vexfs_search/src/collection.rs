@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde_json::Value;
@@ -102,11 +103,37 @@ impl Schema {
     }
 }
 
+/// `generation.npy`, kept open: what the kernel has of it in its cache is true, so that looking costs no question to a
+/// daemon.
+#[derive(Debug)]
+struct Generation {
+    file: File,
+    data: u64,
+}
+
+impl Generation {
+    // None of files that were copied from a volume without it.
+    fn open(directory: &Path) -> Option<Self> {
+        let file = File::open(directory.join("generation.npy")).ok()?;
+        let mut head = [0; 4096];
+        let len = read_up_to(&file, &mut head).ok()?;
+        let header = Header::parse(&head[..len]).ok()?;
+        (header.descr == "<u8" && header.shape == [1]).then_some(Self { file, data: header.data as u64 })
+    }
+
+    fn read(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, self.data).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
 /// A collection to search.
 #[derive(Debug)]
 pub struct Collection {
     directory: PathBuf,
     schema: Schema,
+    generation: Option<Arc<Generation>>,
     source: Source,
     rows: usize,
     stride: usize,
@@ -136,7 +163,22 @@ const CODED_ROWS: usize = 256;
 impl Collection {
     /// Opens and maps the collection in `directory`; rows of a codec are decoded some at a time, by each search anew.
     pub fn open(directory: &Path) -> Result<Self> {
-        Schema::opened(directory, |schema| Self::open_as(directory, schema))
+        let generation = Generation::open(directory).map(Arc::new);
+        let opened = Schema::opened(directory, |schema| Self::open_as(directory, schema))?;
+        Ok(Self { generation, ..opened })
+    }
+
+    /// The collection's generation now: another than [`schema`](Self::schema) has if a row changed since the opening, or
+    /// another collection has taken the name.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn generation(&self) -> Result<u64> {
+        // Of a collection that was removed it cannot be read: what is there now under its name?
+        match self.generation.as_ref().and_then(|generation| generation.read()) {
+            Some(number) => Ok(number),
+            None => Ok(Schema::read(&self.directory)?.generation),
+        }
     }
 
     fn open_as(directory: &Path, schema: Schema) -> Result<Self> {
@@ -180,7 +222,7 @@ impl Collection {
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
         let source = Source::Mapped { vectors, valid };
-        Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
+        Ok(Self { directory: directory.to_owned(), schema, generation: None, source, rows, stride })
     }
 
     fn coded(directory: &Path) -> Result<Self> {
@@ -189,7 +231,7 @@ impl Collection {
         let (schema, rows) = (decoded.schema().clone(), decoded.rows());
         let stride = schema.vector_len().next_multiple_of(size_of::<f32>());
         let source = Source::Coded(Box::new(decoded));
-        Ok(Self { directory: directory.to_owned(), schema, source, rows, stride })
+        Ok(Self { directory: directory.to_owned(), schema, generation: None, source, rows, stride })
     }
 
     /// The collection with all rows of its codec decoded into memory; none if they lie there as they are.
@@ -198,7 +240,8 @@ impl Collection {
         let mut block = Block::default();
         decoded.block(0..self.rows, self.stride, &mut block);
         let source = Source::Memory(block);
-        Some(Self { directory: self.directory.clone(), schema: self.schema.clone(), source, ..*self })
+        let (directory, schema) = (self.directory.clone(), self.schema.clone());
+        Some(Self { directory, schema, generation: self.generation.clone(), source, ..*self })
     }
 
     /// Parts of the rows that [`window`](Self::window) shows at once.

@@ -265,7 +265,7 @@ impl Used {
             cost.nodes += answer.nodes as u64;
             cost.index_bytes += answer.index_bytes;
             cost.changed = self.delta.changed() as u64;
-            let now = Schema::read(collection.directory())?.generation;
+            let now = collection.generation()?;
             if now == self.generation {
                 return Ok(Some(answer.hits));
             }

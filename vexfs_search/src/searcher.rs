@@ -1,13 +1,15 @@
 //! A collection that is searched many times while it changes.
 //!
 //! INVARIANT: a search is of the collection as it is then: what was set before it is found, what was removed is not.
-//! Files are opened again when the collection's generation is another, a plan is made again when an index file is.
+//! Files are opened again when the collection's generation is another. A plan is made again when an index file is another,
+//! which is looked for every second and when the collection changed: until then the index before answers as well.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::collection::{Collection, Schema};
+use crate::collection::Collection;
 use crate::error::{Error, Result};
 use crate::nearest::Hit;
 use crate::plan::{Plan, Way, Wish};
@@ -19,6 +21,8 @@ use crate::stored::{DIRECTORY, Kind};
 const PLANS_MAX: usize = 8;
 /// A plan is made again when the collection has so much more or less than it had.
 const GROWN: f64 = 1.25;
+/// How long an index file that another takes the place of may go on answering.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A collection, its plans and its indexes, kept open from search to search.
 ///
@@ -41,6 +45,8 @@ pub struct Searcher {
 struct Known {
     wish: Wish,
     files: Files,
+    looked: Instant,
+    generation: u64,
     live: u64,
     plan: Plan,
 }
@@ -68,7 +74,7 @@ impl Searcher {
     /// # Errors
     /// As [`Collection::open`].
     pub fn refresh(&mut self) -> Result<bool> {
-        let changed = Schema::read(&self.directory)?.generation != self.collection.schema().generation;
+        let changed = self.collection.generation()? != self.collection.schema().generation;
         if changed {
             self.collection = Collection::open(&self.directory)?;
         }
@@ -115,22 +121,32 @@ impl Searcher {
     /// As [`search`](Self::search).
     pub fn explain(&mut self, wish: Wish) -> Result<&mut Plan> {
         self.refresh()?;
+        self.plans.iter_mut().for_each(|known| known.generation = u64::MAX);
         let number = self.plan(wish)?;
         Ok(&mut self.plans[number].plan)
     }
 
     // The number of the plan for a wish, made now if there is none that still holds.
     fn plan(&mut self, wish: Wish) -> Result<usize> {
+        let schema = self.collection.schema();
+        let (live, generation) = (schema.live, schema.generation);
+        let found = self.plans.iter().position(|known| same(&known.wish, &wish));
+        if let Some(number) = found {
+            let known = &self.plans[number];
+            if known.generation == generation && known.looked.elapsed() < LOOK_EVERY {
+                return Ok(number);
+            }
+        }
         let files = match wish.way {
             Way::Exact => Files::new(),
             _ => files(&self.directory),
         };
-        let live = self.collection.schema().live;
-        let grown = |known: &Known| {
-            live as f64 > known.live as f64 * GROWN || known.live as f64 > live as f64 * GROWN
-        };
-        if let Some(number) = self.plans.iter().position(|known| same(&known.wish, &wish)) {
-            if self.plans[number].files == files && !grown(&self.plans[number]) {
+        let looked = Instant::now();
+        if let Some(number) = found {
+            let known = &mut self.plans[number];
+            (known.looked, known.generation) = (looked, generation);
+            let grown = live as f64 > known.live as f64 * GROWN || known.live as f64 > live as f64 * GROWN;
+            if known.files == files && !grown {
                 return Ok(number);
             }
             self.plans.remove(number);
@@ -139,7 +155,7 @@ impl Searcher {
             self.plans.remove(0);
         }
         let plan = Plan::choose(&self.collection, wish)?;
-        self.plans.push(Known { wish, files, live, plan });
+        self.plans.push(Known { wish, files, looked, generation, live, plan });
         Ok(self.plans.len() - 1)
     }
 }

@@ -145,6 +145,27 @@ def test_what_changes_is_found_at_once(filled, volume4):
     assert collection.search(vector, 1)[0][0, 0] > 0
 
 
+def test_whatever_has_the_name_is_searched(filled, volume4):
+    """`vexfs switch`, a rename, and a collection that was made anew under the name of one that is open."""
+    collection, vectors = filled()
+    at = collection.path
+    other, others = filled(name="d", rows=30)
+    assert collection.search(vectors[5], 1)[1] == [[5]]
+    run(BIN / "vexfs", "switch", "c", "d", "--force", "--mount", volume4.path)
+    assert [len(collection), len(other)] == [30, ROWS]
+    assert collection.search(vectors[500], 1)[1] != [[500]] and other.search(vectors[500], 1)[1] == [[500]]
+    os.rename(at, at.parent / "e")
+    os.rename(at.parent / "d", at)
+    assert collection.search(vectors[500], 1)[1] == [[500]]
+    for row in range(ROWS):
+        os.unlink(volume4.path / "c" / f"{row}")
+    os.rmdir(at)
+    with pytest.raises(FileNotFoundError):
+        collection.search(vectors[0], 1)
+    os.rename(at.parent / "e", at)
+    assert collection.search(others[7], 1)[1] == [[7]]
+
+
 def test_an_index_answers_where_it_is_asked_for(filled, volume4):
     collection, vectors = filled("cosine")
     with pytest.raises(FileNotFoundError, match="has no index"):

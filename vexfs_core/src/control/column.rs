@@ -1,5 +1,5 @@
-//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`, and members of the
-//! metadata.
+//! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`, members of the
+//! metadata, and `generation.npy`, whose one entry tells whoever mapped it that something changed.
 //!
 //! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row. The matrix's bytes are on the
 //! device; the other columns are rendered from the rows' records and metadata.
@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{COLUMNS, HEADERS, MATRIX, SCALE, VALID, arrow};
+use super::{COLUMNS, GENERATION, HEADERS, MATRIX, SCALE, VALID, arrow};
 use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
@@ -41,7 +41,10 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
         return Ok(plan);
     }
     let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
-    let loaded = shown(volume, inode)?;
+    let loaded = match shown(volume, inode) {
+        Err(Error::NotFound) => return Ok(gone(part, offset, buffer)),
+        found => found?,
+    };
     let size = volume.attributes(inode)?.size;
     let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
     let buffer = &mut buffer[..len];
@@ -72,6 +75,11 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
             })?;
             Vec::new()
         }
+        GENERATION => {
+            rest.fill(0);
+            put_entry(loaded.record.changes.as_bytes(), 0, at.saturating_sub(MATRIX_DATA), rest);
+            Vec::new()
+        }
         COLUMNS.. => {
             let column = column(volume, id, part - COLUMNS)?;
             members(volume, &loaded, &column, at, rest)?;
@@ -80,6 +88,15 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
         _ => return Err(Error::Invalid("not a column")),
     };
     Ok(ReadPlan { len, pieces })
+}
+
+// A file of a collection that was removed, which somebody has open or mapped: no row is live, and no generation was ever as high.
+fn gone(part: u64, offset: u64, buffer: &mut [u8]) -> ReadPlan {
+    buffer.fill(0);
+    if part == GENERATION {
+        put_entry(&u64::MAX.to_le_bytes(), MATRIX_DATA, offset, buffer);
+    }
+    ReadPlan { len: buffer.len(), pieces: Vec::new() }
 }
 
 /// Bytes of the matrix from `offset` on; `base` is where `buffer` lies in the caller's.
@@ -235,6 +252,7 @@ fn npy_header<N: Nodes>(nodes: &N, loaded: &Loaded, part: u64) -> Result<Vec<u8>
             }
             write!(text, "', 'fortran_order': False, 'shape': ({rows},), }}")
         }
+        GENERATION => write!(text, "{{'descr': '<u8', 'fortran_order': False, 'shape': (1,), }}"),
         SCALE => write!(text, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows},), }}"),
         _ => write!(text, "{{'descr': '|b1', 'fortran_order': False, 'shape': ({rows},), }}"),
     };

@@ -76,6 +76,8 @@ pub const APPEND: u64 = 9;
 pub const METADATA: u64 = 12;
 /// `recall`, what a host measured of its indexes.
 pub const RECALL: u64 = 13;
+/// `generation.npy`: one number, raised by every change of a row.
+pub const GENERATION: u64 = 15;
 /// Part of the first of the columns that are made from metadata.
 pub const COLUMNS: u64 = 48;
 /// `control`, which takes requests.
@@ -89,12 +91,13 @@ const FILES: [(&[u8], Ino, u32); 6] = [
     (b"stale", STALE, 0o400),
     (b"pending", PENDING, 0o400),
 ];
-const PARTS: [(&[u8], u64); 12] = [
+const PARTS: [(&[u8], u64); 13] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
     (b"valid.npy", VALID),
     (b"scale.npy", SCALE),
+    (b"generation.npy", GENERATION),
     (b"control", REQUESTS),
     (b"query", QUERY),
     (b"paths.jsonl", PATHS),
@@ -144,7 +147,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
             REQUESTS => Some(Pseudo::Request),
             QUERY => Some(Pseudo::Query),
             APPEND => Some(Pseudo::Append),
-            MATRIX | HEADERS | VALID | SCALE | COLUMNS.. => Some(Pseudo::Column),
+            MATRIX | HEADERS | VALID | SCALE | GENERATION | COLUMNS.. => Some(Pseudo::Column),
             _ => None,
         },
     }
@@ -347,6 +350,8 @@ fn part_inode<H: BlockDevice + Data>(
     match part {
         ARROW | APPEND if !volume.options.daemon => Ok(None),
         ARROW => arrow::current(volume, loaded),
+        // A column of that name was there first.
+        GENERATION if column_named(volume, loaded.id, b"generation.npy")?.is_some() => Ok(None),
         part => Ok(has_part(loaded, part).then(|| loaded.part(part))),
     }
 }
@@ -411,6 +416,7 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),
         (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
         (Pseudo::Column, SCALE) => MATRIX_DATA + capacity * 4,
+        (Pseudo::Column, GENERATION) => MATRIX_DATA + size_of::<u64>() as u64,
         (Pseudo::Column, COLUMNS..) => {
             MATRIX_DATA + capacity * u64::from(column(volume, id, part - COLUMNS)?.width)
         }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::rows::ROWS_MAX;
+use super::rows::{self, ROWS_MAX};
 use super::types::{Attributes, Caller, Collection, NewCollection, NewInode, Removed};
 use super::vector_name::{VectorName, check_collection_name};
 use super::{acl, directory, index, inode, orphan, recode};
@@ -369,6 +369,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             inode::store(tx, COLLECTIONS, &parent)?;
             tree::remove(tx, Key::new(found.inode, Kind::Collection, 0))?;
             orphan::add(tx, found.inode, OrphanKind::Collection)?;
+            rows::tell_generation(tx, id)?;
             for matrix in matrices.into_iter().flatten() {
                 recode::give_up_matrix(tx, matrix)?;
             }

@@ -216,7 +216,7 @@ fn key(id: CollectionId, number: u64) -> Key {
 
 fn check_name(name: &[u8]) -> Result<()> {
     let fine = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let taken = [&b"vectors"[..], b"headers", b"valid", b"scale", b"codebook", b"rotation"];
+    let taken = [&b"vectors"[..], b"headers", b"valid", b"scale", b"codebook", b"rotation", b"generation"];
     if name.is_empty() || name.len() > COLUMN_NAME_MAX || !name.iter().all(fine) || name[0] == b'.' {
         return Err(Error::Invalid(
             "a column's name has 1 to 64 characters of A-Z a-z 0-9 _ - and dots within",

@@ -427,6 +427,7 @@ fn tell_switch<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &Load
         (control::VALID, MATRIX_DATA),
         (control::MATRIX, 0),
         (control::SCALE, 0),
+        (control::GENERATION, MATRIX_DATA + 8),
         (control::SCHEMA, 0),
         (0, 0),
     ] {

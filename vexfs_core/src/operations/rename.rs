@@ -3,6 +3,7 @@
 use zerocopy::little_endian::U64;
 
 use super::directory::{self, Found};
+use super::rows::raise_generation;
 use super::types::{Removed, RenameFlags};
 use super::{index, inherit, inode};
 use crate::control;
@@ -176,7 +177,11 @@ fn moved<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, found: &Found, pare
     if found.kind == FileKind::Directory {
         record.parent = U64::new(parent.0);
     }
-    inode::store(tx, found.inode, &record)
+    inode::store(tx, found.inode, &record)?;
+    match collection_part(found.inode) {
+        Some((id, 0)) => raise_generation(tx, id),
+        _ => Ok(()),
+    }
 }
 
 // Fails if `directory` is `found` or lies below it.

@@ -220,6 +220,7 @@ impl Loaded {
                 tx.event(Event { inode, offset: 0, len: MATRIX_DATA })?;
             }
         }
+        tell_generation(tx, self.id)?;
         tx.event(Event { inode: self.part(control::SCHEMA), offset: 0, len: 0 })
     }
 
@@ -249,6 +250,26 @@ impl Loaded {
         extents::fill_holes(tx, matrix, record, first / block_size, last / block_size)?;
         Ok(())
     }
+}
+
+/// Raises the generation of a collection that gets another name: who searches by the old one is to look what has it now.
+pub(crate) fn raise_generation<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    id: CollectionId,
+) -> Result<()> {
+    let mut loaded = load(tx, id)?;
+    loaded.record.changes = U64::new(loaded.record.changes.get().wrapping_add(1));
+    loaded.store(tx)?;
+    tell_generation(tx, id)
+}
+
+/// Tells the host that whoever knows the collection by its generation is to look again.
+pub(crate) fn tell_generation<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    id: CollectionId,
+) -> Result<()> {
+    let inode = Ino(collection_directory(id).0 + control::GENERATION);
+    tx.event(Event { inode, offset: MATRIX_DATA, len: size_of::<u64>() as u64 })
 }
 
 // True if a matrix can grow from byte `from` to byte `to`.

@@ -138,12 +138,12 @@ class Collection:
             raise ValueError(f"{len(x)} queries: nearest takes one")
         wanted, changes = k + SPARE, 0
         while changes < ATTEMPTS:
-            before = self.schema["generation"]
+            before = self._searcher.generation()
             found, scores = (part[0] for part in self._search(x, wanted, min_recall, exact, index, rows, threads)[:2])
             there = found >= 0
             owners = self.owners(found[there])
             # A row may have passed to another file meanwhile.
-            if self.schema["generation"] != before:
+            if self._searcher.generation() != before:
                 changes += 1
                 continue
             matches = [Match(owner["path"], float(score), owner["row"], owner["n"]) for owner, score in zip(owners, scores, strict=False) if owner]
@@ -177,21 +177,20 @@ class Collection:
         return Explanation(*self._searcher.explain(k, self.metric, min_recall, way(exact, index)))
 
     def _search(self, x, k, min_recall, exact, index, rows, threads):
-        schema = self.schema
-        metric = self._metric or schema["metric"]
-        found, scores = self._searcher.search(queries(x, schema), k, metric, min_recall, way(exact, index), chosen(rows), threads)
+        dimension, element, metric = self._searcher.form()
+        metric = self._metric or metric
+        found, scores = self._searcher.search(queries(x, dimension, element), k, metric, min_recall, way(exact, index), chosen(rows), threads)
         return found, scores, metric
 
     def _range(self, x, least, rows, threads):
-        schema = self.schema
-        metric = self._metric or schema["metric"]
-        return *self._searcher.range(queries(x, schema), least(metric), metric, chosen(rows), threads), metric
+        dimension, element, metric = self._searcher.form()
+        metric = self._metric or metric
+        return *self._searcher.range(queries(x, dimension, element), least(metric), metric, chosen(rows), threads), metric
 
 
-def queries(x, schema):
+def queries(x, dimension, element):
     """Queries as the searches take them: f32; of bits packed in bytes (uint8, the lowest bit first) each bit is one."""
-    dimension = schema["dimension"]
-    if schema["element"] == "bit" and np.asarray(x).dtype == np.uint8 and np.shape(x)[-1] * 8 == dimension:
+    if element == "bit" and np.asarray(x).dtype == np.uint8 and np.shape(x)[-1] * 8 == dimension:
         x = np.unpackbits(np.asarray(x), axis=-1, bitorder="little")
     return matrix(x, dimension)
 
