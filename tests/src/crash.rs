@@ -3,7 +3,10 @@
 //! What a right state is, an [`Oracle`] knows; this module only walks, counts, and turns panics into failures.
 
 use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::image::Image;
@@ -26,11 +29,34 @@ pub trait Oracle {
 #[derive(Default)]
 pub struct Tally {
     images: Mutex<HashSet<u128>>,
+    /// Images that earlier runs judged, which do not count again.
+    earlier: HashSet<u128>,
     failures: Mutex<Vec<String>>,
 }
 
 impl Tally {
-    /// Distinct images judged.
+    /// A tally that does not count the images whose hashes are in this file, which need not be there yet.
+    pub fn after(path: &Path) -> io::Result<Self> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let (hashes, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            let why = format!("{} is cut off: remove it, and begin anew", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let earlier = hashes.iter().map(|hash| u128::from_le_bytes(*hash)).collect();
+        Ok(Self { earlier, ..Self::default() })
+    }
+
+    /// Adds the images judged to the file, 16 bytes each.
+    pub fn remember(&self, path: &Path) -> io::Result<()> {
+        let hashes: Vec<u8> = lock(&self.images).iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(&hashes)
+    }
+
+    /// Distinct images judged, without those of earlier runs.
     pub fn distinct(&self) -> usize {
         lock(&self.images).len()
     }
@@ -60,7 +86,9 @@ impl Tally {
             if !seen.insert((image.hash(), oracle.window(origin.events))) {
                 return true;
             }
-            lock(&self.images).insert(image.hash());
+            if !self.earlier.contains(&image.hash()) {
+                lock(&self.images).insert(image.hash());
+            }
             // A panic of the core on a crashed image is a failure like any other.
             let verdict = catch_unwind(AssertUnwindSafe(|| oracle.judge(image, origin, image.hash() as u64)));
             let why = match verdict {

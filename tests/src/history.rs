@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::model::{Comparison, Model, Name, Op, Outcome, Overlay, Pair, compare};
 use crate::sim::{SimDevice, Trace};
 use crate::states::{Limits, Origin, each_crash_state};
+use crate::verified::Verified;
 
 /// A state of the volume: so many records of the journal on a generation. Later states are higher numbers.
 fn state(generation: u64, records: u64) -> u64 {
@@ -49,6 +50,8 @@ pub struct History {
     states: BTreeMap<u64, Vec<Model>>,
     moments: Vec<Moment>,
     overlays: Vec<InPlace>,
+    /// What was verified in the crash states judged so far.
+    verified: Arc<Verified>,
 }
 
 /// From this event of the trace on, the states told to be durable and begun.
@@ -82,6 +85,7 @@ impl Recorder {
             states: BTreeMap::from([(generation, vec![pair.model.clone()])]),
             moments: vec![Moment { events: 0, durable: generation, begun: generation }],
             overlays: Vec::new(),
+            verified: Arc::default(),
         };
         Ok(Self { pair, history, durable: generation, begun: generation })
     }
@@ -281,7 +285,7 @@ impl History {
 
     fn mounted(&self, image: &Image, events: usize) -> std::result::Result<Found<'_>, String> {
         let moment = self.moment(events);
-        let device = SimDevice::from_image(image.clone());
+        let device = SimDevice::from_known(image.clone(), &self.verified);
         check_crashed(&device).map_err(|why| format!("check: {why}"))?;
         device.record();
         let volume = Volume::mount(Direct(device.clone()), Pair::<SimDevice>::OPTIONS)
@@ -302,7 +306,7 @@ impl History {
     /// Judges what a disk left whose flush did nothing: either the damage is found, or all metadata and every vector is as
     /// in some state that there was. Bytes of files, which no checksum guards, may be any. True if damage was found.
     pub fn judge_distrusted(&self, image: &Image) -> std::result::Result<bool, String> {
-        let device = SimDevice::from_image(image.clone());
+        let device = SimDevice::from_known(image.clone(), &self.verified);
         let checked = check_crashed(&device);
         let volume = match Volume::mount(Direct(device), Pair::<SimDevice>::OPTIONS) {
             Ok(volume) => volume,
@@ -387,7 +391,7 @@ impl History {
         let mut verdict = Ok(());
         each_crash_state(trace, &FEW, seed, |image, origin| {
             let again = || {
-                let device = SimDevice::from_image(image.clone());
+                let device = SimDevice::from_known(image.clone(), &self.verified);
                 check_crashed(&device)?;
                 let volume = Volume::mount(Direct(device), Pair::<SimDevice>::OPTIONS)
                     .map_err(|error| format!("mount: {error}"))?;

@@ -2,15 +2,45 @@
 //!
 //! The hash is the sum of one 128-bit hash per 512-byte sector that is not all zero, so that a change costs
 //! only the sectors it touches, and two images have equal hashes if and only if (up to chance) they are equal.
+//! Each page knows its part of the sum: a [`Change`] that was cut into pages once costs an image no hashing at all.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use vexfs_core::device::Address;
+use vexfs_core::error::Result;
+use vexfs_core::memory::Block;
 
 /// Bytes of a sector: what a disk writes whole or not at all.
 pub const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 const SECTORS: usize = PAGE / SECTOR;
 
-type Page = [u8; PAGE];
+type Bytes = [u8; PAGE];
+
+/// A page at its place on the disk. Never changed while it is shared.
+#[derive(Clone)]
+pub struct Page {
+    bytes: Bytes,
+    /// The sum of its sectors' hashes, which depend on the place.
+    hash: u128,
+}
+
+impl Page {
+    const ZERO: Self = Self { bytes: [0; PAGE], hash: 0 };
+
+    /// Changes bytes of the page number `index` of a disk.
+    fn change(&mut self, index: usize, range: Range<usize>, with: impl FnOnce(&mut [u8])) {
+        let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+        let sum = |bytes: &Bytes| {
+            let hash = |sector| sector_hash(index * SECTORS + sector, sector_of(bytes, sector));
+            sectors.clone().fold(0_u128, |sum, sector| sum.wrapping_add(hash(sector)))
+        };
+        self.hash = self.hash.wrapping_sub(sum(&self.bytes));
+        with(&mut self.bytes[range]);
+        self.hash = self.hash.wrapping_add(sum(&self.bytes));
+    }
+}
 
 /// The bytes of a disk.
 #[derive(Clone)]
@@ -41,15 +71,30 @@ impl Image {
         offset.checked_add(len as u64).is_some_and(|end| end <= self.size())
     }
 
+    /// The pages that hold the range, if it is made of whole pages; it must lie on the disk. `None` is a page of zeros.
+    pub fn whole_pages(&self, offset: u64, len: usize) -> Option<&[Option<Arc<Page>>]> {
+        let at = usize::try_from(offset).ok()?;
+        let whole = at.is_multiple_of(PAGE) && len.is_multiple_of(PAGE);
+        whole.then(|| &self.pages[at / PAGE..(at + len) / PAGE])
+    }
+
     /// Copies bytes out; the range must lie on the disk.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) {
         each_page(offset, buffer.len(), |page, within, from, len| {
             let target = &mut buffer[from..from + len];
             match &self.pages[page] {
-                Some(bytes) => target.copy_from_slice(&bytes[within..within + len]),
+                Some(page) => target.copy_from_slice(&page.bytes[within..within + len]),
                 None => target.fill(0),
             }
         });
+    }
+
+    /// Reads a metadata block that `verify` accepts; it must lie on the disk.
+    pub fn block(&self, address: Address, verify: &dyn Fn(&[u8]) -> Result<()>) -> Result<Block> {
+        let mut bytes = vec![0; address.len];
+        self.read(address.offset, &mut bytes);
+        verify(&bytes)?;
+        Block::new(bytes)
     }
 
     /// Puts bytes in; the range must lie on the disk.
@@ -68,20 +113,58 @@ impl Image {
         });
     }
 
-    fn change(&mut self, page: usize, range: std::ops::Range<usize>, with: impl FnOnce(&mut [u8])) {
-        let touched = range.start / SECTOR..range.end.div_ceil(SECTOR);
-        let first = page * SECTORS;
-        let slot = &mut self.pages[page];
-        if let Some(bytes) = slot {
-            for sector in touched.clone() {
-                self.hash = self.hash.wrapping_sub(sector_hash(first + sector, sector_of(bytes, sector)));
+    /// Does a change that was prepared; its range must lie on the disk.
+    pub fn apply(&mut self, change: &Change) {
+        for (index, piece) in &change.pieces {
+            match piece {
+                Piece::Whole(page) => {
+                    self.hash = self.hash.wrapping_add(page.hash);
+                    let before = self.pages[*index].replace(Arc::clone(page));
+                    self.hash = self.hash.wrapping_sub(before.map_or(0, |page| page.hash));
+                }
+                Piece::Part(at, bytes) => {
+                    self.change(*index, *at..at + bytes.len(), |target| target.copy_from_slice(bytes));
+                }
             }
         }
-        let bytes = Arc::make_mut(slot.get_or_insert_with(|| Arc::new([0; PAGE])));
-        with(&mut bytes[range]);
-        for sector in touched {
-            self.hash = self.hash.wrapping_add(sector_hash(first + sector, sector_of(bytes, sector)));
-        }
+    }
+
+    fn change(&mut self, index: usize, range: Range<usize>, with: impl FnOnce(&mut [u8])) {
+        let page = Arc::make_mut(self.pages[index].get_or_insert_with(|| Arc::new(Page::ZERO)));
+        self.hash = self.hash.wrapping_sub(page.hash);
+        page.change(index, range, with);
+        self.hash = self.hash.wrapping_add(page.hash);
+    }
+}
+
+/// Bytes for a range of a disk, cut into pages once: the images it is applied to share those that it fills.
+pub struct Change {
+    /// By the page's number.
+    pieces: Vec<(usize, Piece)>,
+}
+
+enum Piece {
+    Whole(Arc<Page>),
+    /// From this byte of the page on.
+    Part(usize, Vec<u8>),
+}
+
+impl Change {
+    /// These bytes at `offset`.
+    pub fn new(offset: u64, bytes: &[u8]) -> Self {
+        let mut pieces = Vec::new();
+        each_page(offset, bytes.len(), |index, within, from, len| {
+            let bytes = &bytes[from..from + len];
+            let piece = if len == PAGE {
+                let mut page = Page::ZERO;
+                page.change(index, 0..PAGE, |target| target.copy_from_slice(bytes));
+                Piece::Whole(Arc::new(page))
+            } else {
+                Piece::Part(within, bytes.to_vec())
+            };
+            pieces.push((index, piece));
+        });
+        Self { pieces }
     }
 }
 
@@ -96,7 +179,7 @@ fn each_page(offset: u64, len: usize, mut with: impl FnMut(usize, usize, usize, 
     }
 }
 
-fn sector_of(page: &Page, sector: usize) -> &[u8] {
+fn sector_of(page: &Bytes, sector: usize) -> &[u8] {
     &page[sector * SECTOR..(sector + 1) * SECTOR]
 }
 
@@ -149,6 +232,27 @@ mod tests {
         assert_ne!(one.hash(), other.hash());
         other.fill(0, 1 << 16, 0);
         assert_eq!(other.hash(), Image::new(1 << 16).hash());
+    }
+
+    #[test]
+    fn a_prepared_change_is_the_write_itself() {
+        let mut random = Random::new(11);
+        let (mut written, mut applied) = (Image::new(1 << 16), Image::new(1 << 16));
+        for _ in 0..200 {
+            let len = random.index(3 * PAGE) + 1;
+            let aligned = random.one_in(2);
+            let offset = random.index((1 << 16) - len) / if aligned { PAGE } else { 1 }
+                * if aligned { PAGE } else { 1 };
+            let bytes = random.bytes(len);
+            let before = applied.clone();
+            written.write(offset as u64, &bytes);
+            applied.apply(&Change::new(offset as u64, &bytes));
+            assert_eq!(written.hash(), applied.hash());
+            assert_ne!(before.hash(), applied.hash());
+            let mut found = vec![0; len];
+            applied.read(offset as u64, &mut found);
+            assert!(found == bytes);
+        }
     }
 
     #[test]

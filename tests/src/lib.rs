@@ -2,7 +2,7 @@
 //!
 //! - [`random`], [`image`]: numbers from a seed, and images that are cheap to copy and to tell apart;
 //! - [`sim`], [`faulty`]: disks that remember, fail, watch the order of writes, or lie;
-//! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers;
+//! - [`states`]: the crash states of what a [`sim::SimDevice`] remembers; [`verified`]: blocks that lie in many of them;
 //! - [`model`]: the filesystem as maps in memory, run beside the real one;
 //! - [`crash`]: workloads, their crash states, and the verdict on each;
 //! - [`record`], [`witness`]: crash states of a disk that the kernel wrote, recorded by QEMU;
@@ -24,5 +24,6 @@ pub mod random;
 pub mod record;
 pub mod sim;
 pub mod states;
+pub mod verified;
 pub mod witness;
 pub mod workloads;

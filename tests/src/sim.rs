@@ -5,12 +5,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vexfs_core::device::BlockDevice;
+use vexfs_core::device::{Address, BlockDevice};
 use vexfs_core::error::{Error, Result};
 use vexfs_core::make::{MakeOptions, make};
+use vexfs_core::memory::Block;
 use vexfs_core::numbers::Time;
 
 use crate::image::Image;
+use crate::verified::Verified;
 
 /// What a discarded range reads as: neither what it held nor zeros.
 pub const DISCARDED: u8 = 0xdd;
@@ -89,6 +91,7 @@ pub struct SimDevice(Arc<Mutex<State>>);
 struct State {
     image: Image,
     recording: Option<Trace>,
+    verified: Option<Arc<Verified>>,
 }
 
 impl SimDevice {
@@ -99,7 +102,13 @@ impl SimDevice {
 
     /// A disk that holds `image`.
     pub fn from_image(image: Image) -> Self {
-        Self(Arc::new(Mutex::new(State { image, recording: None })))
+        Self(Arc::new(Mutex::new(State { image, recording: None, verified: None })))
+    }
+
+    /// A disk that holds `image`, whose metadata blocks were verified before where the very same pages were.
+    pub fn from_known(image: Image, verified: &Arc<Verified>) -> Self {
+        let verified = Some(Arc::clone(verified));
+        Self(Arc::new(Mutex::new(State { image, recording: None, verified })))
     }
 
     /// What it holds now, durable or not.
@@ -172,5 +181,14 @@ impl BlockDevice for SimDevice {
         state.image.fill(offset, len, DISCARDED);
         state.note(|| Event::Discard { offset, len });
         Ok(())
+    }
+
+    fn metadata(&self, address: Address, verify: &dyn Fn(&[u8]) -> Result<()>) -> Result<Block> {
+        let state = self.state();
+        state.covers("read", address.offset, address.len)?;
+        match &state.verified {
+            Some(verified) => verified.block(&state.image, address, verify),
+            None => state.image.block(address, verify),
+        }
     }
 }

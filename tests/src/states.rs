@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use vexfs_core::format::{SUPERBLOCK, slot_offsets};
 
-use crate::image::{Image, SECTOR};
+use crate::image::{self, Image, SECTOR};
 use crate::random::Random;
 use crate::sim::{DISCARDED, Event, Trace};
 
@@ -84,36 +84,48 @@ struct Epoch<'a> {
 struct Write {
     event: usize,
     offset: u64,
-    change: Change,
+    content: Content,
+    /// The whole of it, for all the images that have it.
+    change: image::Change,
 }
 
-enum Change {
+enum Content {
     Bytes(Arc<[u8]>),
-    Discard(usize),
+    Discard,
 }
 
 impl Write {
+    fn of(event: usize, what: &Event) -> Option<Self> {
+        let (offset, content, change) = match what {
+            Event::Write { offset, bytes } => {
+                (*offset, Content::Bytes(Arc::clone(bytes)), image::Change::new(*offset, bytes))
+            }
+            Event::Discard { offset, len } => {
+                (*offset, Content::Discard, image::Change::new(*offset, &vec![DISCARDED; *len]))
+            }
+            Event::Flush | Event::LostFlush => return None,
+        };
+        Some(Self { event, offset, content, change })
+    }
+
     /// How many pieces it can be torn into: its sectors; a discard is one.
     fn pieces(&self) -> usize {
-        match &self.change {
-            Change::Bytes(bytes) => {
+        match &self.content {
+            Content::Bytes(bytes) => {
                 let first = self.offset as usize / SECTOR;
                 (self.offset as usize + bytes.len()).div_ceil(SECTOR) - first
             }
-            Change::Discard(_) => 1,
+            Content::Discard => 1,
         }
     }
 
     fn apply(&self, image: &mut Image) {
-        match &self.change {
-            Change::Bytes(bytes) => image.write(self.offset, bytes),
-            Change::Discard(len) => image.fill(self.offset, *len, DISCARDED),
-        }
+        image.apply(&self.change);
     }
 
     /// Applies only the part of it that lies in its sector number `piece`.
     fn apply_piece(&self, image: &mut Image, piece: usize) {
-        let Change::Bytes(bytes) = &self.change else { return self.apply(image) };
+        let Content::Bytes(bytes) = &self.content else { return self.apply(image) };
         let lead = self.offset as usize % SECTOR;
         let start = (piece * SECTOR).saturating_sub(lead);
         let end = ((piece + 1) * SECTOR - lead).min(bytes.len());
@@ -123,15 +135,7 @@ impl Write {
 
 impl<'a> Epoch<'a> {
     fn new(trace: &Trace, durable: &'a Image, range: Range<usize>, seed: u64) -> Self {
-        let writes = range.clone().filter_map(|event| match &trace.events[event] {
-            Event::Write { offset, bytes } => {
-                Some(Write { event, offset: *offset, change: Change::Bytes(Arc::clone(bytes)) })
-            }
-            Event::Discard { offset, len } => {
-                Some(Write { event, offset: *offset, change: Change::Discard(*len) })
-            }
-            Event::Flush | Event::LostFlush => None,
-        });
+        let writes = range.clone().filter_map(|event| Write::of(event, &trace.events[event]));
         let superblocks = slot_offsets(durable.size());
         Self { durable, writes: writes.collect(), end: range.end, seed, superblocks }
     }
@@ -158,8 +162,12 @@ impl<'a> Epoch<'a> {
         }
         for (index, write) in self.writes.iter().enumerate() {
             for piece in 0..write.pieces() {
-                write.apply_piece(&mut image, piece);
                 let last = piece + 1 == write.pieces();
+                if last {
+                    write.apply(&mut image);
+                } else {
+                    write.apply_piece(&mut image, piece);
+                }
                 if !last && random.below(inside as u64) >= limits.prefixes as u64 {
                     continue;
                 }
@@ -250,7 +258,7 @@ impl<'a> Epoch<'a> {
         each: &mut impl FnMut(&Image, &Origin) -> bool,
     ) -> bool {
         for (index, write) in self.writes.iter().enumerate() {
-            let Change::Bytes(bytes) = &write.change else { continue };
+            let Content::Bytes(bytes) = &write.content else { continue };
             if !self.superblocks.contains(&write.offset) {
                 continue;
             }
