@@ -57,6 +57,11 @@ pub(crate) fn mount(ram: &Ram) -> Volume<Direct<&Ram>> {
     Volume::mount(Direct(ram), MountOptions::default()).unwrap()
 }
 
+// As a daemon mounts it: with the pseudo-files that it alone serves.
+pub(crate) fn mount_as_daemon(ram: &Ram) -> Volume<Direct<&Ram>> {
+    Volume::mount(Direct(ram), MountOptions { daemon: true, ..MountOptions::default() }).unwrap()
+}
+
 pub(crate) fn new(kind: FileKind) -> NewInode {
     NewInode { kind, permissions: 0o644, umask: 0, uid: 1, gid: 2, device: 0 }
 }
