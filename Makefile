@@ -37,15 +37,16 @@ SLOW := scale or linux
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-build setup-demo setup-test setup-soak setup-codecs setup-interop setup-coverage
+.PHONY: setup-build setup-demo setup-test setup-soak setup-apps setup-codecs setup-interop setup-coverage
 SETUP_build := build
 SETUP_demo := $(SETUP_build) demo
 SETUP_test := $(SETUP_demo) test
 SETUP_soak := $(SETUP_test) soak
+SETUP_apps := $(SETUP_test) apps
 SETUP_codecs := $(SETUP_build) codecs
 SETUP_interop := $(SETUP_test) interop
 SETUP_coverage := $(SETUP_build) coverage
-setup-build setup-demo setup-test setup-soak setup-codecs setup-interop setup-coverage: setup-%:
+setup-build setup-demo setup-test setup-soak setup-apps setup-codecs setup-interop setup-coverage: setup-%:
 	@scripts/setup.sh $(SETUP_$*)
 
 .PHONY: build
@@ -154,9 +155,12 @@ test-interop: setup-interop build wheel ## what Python, pyarrow, polars, duckdb,
 test-posix: setup-test build ## on a mount: pjdfstest, 100,000 operations of fsx, git, SQLite killed in the middle
 	scripts/posix.sh pjdfstest fsx git sqlite
 
-.PHONY: soak-posix
-soak-posix: setup-soak build ## longer: pjdfstest (ext4 too), fsx with five seeds, git, SQLite, stress-ng, fio
-	SEEDS="1 2 3 4 5" KILLS=100 SECONDS_EACH=10 scripts/posix.sh ext4 pjdfstest fsx git sqlite stress fio
+.PHONY: soak-posix soak-apps
+soak-posix: setup-soak build ## longer, as soak-crash: pjdfstest (ext4 too), fsx with five seeds, git, SQLite, stress-ng, fio [MINUTES=150]
+	scripts/soak.sh posix
+
+soak-apps: setup-apps build ## as soak-crash: git with much history, cargo, SQLite, PostgreSQL, Linux's source, dbench [MINUTES=150]
+	scripts/soak.sh apps
 
 .PHONY: test-linux
 test-linux: setup-test build ## unpack Linux's source on a mount, compare all, remove it
@@ -229,8 +233,8 @@ bench-kernel: setup-test build ## how long things take on vexfs.ko beside ext4, 
 	KERNEL_BENCH=1 KERNEL_ONLY="speed beside ext4" scripts/kernel.sh
 
 .PHONY: soak
-soak: ## not there yet
-	@echo "make $@: not there yet (CHANGELOG.md tells what is)" >&2; exit 2
+soak: setup-soak setup-apps build ## every long run, one after the other, each as soak-crash and ended after MINUTES [MINUTES=150]
+	scripts/soak.sh all
 
 .PHONY: clean
 clean: ## remove what was built

@@ -14,74 +14,12 @@
 # installs what is needed. VEXFS_WORK=DIR: where the images lie (default: a temporary directory).
 set -Eeuo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$root/target/bin
-data=$root/scripts/posix
+here=$(dirname "$0")
+# shellcheck source=scripts/posix/volume.sh
+. "$here/posix/volume.sh"
+# shellcheck source=scripts/posix/programs.sh
+. "$here/posix/programs.sh"
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/tools/bin
-work=$(mktemp -d "${VEXFS_WORK:-${TMPDIR:-/tmp}}/vexfs-posix.XXXXXX")
-image=$work/volume.img
-mnt=$work/mnt
-suite=
-
-say() { echo "posix: $*"; }
-fail() {
-    say "$suite FAILED: $*" >&2
-    exit 1
-}
-
-# What nothing else explains: where the script stopped, what is mounted, and the daemon's last words.
-stopped() {
-    say "$suite FAILED: exit code $1 in line $2" >&2
-    grep -F "$work" /proc/self/mounts >&2 || say "nothing is mounted" >&2
-    tail -n 20 "$work/messages" >&2
-}
-trap 'stopped $? $LINENO' ERR
-
-clean_up() {
-    local at
-    for at in "$mnt" "$work/other"; do
-        mountpoint -q "$at" && { umount "$at" || umount -l "$at"; }
-    done
-    rm -rf "$work"
-}
-trap clean_up EXIT
-mkdir "$mnt" "$work/other"
-
-# logged COMMAND...: output to $work/log; its end is shown if the command fails.
-logged() {
-    local code=0
-    "$@" >"$work/log" 2>&1 || code=$?
-    [ "$code" = 0 ] || { tail -n 40 "$work/log" >&2; fail "exit code $code of: $*"; }
-}
-
-# start SIZE [OPTIONS]: a fresh volume at $mnt.
-start() {
-    rm -f "$image"
-    "$bin/mkfs.vexfs" -q "$image" "$1"
-    "$bin/mount.vexfs" "$image" "$mnt" -o "${2:+$2,}log=$work/messages"
-}
-
-# Names, types, modes, owners, sizes, times, links and bytes of all below $mnt.
-listing() {
-    (cd "$mnt" && find . -printf '%p %y %m %U %G %s %T@ %n %l\n' | sort &&
-        find . -type f -print0 | sort -z | xargs -0 -r sha256sum)
-}
-
-# finish [OPTIONS]: unmount, check, mount, compare. Leaves the volume mounted.
-finish() {
-    listing >"$work/before"
-    "$bin/umount.vexfs" "$mnt"
-    "$bin/fsck.vexfs" -n -f "$image" >"$work/fsck" || { cat "$work/fsck" >&2; fail "fsck.vexfs finds damage"; }
-    "$bin/mount.vexfs" "$image" "$mnt" -o "${1:+$1,}log=$work/messages"
-    listing >"$work/after"
-    cmp -s "$work/before" "$work/after" ||
-        { diff "$work/before" "$work/after" | head -n 20 >&2; fail "the mount shows other things after a remount"; }
-}
-
-stop() {
-    "$bin/umount.vexfs" "$mnt"
-    "$bin/fsck.vexfs" -n -f "$image" >"$work/fsck" || { cat "$work/fsck" >&2; fail "fsck.vexfs finds damage"; }
-}
 
 # unlisted FILE NAMES...: those of the names that the list of allowed skips in FILE does not have.
 unlisted() {
@@ -160,89 +98,6 @@ suite_fsx() {
     done
 }
 
-# ---- git
-
-# A repository of some size: the first 32 MiB of Linux's source, in four commits.
-git_source() {
-    local tar
-    tar=$(compgen -G '/usr/src/linux-source-*.tar.xz' | sort -V | tail -n 1) || fail "no /usr/src/linux-source-*.tar.xz"
-    mkdir "$work/unpacked"
-    # Cut off, which tar tells and xz dies of.
-    (xz -dc "$tar" 2>"$work/xz" || true) | head -c $((32 << 20)) |
-        tar -x -C "$work/unpacked" --strip-components 1 2>"$work/tar" || true
-    cd "$work/unpacked"
-    git init -q
-    local half
-    half=$(find Documentation -type f | wc -l)
-    find Documentation -type f | sort | awk -v half="$half" 'NR <= half / 2' | git add -f --pathspec-from-file=-
-    git commit -qm "a half"
-    git add -f .
-    git commit -qm "all"
-    find . -name '*.rst' -not -path './.git/*' -exec sed -i 's/kernel/KERNEL/' {} +
-    git commit -qam "changed"
-    git mv Documentation/admin-guide moved
-    git commit -qm "moved"
-    cd "$root"
-}
-
-suite_git() {
-    export GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@t GIT_CONFIG_NOSYSTEM=1
-    export GIT_CONFIG_GLOBAL=/dev/null
-    [ -d "$work/unpacked" ] || git_source
-    start 2G
-    logged git clone -q --no-local "$work/unpacked" "$mnt/clone"
-    cd "$mnt/clone"
-    logged git checkout -q -b other HEAD~2
-    echo one >one
-    logged git add -f one
-    logged git commit -qm one
-    logged git rebase -q master
-    logged git gc -q --aggressive --prune=now
-    logged git fsck --strict --no-progress
-    local files
-    files=$(git ls-files | wc -l)
-    cd "$root"
-    finish
-    cd "$mnt/clone"
-    logged git fsck --strict --no-progress
-    # The index still knows each file by its inode and times, and each has its bytes.
-    logged git diff-files --quiet
-    [ -z "$(git status --porcelain)" ] || fail "git status is not clean after a remount"
-    [ "$(git rev-parse 'other~1^{tree}')" = "$(git -C "$work/unpacked" rev-parse 'HEAD^{tree}')" ] ||
-        fail "another tree than the source's"
-    git archive other~1 | tar -x --one-top-level="$work/archived"
-    rm one
-    logged diff -r --no-dereference -x .git "$work/archived" .
-    cd "$root"
-    rm -r "$work/archived"
-    stop
-    say "git: $files files cloned, rebased, packed, checked"
-}
-
-# ---- SQLite
-
-suite_sqlite() {
-    local mode round writer told
-    for mode in delete wal; do
-        start 256M
-        for round in $(seq "${KILLS:-10}"); do
-            python3 -B "$data/sqlite_writer.py" "$mnt/$mode.db" "$mode" "$work/told" &
-            writer=$!
-            sleep "1.$((round * 37 % 100))"
-            kill -9 "$writer" || fail "the writer ended by itself"
-            wait "$writer" 2>"$work/log" || true
-            # The check opens it as it was left, and so rolls back what was not committed.
-            told=$(python3 -B "$data/sqlite_writer.py" --check "$mnt/$mode.db" "$mode" "$work/told") ||
-                fail "journal mode $mode, kill $round"
-        done
-        finish
-        python3 -B "$data/sqlite_writer.py" --check "$mnt/$mode.db" "$mode" "$work/told" >"$work/log" ||
-            fail "journal mode $mode after a remount"
-        stop
-        say "sqlite: journal mode $mode, ${KILLS:-10} kills, $told"
-    done
-}
-
 # ---- stress-ng
 
 suite_stress() {
@@ -303,9 +158,4 @@ suite_fio() {
 }
 
 [ $# -gt 0 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
-[ "$(id -u)" = 0 ] || { echo "posix.sh: mounting needs root" >&2; exit 1; }
-for suite in "$@"; do
-    declare -F "suite_$suite" >/dev/null || { echo "posix.sh: no suite '$suite'" >&2; exit 2; }
-    "suite_$suite"
-done
-say "passed: $*"
+run_suites "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [codecs] [interop] [coverage]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [apps] [codecs] [interop] [coverage]
 #
 # build: a C compiler, the libraries of SQLite and zstd, and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
-# source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.
+# source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.  apps: PostgreSQL and dbench.
 # codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb, faiss, LMDB and sqlite-vec.  coverage: cargo-llvm-cov.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
@@ -26,9 +26,10 @@ packages_of() {
                 xfsprogs:/usr/sbin/mkfs.xfs libcap2-bin:/usr/sbin/setcap util-linux:/usr/bin/unshare
                 git:/usr/bin/git vim:/usr/bin/vim libacl1-dev:/usr/include/sys/acl.h linux-source:/usr/src/linux-source-*.tar.xz' ;;
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
+    apps) echo 'postgresql:/usr/lib/postgresql/*/bin/pgbench dbench:/usr/bin/dbench' ;;
     coverage) echo 'python3:/usr/bin/python3' ;;
     codecs | interop) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
-    *) die "unknown group '$1': build, demo, test, soak, codecs, interop or coverage" ;;
+    *) die "unknown group '$1': build, demo, test, soak, apps, codecs, interop or coverage" ;;
     esac
 }
 

@@ -2,7 +2,8 @@
 # Damaged images by the hundred thousand: goes on at the seed where the last run ended, until IMAGES were done in all.
 #
 # target/soak/fuzz.seed holds the next seed, target/soak/fuzz.log one line a batch: date, commit, seeds, counts. A batch
-# that fails is logged with what it found, and ends the run; its lines belong into tests/corpus/mutants.txt.
+# that fails is logged with what it found, and ends the run; its lines belong into tests/corpus/mutants.txt. MINUTES=N ends it
+# after N minutes (default 150) with exit code 3 if there is more to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,7 +30,9 @@ one() {
 # Batches side by side; the seed is noted once all of a round passed.
 next=$(cat "$soak/fuzz.seed" 2>/dev/null || echo 1000000)
 end=$((1000000 + images))
+until=$((SECONDS + ${MINUTES:-150} * 60))
 while [ "$next" -lt "$end" ]; do
+	[ "$SECONDS" -lt "$until" ] || { echo "soak-fuzz: $((next - 1000000)) of $images done, more to do"; exit 3; }
 	pids=()
 	for ((job = 0; job < jobs; job++)); do
 		one $((next + job * batch)) &
