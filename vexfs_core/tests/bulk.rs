@@ -197,6 +197,60 @@ fn a_batch_may_be_staged_and_given_up() {
 }
 
 #[test]
+fn a_file_takes_as_many_names_in_batches_as_one_by_one() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let id = collection(&mut volume);
+    let [one, other] =
+        [b"one", b"two"].map(|name| make(&mut volume, ROOT, name, FileKind::Regular, 0o644, 0));
+    // Long names, so that not all the numbers are needed; some have a name more, for their metadata.
+    let numbers = |from: u32, count: u32| (from..from + count).map(|n| 4_000_000_000 + n);
+    let name = |n: u32| format!("user.vector.c:i8.{n}").into_bytes();
+    let about = |volume: &mut Mounted<'_>, inode, n| {
+        let meta = [&name(n)[..], b".meta"].concat();
+        volume.set_attribute(inode, &meta, b"{}", SetMode::Any, &root(), NOW)
+    };
+    let listed = |volume: &Mounted<'_>, inode| volume.list_attributes(inode).unwrap();
+    let mut count = 0;
+    while volume
+        .set_attribute(one, &name(4_000_000_000 + count), &vector(1), SetMode::Any, &root(), NOW)
+        .is_ok()
+    {
+        if count % 7 == 0 && about(&mut volume, one, 4_000_000_000 + count).is_err() {
+            break;
+        }
+        count += 1;
+    }
+    let most = listed(&volume, one);
+    assert!(most.len() <= 65536 && most.len() + 64 > 65536, "{}", most.len());
+    let value = vector(2);
+    let (mut at, step) = (0, 301);
+    let refused = loop {
+        // In turn with another file, as an import has them.
+        let of = |inode, n| NewVector { inode, n, value: &value, keep: false };
+        let batch: Vec<_> = numbers(at, step).map(|n| of(other, n)).chain([of(one, 4_000_000_000)]).collect();
+        match volume.set_vectors(id, &batch, &root(), NOW) {
+            Ok(_) => {}
+            Err(refused) => break refused,
+        }
+        for n in numbers(at, step).filter(|n| (n - 4_000_000_000) % 7 == 0) {
+            about(&mut volume, other, n).unwrap();
+        }
+        at += step;
+    };
+    assert_eq!(refused.error, Error::TooManyAttributes);
+    // One that is refused is so wherever it stands: one by one as many more come in as in the batch before it.
+    let before = listed(&volume, other).len();
+    let fits = refused.index.unwrap();
+    for (index, n) in numbers(at, step).enumerate().take(fits + 1) {
+        let set = volume.set_attribute(other, &name(n), &value, SetMode::Any, &root(), NOW);
+        assert_eq!(set.is_ok(), index < fits, "{index} of {fits}, {before} before: {set:?}");
+    }
+    settle(&mut volume);
+    assert!(listed(&mount(&ram), other).len() <= 65536);
+}
+
+#[test]
 fn only_who_may_write_appends() {
     let ram = device(4096);
     let mut volume = mount(&ram);

@@ -326,6 +326,8 @@ struct File {
     inode: Ino,
     record: InodeRecord,
     changed: bool,
+    /// Bytes of the list of its attributes' names, once it is long enough to be counted.
+    listed: Option<usize>,
 }
 
 struct Setter {
@@ -403,7 +405,7 @@ impl Setter {
                         meta: false,
                     };
                     let len = name.listed_len(self.loaded.element()?);
-                    xattr::check_list(tx, inode, &file.record, len)?;
+                    xattr::check_listed(tx, inode, &file.record, len, &mut file.listed)?;
                 }
                 file.record.add_attribute()?;
             }
@@ -437,7 +439,7 @@ impl Setter {
         if new && record.kind(inode)? == FileKind::Regular {
             memory::push(&mut self.empty, inode)?;
         }
-        self.file = Some(File { inode, record, changed: false });
+        self.file = Some(File { inode, record, changed: false, listed: None });
         Ok(())
     }
 

@@ -256,10 +256,29 @@ pub(crate) fn drop_capabilities<H: BlockDevice + Data>(
 
 /// Fails if a new name of `len` bytes would make the list of names longer than any tool can read.
 pub(crate) fn check_list<N: Nodes>(nodes: &N, inode: Ino, record: &InodeRecord, len: usize) -> Result<()> {
-    if record.attributes.get() < FEW || list(nodes, inode)?.len() + len < XATTR_LIST_MAX {
+    check_listed(nodes, inode, record, len, &mut None)
+}
+
+/// The same of one new name after another: `listed` is how long the list is, once that is known.
+pub(crate) fn check_listed<N: Nodes>(
+    nodes: &N,
+    inode: Ino,
+    record: &InodeRecord,
+    len: usize,
+    listed: &mut Option<usize>,
+) -> Result<()> {
+    if record.attributes.get() < FEW {
         return Ok(());
     }
-    Err(Error::TooManyAttributes)
+    let before = match *listed {
+        Some(before) => before,
+        None => list(nodes, inode)?.len(),
+    };
+    if before + len >= XATTR_LIST_MAX {
+        return Err(Error::TooManyAttributes);
+    }
+    *listed = Some(before + len);
+    Ok(())
 }
 
 /// Fails if a list of names is longer than [`check_list`] lets any become.
