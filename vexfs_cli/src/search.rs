@@ -192,7 +192,9 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
             "leaves": cost.leaves, "nodes": cost.nodes, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
             "search_ms": cost.ms, "ms": milliseconds,
         });
-        eprintln!("{object}");
+        // As one line, not a write for each of its parts.
+        let line = object.to_string();
+        eprintln!("{line}");
         return Ok(());
     }
     let filter = match reach.filtered() {

@@ -4,11 +4,13 @@
 //! come later are seen by opening again. The files never get shorter under a mapping (the filesystem's promise).
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use memmap2::Mmap;
 use serde_json::Value;
@@ -19,6 +21,7 @@ use crate::decoded::{Block, Decoded};
 use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
 use crate::npy::Header;
+use crate::warmth::{Ahead, Warmth, apart};
 
 /// How often files are opened while each time another matrix takes the place of the one before.
 const OPENS_MAX: u32 = 10;
@@ -48,7 +51,7 @@ impl Schema {
     /// Reads the schema of the collection in `directory`.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("schema.json");
-        let text = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let text = computed(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         let wrong = |why: String| Error::Format { path: path.clone(), why };
         let all: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         let missing = |name: &str| wrong(format!("no proper `{name}` in it"));
@@ -143,7 +146,7 @@ pub struct Collection {
 #[derive(Debug)]
 enum Source {
     /// In the files, whose rows are the vectors.
-    Mapped { vectors: Column, valid: Column },
+    Mapped { vectors: Column, valid: Column, warmth: Warmth },
     /// In the files, in rows of a codec, which are decoded as they are needed.
     Coded(Box<Decoded>),
     /// In memory, as of some moment: the rows of a codec, decoded.
@@ -221,7 +224,7 @@ impl Collection {
         }
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
-        let source = Source::Mapped { vectors, valid };
+        let source = Source::Mapped { vectors, valid, warmth: Warmth::unknown() };
         Ok(Self { directory: directory.to_owned(), schema, generation: None, source, rows, stride })
     }
 
@@ -259,6 +262,28 @@ impl Collection {
         }
         let matrix = self.matrix().get(first * self.stride..rows.end * self.stride).unwrap_or_default();
         Window { first, matrix, valid: self.valid().get(rows).unwrap_or_default() }
+    }
+
+    /// Begins to read rows that lie apart.
+    pub(crate) fn ahead(&self) -> Ahead<'_> {
+        match &self.source {
+            Source::Mapped { vectors, warmth, .. } => warmth.ahead(&vectors.file),
+            Source::Coded(_) | Source::Memory(_) => Ahead::default(),
+        }
+    }
+
+    /// Where in its file the vector of a row is, and its length.
+    pub(crate) fn place(&self, row: u64) -> Option<(u64, usize)> {
+        let Source::Mapped { vectors, .. } = &self.source else { return None };
+        let start = row.checked_mul(self.stride as u64)?.checked_add(vectors.header.data as u64)?;
+        Some((start, self.schema.vector_len()))
+    }
+
+    /// So many rows that lay apart were read in this time.
+    pub(crate) fn learn(&self, time: Duration, rows: usize) {
+        if let Source::Mapped { warmth, .. } = &self.source {
+            warmth.learn(time, rows, (rows * self.schema.vector_len()) as u64);
+        }
     }
 
     /// True if rows of a codec are decoded for each search; false if they are searched where they are mapped.
@@ -442,6 +467,7 @@ impl Headers {
 pub(crate) struct Column {
     path: PathBuf,
     header: Header,
+    file: File,
     map: Mmap,
 }
 
@@ -452,8 +478,16 @@ impl Column {
         // SAFETY: the map is read alone. The filesystem never shortens a file under a mapping; bytes of a row
         // may change while its flag says free, and no value of the types read from it is invalid.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let header = Header::parse(&map).map_err(|why| Error::Format { path: path.clone(), why })?;
-        Ok(Self { path, header, map })
+        // Read, not touched in the mapping, and alone: pages behind it of a column that is rendered cost a look at each row.
+        apart(&file);
+        let mut head = [0; 4096];
+        let len = read_up_to(&file, &mut head).map_err(io)?;
+        let header = match Header::parse(&head[..len]) {
+            Ok(header) => header,
+            // Longer than any that VexFS writes.
+            Err(_) => Header::parse(&map).map_err(|why| Error::Format { path: path.clone(), why })?,
+        };
+        Ok(Self { path, header, file, map })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -474,6 +508,13 @@ impl Column {
     pub(crate) fn wrong(&self, why: &str) -> Error {
         Error::Format { path: self.path.clone(), why: why.to_owned() }
     }
+}
+
+/// A whole file whose size is told as 0, in as few reads as can be: each is a question to a daemon.
+pub(crate) fn computed(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1 << 14);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {

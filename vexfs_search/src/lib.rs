@@ -51,6 +51,7 @@ mod searcher;
 mod store;
 pub mod stored;
 mod tally;
+mod warmth;
 
 pub use batch::Pair;
 pub use clustered::ClusteredIndex;

@@ -3,12 +3,11 @@
 //! INVARIANT: an index that cannot be trusted is told and not used, and the exact answer stands in: it never makes a search
 //! fail, and what it did not give is never called exact.
 
-use std::fs;
 use std::time::Instant;
 
 use crate::choice::{self, Chosen, Known};
 pub use crate::choice::{Way, Wish, suffices};
-use crate::collection::{Collection, Schema};
+use crate::collection::{Collection, Schema, computed};
 use crate::error::{Error, Result};
 use crate::nearest::Hit;
 use crate::query::Query;
@@ -127,7 +126,7 @@ impl Plan {
         let summaries: Vec<Summary> = indexes.iter().map(StoredIndex::summary).collect();
         let all: Vec<&Summary> = summaries.iter().collect();
         // What a host measured of real searches; files that were copied from a volume have none beside them.
-        let mut figures = Figure::parse(&fs::read(collection.directory().join(RECALL)).unwrap_or_default());
+        let mut figures = Figure::parse(&computed(&collection.directory().join(RECALL)).unwrap_or_default());
         // They may be of an index that was replaced since.
         let is_of = |figure: &Figure, index: &StoredIndex| {
             (index.kind(), index.generation()) == (figure.kind, figure.generation)

@@ -251,6 +251,9 @@ fn relative(place: &Place, directory: &Path) -> Result<PathBuf, Failure> {
 
 // Looks again at rows that were found: true if they still are what they were.
 fn unchanged(collection: &Collection, query: &Query, hits: &[Hit]) -> Result<bool, Failure> {
+    if collection.generation()? == collection.schema().generation {
+        return Ok(true);
+    }
     let mut rows: Vec<u64> = hits.iter().map(|hit| hit.row).collect();
     rows.sort_unstable();
     Ok(collection.search_rows(query, &rows, Options::nearest(hits.len()))? == hits)

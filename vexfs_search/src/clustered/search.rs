@@ -8,6 +8,7 @@ use crate::cpu::{self, Cpu, Job};
 use crate::error::{Error, Result};
 use crate::metric::{Metric, cosine};
 use crate::nearest::{Best, Hit};
+use crate::warmth::Ahead;
 
 /// Whole vectors that are asked for ahead of the one at work.
 const AHEAD: usize = 4;
@@ -46,6 +47,16 @@ pub(crate) trait Source {
 
     /// The rotated centres, one behind the other, and their squared lengths.
     fn centres(&self) -> (&[f32], &[f32]);
+
+    /// What asks for leaves ahead, if they are in a file.
+    fn ahead(&self) -> Ahead<'_> {
+        Ahead::default()
+    }
+
+    /// Where in the file a leaf is, and its length.
+    fn place(&self, _leaf: usize) -> Option<(u64, usize)> {
+        None
+    }
 
     /// A leaf.
     fn leaf(&self, number: usize) -> Result<Cow<'_, Leaf>>;
@@ -120,6 +131,7 @@ impl<S: Source> Job for Probe<'_, S> {
         // The nearest first: what cannot be a candidate any more is then known early.
         let nearest = probes.min(leaves.len());
         leaves[..nearest].sort_unstable_by(nearest_first);
+        let mut ahead = self.source.ahead();
         let mut candidates = Candidates::new(self.count);
         let mut seen = 0;
         for number in 0..leaves.len() {
@@ -131,6 +143,7 @@ impl<S: Source> Job for Probe<'_, S> {
                 leaves[number..].select_nth_unstable_by(0, nearest_first);
             }
             let near = leaves[number];
+            ahead.come(number, nearest, |number| self.source.place(leaves[number].leaf));
             let leaf = self.source.leaf(near.leaf)?;
             seen += match self.source.wants_all() {
                 true => leaf.rows.len(),

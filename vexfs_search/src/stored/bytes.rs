@@ -5,6 +5,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use crate::warmth::{Ahead, Warmth};
 
 /// The bytes of an index file, for a host that reads them off its own disk.
 pub trait ReadAt {
@@ -32,7 +35,7 @@ pub(super) fn read(source: &dyn ReadAt, at: u64, len: usize) -> io::Result<Vec<u
 #[derive(Debug)]
 pub(super) enum Bytes {
     /// In a file.
-    File(File),
+    File(File, Warmth),
     /// In memory: a part of the file, which begins at `start`.
     Memory {
         /// Where in the file it begins.
@@ -48,10 +51,25 @@ impl Bytes {
         Self::Memory { start: 0, bytes }
     }
 
+    /// Begins to read pieces one after the other.
+    pub(super) fn ahead(&self) -> Ahead<'_> {
+        match self {
+            Self::File(file, warmth) => warmth.ahead(file),
+            Self::Memory { .. } => Ahead::default(),
+        }
+    }
+
+    /// So many pieces, of so many bytes together, were read in this time.
+    pub(super) fn learn(&self, time: Duration, pieces: usize, bytes: u64) {
+        if let Self::File(_, warmth) = self {
+            warmth.learn(time, pieces, bytes);
+        }
+    }
+
     /// Bytes of memory that they take.
     pub(super) fn memory(&self) -> usize {
         match self {
-            Self::File(_) => 0,
+            Self::File(..) => 0,
             Self::Memory { bytes, .. } => bytes.capacity(),
         }
     }
@@ -60,14 +78,14 @@ impl Bytes {
 impl ReadAt for Bytes {
     fn size(&self) -> io::Result<u64> {
         match self {
-            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::File(file, _) => Ok(file.metadata()?.len()),
             Self::Memory { start, bytes } => Ok(start + bytes.len() as u64),
         }
     }
 
     fn read_into(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File(file) => file.read_exact_at(bytes, at),
+            Self::File(file, _) => file.read_exact_at(bytes, at),
             Self::Memory { start, bytes: all } => {
                 let there = || {
                     let from = usize::try_from(at.checked_sub(*start)?).ok()?;

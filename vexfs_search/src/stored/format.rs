@@ -197,6 +197,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where it begins.
+    pub(super) fn at(self) -> u64 {
+        self.at
+    }
+
     /// Bytes of the leaf.
     pub(super) fn len(self, head: &Head) -> Option<usize> {
         let count = usize::try_from(self.count).ok()?;

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use build::{Built, Progress, Stage, build, update};
 pub use bytes::ReadAt;
@@ -43,6 +44,7 @@ use crate::metric::Metric;
 use crate::nearest::{Hit, RowSet};
 use crate::query::Query;
 use crate::scan::Options;
+use crate::warmth::{Ahead, Warmth};
 use bytes::Bytes;
 use format::{Head, Place};
 
@@ -90,7 +92,7 @@ impl StoredIndex {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| Error::Io { path: path.clone(), source })?,
         };
-        let index = Self::read(path, Bytes::File(file))?;
+        let index = Self::read(path, Bytes::File(file, Warmth::unknown()))?;
         if index.head.identity != format::identity(directory)? {
             return Err(index.wrong("is of another collection"));
         }
@@ -198,7 +200,7 @@ impl StoredIndex {
     ) -> Result<Answer> {
         let Candidates { rows, leaves, nodes, index_bytes } =
             self.among(query, (options.k, options.rows), delta, effort, without)?;
-        let hits = collection.search_rows(query, &rows, options)?;
+        let hits = collection.search_live(query, &rows, options)?;
         Ok(Answer { hits, leaves, nodes, candidates: rows.len(), index_bytes })
     }
 
@@ -220,7 +222,8 @@ impl StoredIndex {
         let turned = turned.map_err(|_| Error::Query("the query is not finite".into()))?;
         let there = (self.head.indexed as usize).saturating_sub(delta.gone.len());
         let wanted = k.min(only.map_or(there, |rows| rows.len().min(there)));
-        let source = View { index: self, delta, rows: only, without, read: Cell::new(0) };
+        let source =
+            View { index: self, delta, rows: only, without, read: Cell::default(), waited: Cell::default() };
         let count = wanted.saturating_mul(effort.pool).max(1);
         let kept = wanted.saturating_mul(effort.rerank);
         let mut candidates;
@@ -233,6 +236,9 @@ impl StoredIndex {
             let (tables, turned, probes) = (Tables::new(&turned), &turned, effort.probes);
             let probe = Probe { source: &source, turned, tables: &tables, probes, count, wanted };
             (candidates, leaves) = cpu::best(probe)?;
+            if self.whole.is_none() {
+                self.bytes.learn(source.waited.get(), leaves, source.read.get());
+            }
             read = self.refine(turned, &mut candidates, kept)?;
         }
         let wants = |row: &u64| only.is_none_or(|rows| rows.contains(*row as usize));
@@ -272,7 +278,9 @@ struct View<'a> {
     rows: Option<&'a RowSet>,
     /// A node of the graph that no walk enters.
     without: Option<u32>,
+    /// Bytes of leaves that were read, and the time that took.
     read: Cell<u64>,
+    waited: Cell<Duration>,
 }
 
 impl Source for View<'_> {
@@ -292,9 +300,20 @@ impl Source for View<'_> {
         if let Some(leaf) = &self.index.whole {
             return Ok(Cow::Borrowed(leaf));
         }
+        let begun = Instant::now();
         let (leaf, read) = self.index.leaf(number)?;
         self.read.set(self.read.get() + read);
+        self.waited.set(self.waited.get() + begun.elapsed());
         Ok(Cow::Owned(leaf))
+    }
+
+    fn ahead(&self) -> Ahead<'_> {
+        if self.index.whole.is_some() { Ahead::default() } else { self.index.bytes.ahead() }
+    }
+
+    fn place(&self, leaf: usize) -> Option<(u64, usize)> {
+        let place = self.index.places.get(leaf)?;
+        Some((place.at(), place.len(&self.index.head)?))
     }
 
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! A record is the code, the factor of its products and the vector's squared length as floats, and a CRC-32 of all that.
 //! INVARIANT: no record is used whose checksum is another, whether it is read for one search or was loaded before.
 
+use std::time::Instant;
+
 use crate::clustered::nibbles::{self, Rounded};
 use crate::cpu::{Cpu, Job};
 use crate::error::Result;
@@ -81,14 +83,19 @@ impl StoredIndex {
     fn gather(&self, candidates: &[Hit]) -> Result<Vec<u8>> {
         let (len, (start, _)) = (self.head.record as usize, self.head.records());
         let mut records = Vec::with_capacity(len * candidates.len());
-        for hit in candidates {
-            let record = bytes::read(&self.bytes, start + hit.row * len as u64, len);
+        let mut ahead = self.bytes.ahead();
+        let begun = Instant::now();
+        let place = |number: usize| start + candidates[number].row * len as u64;
+        for number in 0..candidates.len() {
+            ahead.come(number, candidates.len(), |number| Some((place(number), len)));
+            let record = bytes::read(&self.bytes, place(number), len);
             let record = record.map_err(|_| self.wrong("is cut off"))?;
             if !is_whole(&record) {
                 return Err(self.wrong("is damaged: a record's checksum is another"));
             }
             records.extend(record);
         }
+        self.bytes.learn(begun.elapsed(), candidates.len(), records.len() as u64);
         Ok(records)
     }
 }

@@ -1,5 +1,7 @@
 //! The exact scores of a few rows.
 
+use std::time::Instant;
+
 use crate::collection::Collection;
 use crate::cpu::{self, Cpu, Job};
 use crate::decoded::Block;
@@ -18,7 +20,23 @@ impl Collection {
     /// # Errors
     /// None now; a codec's row that cannot be decoded.
     pub fn search_rows(&self, query: &Query, rows: &[u64], options: Options<'_>) -> Result<Vec<Hit>> {
-        Ok(cpu::best(Picked { collection: self, query, rows, options }).into_sorted())
+        Ok(self.picked(query, rows, options, false))
+    }
+
+    /// The same of rows that are known to be live, or will be asked for again if the collection changed meanwhile: the
+    /// flags of a large collection are many pages.
+    ///
+    /// # Errors
+    /// As [`search_rows`](Self::search_rows).
+    pub(super) fn search_live(&self, query: &Query, rows: &[u64], options: Options<'_>) -> Result<Vec<Hit>> {
+        Ok(self.picked(query, rows, options, true))
+    }
+
+    fn picked(&self, query: &Query, rows: &[u64], options: Options<'_>, live: bool) -> Vec<Hit> {
+        let begun = Instant::now();
+        let best = cpu::best(Picked { collection: self, query, rows, options, live });
+        self.learn(begun.elapsed(), rows.len());
+        best.into_sorted()
     }
 }
 
@@ -27,6 +45,8 @@ struct Picked<'a> {
     query: &'a Query,
     rows: &'a [u64],
     options: Options<'a>,
+    /// True if no flag is to be looked at.
+    live: bool,
 }
 
 impl Job for Picked<'_> {
@@ -50,11 +70,13 @@ impl<C: Cpu> Visitor for Scorer<'_, C> {
 
     #[inline(always)]
     fn visit(self, score: impl Fn(&[u8]) -> f32 + Copy) -> Best {
-        let Picked { collection, query, rows, options } = self.picked;
+        let Picked { collection, query, rows, options, live } = self.picked;
         let (mut best, mut block) = (self.best, Block::default());
         let len = collection.schema().vector_len();
         let row_of = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        let mut ahead = collection.ahead();
         for (number, row) in rows.iter().enumerate() {
+            ahead.come(number, rows.len(), |number| collection.place(rows[number]));
             if let Some(next) = rows.get(number + AHEAD).and_then(|next| collection.stored(row_of(*next))) {
                 (0..next.len()).step_by(64).for_each(|line| self.cpu.prefetch(next, line));
             }
@@ -62,8 +84,16 @@ impl<C: Cpu> Visitor for Scorer<'_, C> {
             if index >= collection.rows() || !options.wants(index) {
                 continue;
             }
-            let window = collection.window(index..index + 1, &mut block);
-            let (Some(1..), Some(bytes)) = (window.valid.first(), window.matrix.get(..len)) else { continue };
+            let bytes = match collection.stored(index).filter(|_| live) {
+                Some(bytes) => bytes,
+                None => {
+                    let window = collection.window(index..index + 1, &mut block);
+                    let (Some(1..), Some(bytes)) = (window.valid.first(), window.matrix.get(..len)) else {
+                        continue;
+                    };
+                    bytes
+                }
+            };
             let score = score(bytes);
             if best.may_take(score) {
                 best.offer(Hit { row: *row, score });
