@@ -26,6 +26,7 @@ import row_codecs
 SPACING, SUPERBLOCK_SIZE, LEVELS, MATRIX_DATA, COLLECTIONS, MASK = 16384, 512, 12, 4096, 1 << 48, (1 << 64) - 1
 INODE, COLLECTION, INLINE, XATTR, XATTR_VALUE, METADATA, DIRENT, EXTENT, ROW, ORPHAN = 1, 2, 3, 5, 6, 8, 9, 10, 11, 14
 PAST_VECTORS, PAST_PIECE, REDO, RECODED, MATRICES = 16, 17, 18, 2, 1 << 53
+CODEBOOK, QUANTIZED, PIECE = 19, 4, 896
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 ELEMENTS = [("f32", "<f4", 4), ("f16", "<f2", 2), ("i8", "|i1", 1), ("i16", "<i2", 2), ("bit", "|u1", 1 / 8)]
 
@@ -73,12 +74,13 @@ ROW_RECORD, PAST_RECORD = Record(ROW_FIELDS), Record(ROW_FIELDS + " metadata_len
 COLLECTION_RECORD = Record("dimensions:I stride:I element:H codec:H metric:H model_len:H rows:Q live:Q changes:Q "
                            "frontier:Q modified:12s flags:H history:H")
 MATRIX_RECORD = Record("number:I last:I target:I codec:H reserved:H next:Q")
+CODEBOOK_RECORD = Record("parts:H length:H bits:H reserved:H target:8s")
 LOG_HEADER = Record(
     "magic:4s checksum:I length:I entries:I uuid:16s base:Q sequence:Q next_inode:Q next_vector:Q inode_count:Q "
     "next_collection:I written:12s reserved:8s")
 LOG_ENTRY = struct.Struct("<BBHIQQ")
 PUT, TAKE, FREE, BYTES = 1, 3, 4, 5
-Collection = namedtuple("Collection", "name inode record model length stored matrices")
+Collection = namedtuple("Collection", "name inode record model length stored matrices quantizer")
 
 
 def matrix_of(directory, number):
@@ -103,7 +105,7 @@ class Image:
         self.damaged_slots, self.changed, self.patches, self.log_records = [], {}, [], 0
         self.super = s = self.find_superblock()
         need(s.version == 1, "superblock", f"has format version {s.version}; this reader knows version 1")
-        need(s.incompatible < 32, "superblock", f"asks for unknown features {s.incompatible:#x}")
+        need(s.incompatible < 64, "superblock", f"asks for unknown features {s.incompatible:#x}")
         self.block_size = size = s.block_size
         need(size in (4096, 8192, 16384), "superblock", f"has a block size of {size}")
         total, front, back = s.block_count * size, 65536 // size, 32768 // size
@@ -316,20 +318,39 @@ class Image:
             matrices = MATRIX_RECORD.parse(bytes(24), where)
             if record.flags & RECODED:
                 matrices, model = MATRIX_RECORD.parse(model, where, tail=True)
+            quantizer = (0, 0, 0)
+            if record.flags & QUANTIZED:
+                codebook, model = CODEBOOK_RECORD.parse(model, where, tail=True)
+                quantizer = (codebook.parts, codebook.length, codebook.bits)
             need(max(matrices.number, matrices.target) <= matrices.last < 1 << 19, where, "has impossible matrices")
-            fine = len(model) == record.model_len + 1 and record.element < 5 and record.metric < 4 and record.codec < 5
+            fine = len(model) == record.model_len + 1 and record.element < 5 and record.metric < 4 and record.codec < 6
+            if record.codec == 5:
+                fine = fine and matrices.number > 0 and quantizer[0] * quantizer[1] == record.dimensions > 0
+                fine = fine and quantizer[2] in (4, 8)
             fine = fine and row_codecs.takes(row_codecs.CODECS[record.codec], ELEMENTS[record.element][0])
             length = int(record.dimensions * ELEMENTS[record.element][2]) if fine else 0
-            stored = row_codecs.stored_length(row_codecs.CODECS[record.codec], length, record.dimensions) if fine else 0
+            codec = row_codecs.CODECS[record.codec] if fine else "none"
+            stored = row_codecs.stored_length(codec, length, record.dimensions, quantizer)
             fine = fine and record.stride == (stored + 63) // 64 * 64 and length <= 65536
             need(fine, where, "has impossible settings")
             need(record.live <= record.rows <= record.frontier, where, "has impossible counts")
-            yield Collection(name, entry.inode, record, model[:-1], length, stored, matrices)
+            yield Collection(name, entry.inode, record, model[:-1], length, stored, matrices, quantizer)
+
+    def codebook(self, collection):
+        """The bytes of the codebook that a collection is stored by, checked; none without one."""
+        subvectors, length, bits = collection.quantizer
+        pieces = list(self.records(rows_of(collection), CODEBOOK)) if collection.record.codec == 5 else []
+        whole = b"".join(piece for _, piece in pieces)
+        fine = [at for at, _ in pieces] == [*range(len(pieces))] and all(len(p) == PIECE for _, p in pieces[:-1])
+        wanted = (subvectors * length << bits) * 4 if collection.record.codec == 5 else 0
+        need(fine and len(whole) == wanted, f"collection {printable(collection.name)}", "lacks a piece of its codebook")
+        return whole
 
     def rows(self, collection):
         """(row, header, attribute's name, bytes) of the live rows, checked."""
         element, first = ELEMENTS[collection.record.element][0], b"user.vector." + collection.name
         first += b"" if element == "f32" else b":" + element.encode()
+        codebook = self.codebook(collection)
         for row, value in self.records(rows_of(collection), ROW):
             where = f"row {row} of collection {printable(collection.name)}"
             header = ROW_RECORD.parse(value, where)
@@ -344,7 +365,10 @@ class Image:
             stored, codec = bytes(data[:collection.stored]), row_codecs.CODECS[record.codec]
             need(zlib.crc32(stored) == header.checksum, where, "has a wrong checksum")
             need(not any(data[collection.stored:]), where, "has padding that is not zero")
-            value = row_codecs.decode(codec, element, record.dimensions, stored, header.scale)
+            if codec == "pq":
+                value = row_codecs.by_codebook(element, stored, collection.quantizer, codebook)
+            else:
+                value = row_codecs.decode(codec, element, record.dimensions, stored, header.scale)
             yield row, header, first + (b".%d" % header.n if header.n else b""), value
 
 

@@ -2,7 +2,7 @@
 
 import struct
 
-CODECS = ["none", "f16", "sq8", "sq4", "binary"]
+CODECS = ["none", "f16", "sq8", "sq4", "binary", "pq"]
 TAKES = {"none": ("f32", "f16", "i8", "i16", "bit"), "f16": ("f32",)}
 FLOATS = ("f32", "f16")
 
@@ -11,14 +11,28 @@ def takes(codec, element):
     return element in TAKES.get(codec, FLOATS)
 
 
-def stored_length(codec, length, dimensions):
-    """Bytes of a row that stands for a vector of `length` bytes."""
+def stored_length(codec, length, dimensions, quantizer):
+    """Bytes of a row that stands for a vector of `length` bytes; `quantizer` is (subvectors, sub_dimensions, bits)."""
+    if codec == "pq":
+        return (quantizer[0] * quantizer[2] + 7) // 8
     return {"none": length, "f16": 2 * dimensions, "sq8": dimensions, "sq4": (dimensions + 1) // 2,
             "binary": (dimensions + 7) // 8}[codec]
 
 
+def by_codebook(element, row, quantizer, codebook):
+    """The vector's bytes from its codes: entries of a codebook, f32."""
+    subvectors, length, bits = quantizer
+    codes = [row[p] if bits == 8 else row[p // 2] >> 4 * (p % 2) & 15 for p in range(subvectors)]
+    entries = ((p << bits | code) * length * 4 for p, code in enumerate(codes))
+    values = b"".join(codebook[at:at + length * 4] for at in entries)
+    if element == "f32":
+        return values
+    count = subvectors * length
+    return struct.pack(f"<{count}e", *struct.unpack(f"<{count}f", values))
+
+
 def decode(codec, element, dimensions, row, scale):
-    """The vector's bytes; `scale` is the row's, as the bits of an f32."""
+    """The vector's bytes; `scale` is the row's, as the bits of an f32. Of all codecs but pq."""
     if codec == "none":
         return row
     if codec == "f16":

@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use vexfs_core::format::{collection_part, matrix_number, numbered_scale};
+use vexfs_core::format::{collection_part, matrix_number, numbered_codebook, numbered_scale};
 use vexfs_core::memory;
 use vexfs_core::operations::Sync;
 use vexfs_core::{Error, Event, MountOptions, Result, Volume};
@@ -243,9 +243,14 @@ impl Mount {
     fn retire(&self) -> Result<()> {
         let retired = memory::copy(self.volume().retired())?;
         for matrix in retired {
-            let scale = collection_part(matrix).map(|(id, _)| numbered_scale(id, matrix_number(matrix)));
-            let used = self.host.retire(matrix);
-            if scale.is_some_and(|scale| self.host.retire(scale)) || used {
+            let mut used = self.host.retire(matrix);
+            if let Some((id, _)) = collection_part(matrix) {
+                let number = matrix_number(matrix);
+                for view in [numbered_scale(id, number), numbered_codebook(id, number)] {
+                    used |= self.host.retire(view);
+                }
+            }
+            if used {
                 continue;
             }
             while !self.change(|volume| volume.free_retired(matrix, now()))? {}

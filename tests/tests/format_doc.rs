@@ -7,13 +7,14 @@ use std::path::Path;
 
 use vexfs_core::control;
 use vexfs_core::format::{
-    AclEntry, AclHeader, BlankRecord, COLLECTION_INODES, COLLECTION_MODEL_MAX, COLLECTION_PARTS, COLLECTIONS,
-    CONTROL, CollectionRecord, ColumnRecord, DirentRecord, EXTENT_BLOCKS_MAX, Element, ExtentRecord,
-    FIRST_INODE, FileKind, FreeRowsRecord, INLINE_MAX, InodeFlags, InodeRecord, Kind, LEVEL_MAX, Layout,
-    LinkRecord, LogEntry, LogHeader, MATRICES, MATRIX_DATA, MATRIX_NUMBERS, MatrixRecord, Metric, NODE_MAGIC,
-    NodeHeader, ORPHANS, OrphanRecord, PastRecord, PointerRecord, ROOT, RedoRecord, RowRecord, SLOT_SPACING,
-    SUPERBLOCK_MAGIC, Slot, SpaceEntry, SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION,
-    VectorHeader, VectorRecord, XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
+    AclEntry, AclHeader, BlankRecord, CODEBOOK_PIECE, CODEBOOKS, COLLECTION_INODES, COLLECTION_MODEL_MAX,
+    COLLECTION_PARTS, COLLECTIONS, CONTROL, CodebookRecord, CollectionRecord, ColumnRecord, DirentRecord,
+    EXTENT_BLOCKS_MAX, Element, ExtentRecord, FIRST_INODE, FileKind, FreeRowsRecord, INLINE_MAX, InodeFlags,
+    InodeRecord, Kind, LEVEL_MAX, Layout, LinkRecord, LogEntry, LogHeader, MATRICES, MATRIX_DATA,
+    MATRIX_NUMBERS, MatrixRecord, Metric, NODE_MAGIC, NodeHeader, ORPHANS, OrphanRecord, PastRecord,
+    PointerRecord, QuantizerRecord, ROOT, RedoRecord, RowRecord, SLOT_SPACING, SUPERBLOCK_MAGIC, Slot,
+    SpaceEntry, SpaceLayout, Superblock, TimeRecord, VECTOR_MAGIC, VERSION, VectorHeader, VectorRecord,
+    XATTR_VALUE_MAX, XattrRecord, slot_offsets, value_max,
 };
 
 /// Offset, size and name of each field, and the size of the whole.
@@ -78,6 +79,8 @@ fn tables_of_the_code() -> BTreeMap<String, Table> {
             flags, history,
         }
         MatrixRecord { number, last, target, codec, reserved, next }
+        QuantizerRecord { subvectors, sub_dimensions, bits, reserved }
+        CodebookRecord { own, target }
         RedoRecord { generation }
         PastRecord { row, metadata_len, reserved }
         ColumnRecord { kind, width, name_len, reserved }
@@ -205,6 +208,8 @@ fn constants_are_the_codes() {
         MATRICES.ilog2(),
         (2 * u64::from(MATRIX_NUMBERS)).ilog2()
     ));
+    says(format!("| 2^{} + 2^{} c + g | shows the codebook", CODEBOOKS.ilog2(), MATRIX_NUMBERS.ilog2()));
+    says(format!("1 to {CODEBOOK_PIECE} bytes of its [codebook]"));
     says(format!("{} INLINE, {} TRUNCATING", InodeFlags::INLINE.bits(), InodeFlags::TRUNCATING.bits()));
     says(Element::ALL.map(|element| format!("{} {}", element as u16, element.name())).join(", "));
     let metrics = Metric::ALL.map(|metric| format!("{} {}", metric as u16, metric.name())).join(", ");

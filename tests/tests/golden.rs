@@ -100,7 +100,9 @@ fn the_core_writes_on_and_finishes_what_was_left() {
     for (name, _) in IMAGES {
         let ram = Ram::new(unpack(name).expect("an image"));
         let before = read(name, &ram);
-        let orphans = 2 + usize::from(Features::of(name).history) + usize::from(Features::of(name).recode);
+        let Features { history, recode, codebook, .. } = Features::of(name);
+        // Of each collection with a codebook the matrix before.
+        let orphans = 2 + usize::from(history) + usize::from(recode) + 2 * usize::from(codebook);
         assert_eq!(before.orphans.len(), orphans, "{name}");
         let mut volume = Volume::mount(Direct(&ram), MountOptions::default()).expect("a mounted image");
         for _ in 0..3 {

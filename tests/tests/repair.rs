@@ -200,6 +200,44 @@ fn a_broken_recode_is_given_up_and_the_collection_keeps_its_vectors() {
     assert!(broken > 10, "{broken}");
 }
 
+// The codebook of the matrix that a collection has is all that its vectors can be read by; that of one which is being made is not.
+#[test]
+fn a_codebook_that_is_not_whole_costs_its_collection_or_its_recode_alone() {
+    let subject = subject("codebook-4k");
+    let mounted = |device: SimDevice| Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+    let whole = mounted(SimDevice::from_image(subject.image().clone()));
+    let names: [&[u8]; 2] = [b"parts", b"halves"];
+    let ids = names.map(|name| whole.collection_by_name(name).expect("the collection is there").id);
+    let (mut own, mut target) = (0, 0);
+    for (key, _) in subject.records.iter().filter(|(key, _)| key.kind == Kind::Codebook as u8).step_by(5) {
+        let (id, _) = collection_part(Ino(key.inode)).expect("at a matrix");
+        let collection = whole.collection(id).expect("the collection is there");
+        let is_own = collection.matrix == Ino(key.inode);
+        // A piece is missing, or holds what is no number.
+        for edit in [Edit::Drop(*key), Edit::Patch(*key, 0, [0xff; 4].to_vec())] {
+            let image = subject.with(std::slice::from_ref(&edit));
+            let (unchanged, report, findings) = run(&image, REPAIR);
+            assert!(report.errors > 0, "{edit}: not found");
+            assert!(findings.iter().any(|finding| finding.contains("codebook")), "{edit}: {findings:?}");
+            drop(unchanged);
+            let (device, ..) = run(&image, SALVAGE);
+            check_clean(&device).unwrap_or_else(|why| panic!("{edit}: {why}"));
+            let after = mounted(device);
+            for other in ids.into_iter().filter(|other| !is_own || *other != id) {
+                assert_eq!(vectors_of(&after, other), vectors_of(&whole, other), "{edit}");
+            }
+            if is_own {
+                own += 1;
+                assert!(after.collection(id).is_err(), "{edit}: vectors that nothing can read");
+            } else {
+                target += 1;
+                assert!(after.collection(id).expect("the collection is there").recode.is_none(), "{edit}");
+            }
+        }
+    }
+    assert!(own > 8 && target > 8, "{own} {target}");
+}
+
 // True for the record of a row of a collection's first matrix.
 fn rows_at_directory(key: Key) -> bool {
     collection_part(Ino(key.inode)).is_some_and(|(id, _)| collection_directory(id) == Ino(key.inode))

@@ -3,8 +3,8 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use vexfs_search::analysis::{self, Figures, Options, Sample};
-use vexfs_search::codec::{self, Codec, Refused};
+use vexfs_search::analysis::{self, Candidate, Figures, Options, Sample};
+use vexfs_search::codec::{self, Refused};
 use vexfs_search::{Collection, Element, Metric, Schema};
 
 use crate::arguments::{Analyze, Common};
@@ -25,7 +25,8 @@ pub(crate) fn run(arguments: &Analyze, common: &Common) -> Result<(), Failure> {
         // Before the work: whether it can be written at all.
         fs::write(path, "").map_err(|error| Failure::io(path, &error))?;
     }
-    let results: Vec<(Codec, Result<Figures, Refused>)> = analysis::measure(&sample, &Codec::ALL).collect();
+    let candidates = Candidate::all(sample.dimensions);
+    let results: Vec<Measured> = analysis::measure(&sample, &candidates).collect();
     let report = Report::new(name, &sample, results, arguments);
     if let Some(path) = &arguments.chart {
         let title = format!("{name}: {}", report.subject());
@@ -58,23 +59,20 @@ fn measurable(name: &str, schema: &Schema) -> Result<(), Failure> {
     Err(Failure::new(format!("{name}: {why}")))
 }
 
+type Measured = (Candidate, Result<Figures, Refused>);
+
 struct Report<'a> {
     name: &'a str,
     sample: &'a Sample,
     arguments: &'a Analyze,
-    results: Vec<(Codec, Result<Figures, Refused>)>,
+    results: Vec<Measured>,
     figures: Vec<Figures>,
-    recommended: Option<Codec>,
+    recommended: Option<Candidate>,
     reason: String,
 }
 
 impl<'a> Report<'a> {
-    fn new(
-        name: &'a str,
-        sample: &'a Sample,
-        results: Vec<(Codec, Result<Figures, Refused>)>,
-        arguments: &'a Analyze,
-    ) -> Self {
+    fn new(name: &'a str, sample: &'a Sample, results: Vec<Measured>, arguments: &'a Analyze) -> Self {
         let figures: Vec<Figures> = results.iter().filter_map(|(_, result)| result.ok()).collect();
         let recommended = analysis::recommend(&figures, arguments.recall);
         let reason = reason(&figures, recommended, arguments);
@@ -107,9 +105,9 @@ impl<'a> Report<'a> {
             "DECODE GB/s",
         ];
         let original = self.figures.first().map_or(0, |figures| figures.stride_bytes) as f64;
-        let row = |(codec, result): &(Codec, Result<Figures, Refused>)| match result {
+        let row = |(codec, result): &Measured| match result {
             Ok(figures) => vec![
-                codec.name().to_owned(),
+                codec.label(),
                 figures.row_bytes.to_string(),
                 figures.stride_bytes.to_string(),
                 format!("{:.1}", original / figures.stride_bytes as f64),
@@ -121,7 +119,7 @@ impl<'a> Report<'a> {
                 format!("{:.1}", figures.decode_speed / 1e9),
             ],
             // The row is one of the sample, which the caller cannot know.
-            Err(refused) => vec![codec.name().to_owned(), refused.why.to_owned()],
+            Err(refused) => vec![codec.label(), refused.why.to_owned()],
         };
         println!("{}: {}", self.name, self.subject());
         output::table(&head, &self.results.iter().map(row).collect::<Vec<_>>())?;
@@ -134,9 +132,15 @@ impl<'a> Report<'a> {
             let figures = result.ok();
             let number = |of: fn(&Figures) -> f64| figures.as_ref().map(of);
             let whole = |of: fn(&Figures) -> usize| figures.as_ref().map(of);
+            let shape = match codec {
+                Candidate::Pq(shape) => Some(shape),
+                Candidate::Plain(_) => None,
+            };
             output::line(&json!({
                 "collection": self.name,
                 "codec": codec.name(),
+                "subvectors": shape.map(|shape| shape.subvectors),
+                "bits": shape.map(|shape| shape.bits),
                 "dimension": self.sample.dimensions,
                 "metric": self.sample.metric.name(),
                 "live": self.sample.live,
@@ -162,14 +166,14 @@ impl<'a> Report<'a> {
     }
 }
 
-fn reason(figures: &[Figures], recommended: Option<Codec>, arguments: &Analyze) -> String {
+fn reason(figures: &[Figures], recommended: Option<Candidate>, arguments: &Analyze) -> String {
     let (k, enough) = (arguments.k, arguments.recall);
     let Some(best) = figures.iter().find(|figures| Some(figures.codec) == recommended) else {
         return format!("recommended: nothing; no codec has a recall@{k} of {enough}");
     };
     let mut words = format!(
         "recommended: {}, the fewest bytes on disk with a recall@{k} of at least {enough}: {:.4}",
-        best.codec.name(),
+        best.codec.label(),
         best.recall
     );
     let smaller = figures.iter().filter(|other| other.stride_bytes < best.stride_bytes);
@@ -178,7 +182,7 @@ fn reason(figures: &[Figures], recommended: Option<Codec>, arguments: &Analyze) 
     if let Some(other) = reranked.first() {
         words += &format!(
             "; if the original vectors are kept as well, {} with reranking: {:.4}",
-            other.codec.name(),
+            other.codec.label(),
             other.recall_reranked
         );
     }

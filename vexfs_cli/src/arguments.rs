@@ -110,6 +110,7 @@ Examples:
   vexfs create minilm --dim 384 --model all-MiniLM-L6-v2
   vexfs create clip8 --dim 512 --element i8 --metric ip
   vexfs create small --dim 384 --codec sq8             a quarter of the bytes; reads as f32 again
+  vexfs create more --like small --codec pq --codebook .vexfs/collections/small/codebook.npy
   vexfs create simhash --dim 64 --element bit --metric hamming
   vexfs create minilm-next --like minilm --model all-MiniLM-L12-v2     to be filled, and switched to: vexfs switch
   chmod 755 .vexfs/collections/minilm                  let others map and search it")]
@@ -130,9 +131,13 @@ pub(crate) struct Create {
     #[arg(long, value_parser = ["f32", "f16", "i8", "i16", "bit"])]
     pub(crate) element: Option<String>,
 
-    /// How rows are stored: none, f16, sq8, sq4 or binary; all but none keep fewer bits [default: none]
-    #[arg(long, value_parser = ["none", "f16", "sq8", "sq4", "binary"])]
+    /// How rows are stored: none, f16, sq8, sq4, binary or pq; all but none keep fewer bits [default: none]
+    #[arg(long, value_parser = ["none", "f16", "sq8", "sq4", "binary", "pq"])]
     pub(crate) codec: Option<String>,
+
+    /// The codebook of a collection of like vectors, for pq: its codebook.npy
+    #[arg(long, value_name = "FILE.npy")]
+    pub(crate) codebook: Option<PathBuf>,
 
     /// How near is measured: cosine, l2, ip (inner product) or hamming [default: cosine, hamming for bits]
     #[arg(long, value_parser = ["cosine", "l2", "ip", "hamming"])]
@@ -405,6 +410,7 @@ pub(crate) struct Switch {
 Examples:
   vexfs analyze small                                  what each codec would make of it
   vexfs recode small --codec sq8                       a quarter of the bytes; reads as f32 again
+  vexfs recode small --codec pq -m 96                  96 codes of 8 bits, by a codebook that is trained on its vectors
   vexfs recode small --stop                            gives it up: the collection keeps the codec that it has
 
 A second matrix is made while the collection goes on with the one that it has, and then takes its place at once; until then
@@ -415,13 +421,45 @@ pub(crate) struct Recode {
     /// The collection
     pub(crate) collection: String,
 
-    /// How rows are to be stored: none, f16, sq8, sq4 or binary
+    /// How rows are to be stored: none, f16, sq8, sq4, binary or pq
     #[arg(long, required_unless_present = "stop", conflicts_with = "stop")]
     pub(crate) codec: Option<String>,
+
+    /// What --codec pq is to be
+    #[command(flatten)]
+    pub(crate) quantizing: Quantizing,
 
     /// Give up a recode that is under way
     #[arg(long)]
     pub(crate) stop: bool,
+}
+
+/// How product quantisation is trained.
+#[derive(Args)]
+pub(crate) struct Quantizing {
+    /// pq: parts of a vector, each with a code of its own; they divide the dimension [default: of four dimensions each]
+    #[arg(short = 'm', long, alias = "m", value_name = "M", value_parser = positive)]
+    pub(crate) subvectors: Option<usize>,
+
+    /// pq: bits of a code, 4 or 8
+    #[arg(long, value_name = "B", default_value_t = 8)]
+    pub(crate) bits: usize,
+
+    /// pq: vectors to train on, at most [default: 256 for each of the 2^B entries]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) sample: Option<usize>,
+
+    /// pq: rounds of k-means, at most
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub(crate) iterations: usize,
+
+    /// pq: another seed is another codebook
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// pq: take this codebook, of vectors like these, and train none
+    #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["subvectors", "bits", "sample", "iterations", "seed"])]
+    pub(crate) codebook: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -4,8 +4,7 @@
 
 use std::fmt::Write;
 
-use vexfs_search::analysis::Figures;
-use vexfs_search::codec::Codec;
+use vexfs_search::analysis::{Candidate, Figures};
 
 /// Of the picture, and of the plot in it: left, top, right, bottom.
 const SIZE: (f64, f64) = (760.0, 460.0);
@@ -20,7 +19,7 @@ pub(crate) fn render(
     figures: &[Figures],
     k: usize,
     recall_min: f64,
-    recommended: Option<Codec>,
+    recommended: Option<Candidate>,
 ) -> String {
     let axes = Axes::new(figures, recall_min);
     let mut svg = String::new();
@@ -39,7 +38,7 @@ pub(crate) fn render(
         let weight = if chosen { "bold" } else { "normal" };
         let (anchor, x) = if x > right - 120.0 { ("end", x - 8.0) } else { ("start", x + 8.0) };
         let style = format!("text-anchor=\"{anchor}\" font-weight=\"{weight}\"");
-        text(&mut svg, (x, y + 16.0), &style, figures.codec.name());
+        text(&mut svg, (x, y + 16.0), &style, &figures.codec.label());
         if chosen {
             // Below: beside it the next codec's name may stand.
             text(&mut svg, (x, y + 32.0), &style, "recommended");
@@ -153,11 +152,13 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vexfs_search::codec::Codec;
+
     use super::*;
 
     fn figures(codec: Codec, stride_bytes: usize, recall: f64) -> Figures {
         Figures {
-            codec,
+            codec: Candidate::Plain(codec),
             row_bytes: stride_bytes,
             stride_bytes,
             error_l2: 0.0,
@@ -187,7 +188,7 @@ mod tests {
         let svg = render("a < b & \"c\"", &[], 10, 0.95, None);
         assert!(svg.contains("<title>a &lt; b &amp; &quot;c&quot;</title>") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
-        let svg = render("x", &[figures(Codec::Sq8, 64, 0.99)], 10, 0.95, Some(Codec::Sq8));
+        let svg = render("x", &[figures(Codec::Sq8, 64, 0.99)], 10, 0.95, Some(Candidate::Plain(Codec::Sq8)));
         assert!(svg.contains(">sq8<") && svg.contains(">recommended<") && svg.contains("recall@10"));
     }
 }

@@ -6,11 +6,15 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use vexfs_search::codec::Coder;
+use vexfs_search::codec::pq::Codebook;
 use vexfs_search::{Element, Schema};
 
 use crate::arguments::{Common, Create};
+use crate::codebook;
 use crate::failure::Failure;
 use crate::output;
+use crate::recode;
 use crate::site::Place;
 use crate::table;
 use crate::xattr;
@@ -21,7 +25,18 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
         return Err(Failure::new("give the collection's name alone; the element type goes with --element"));
     }
     let like = arguments.like.as_ref().map(|like| Like::read(like, &place, common)).transpose()?;
-    make(&place, &settings(arguments, like.as_ref()))?;
+    let mut settings = settings(arguments, like.as_ref());
+    let codebook = codebook(arguments, &settings, like.as_ref())?;
+    if let Some(codebook) = &codebook {
+        // Rows of pq come by a recode, of no rows as yet; its codebook says the dimension.
+        settings.retain(|(name, _)| !matches!(*name, "codec" | "dim"));
+        settings.insert(1, ("dim", codebook.shape().dimensions().to_string()));
+    }
+    make(&place, &settings)?;
+    if let Some(codebook) = codebook {
+        let quantized = codebook::request(&place, &codebook).and_then(|()| recode::wait(&place, Coder::PQ));
+        quantized.inspect_err(|_| drop(fs::remove_dir(&place.directory)))?;
+    }
     if let Some(like) = like {
         // What is half like it would be taken for whole.
         like.complete(&place).inspect_err(|_| drop(fs::remove_dir(&place.directory)))?;
@@ -33,6 +48,43 @@ pub(crate) fn run(arguments: &Create, common: &Common) -> Result<(), Failure> {
         println!("{}: collection made", place.directory.display());
     }
     Ok(())
+}
+
+// The codebook of a collection that is to be stored by one, which fits its other settings.
+fn codebook(
+    arguments: &Create,
+    settings: &[(&str, String)],
+    like: Option<&Like>,
+) -> Result<Option<Codebook>, Failure> {
+    let setting = |name: &str| settings.iter().find(|setting| setting.0 == name).map(|setting| &setting.1);
+    if setting("codec").is_none_or(|codec| codec != Coder::PQ) {
+        return match arguments.codebook {
+            Some(_) => Err(Failure::new("--codebook goes with --codec pq")),
+            None => Ok(None),
+        };
+    }
+    let like = like.filter(|like| like.setting("codec").is_some_and(|codec| codec == Coder::PQ));
+    let path = match (&arguments.codebook, like) {
+        (Some(path), _) => path.clone(),
+        (None, Some(like)) => like.place.directory.join("codebook.npy"),
+        (None, None) => {
+            return Err(Failure::new(
+                "pq needs a codebook, which is trained on vectors: make the collection without --codec, set vectors, and then \
+                 `vexfs recode NAME --codec pq`; or give the codebook.npy of a collection of like vectors as --codebook",
+            ));
+        }
+    };
+    let codebook = Codebook::open(&path)?;
+    let dimensions = codebook.shape().dimensions().to_string();
+    if let Some(dim) = setting("dim").filter(|dim| **dim != dimensions) {
+        return Err(Failure::new(format!(
+            "{}: is for vectors of {dimensions} dimensions, not {dim}",
+            path.display()
+        )));
+    }
+    let half = setting("element").is_some_and(|element| element == Element::F16.name());
+    let fitting = if half { codebook.halved() } else { Ok(codebook) };
+    fitting.map(Some).map_err(|why| Failure::new(format!("{}: {why}", path.display())))
 }
 
 // In the order in which they are to be set: a bit collection's dimension comes after its element type.
@@ -131,7 +183,7 @@ fn refused(directory: &Path, name: &str, value: &str, error: &io::Error) -> Fail
             "out of range: a vector has at most 65536 bytes, and bits come in eights".to_owned()
         }
         ("codec", Some(libc::EINVAL)) => {
-            "this codec cannot store these elements: f16 takes f32; sq8, sq4 and binary take f32 and f16"
+            "this codec cannot store these elements: f16 takes f32; sq8, sq4, binary and pq take f32 and f16"
                 .to_owned()
         }
         ("model", Some(libc::EINVAL)) => "longer than 255 bytes".to_owned(),

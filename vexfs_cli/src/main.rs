@@ -10,6 +10,7 @@ mod arguments;
 mod ask;
 mod chart;
 mod chunk;
+mod codebook;
 mod compact;
 mod create;
 mod export;

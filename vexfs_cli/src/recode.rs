@@ -8,14 +8,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use vexfs_search::Schema;
+use vexfs_search::codec::Coder;
 
 use crate::arguments::{Common, Recode};
+use crate::codebook;
 use crate::failure::Failure;
 use crate::output;
 use crate::site::Place;
 
 const POLL: Duration = Duration::from_millis(100);
-const CODECS: [&str; 5] = ["none", "f16", "sq8", "sq4", "binary"];
+const CODECS: [&str; 6] = ["none", "f16", "sq8", "sq4", "binary", Coder::PQ];
 
 pub(crate) fn run(arguments: &Recode, common: &Common) -> Result<(), Failure> {
     let place = Place::new(&arguments.collection, None, common)?;
@@ -32,6 +34,14 @@ pub(crate) fn run(arguments: &Recode, common: &Common) -> Result<(), Failure> {
         let known = CODECS.join(", ");
         return Err(Failure::new(format!("`{codec}` is no codec that can be stored with; they are {known}")));
     }
+    let is_pq = codec == Coder::PQ;
+    if is_pq && recode_of(&before).is_none() {
+        // The same codec by another codebook is other rows.
+        let codebook = codebook::wanted(&place, &before, &arguments.quantizing, common.json)?;
+        codebook::request(&place, &codebook)?;
+        let after = wait(&place, codec)?;
+        return tell(&place, &before, &after, common, "stored as");
+    }
     if codec_of(&before) == codec && recode_of(&before).is_none() {
         return tell(&place, &before, &before, common, "nothing to do: stored as");
     }
@@ -47,7 +57,7 @@ pub(crate) fn run(arguments: &Recode, common: &Common) -> Result<(), Failure> {
 }
 
 // Shows how far it is until the collection has the codec.
-fn wait(place: &Place, codec: &str) -> Result<Schema, Failure> {
+pub(crate) fn wait(place: &Place, codec: &str) -> Result<Schema, Failure> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {elapsed}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -80,7 +90,7 @@ fn wait(place: &Place, codec: &str) -> Result<Schema, Failure> {
     }
 }
 
-fn request(place: &Place, text: &str) -> Result<(), Failure> {
+pub(crate) fn request(place: &Place, text: &str) -> Result<(), Failure> {
     let control = place.directory.join("control");
     let shown = place.directory.display();
     let because = |why: &str| Failure::new(format!("{shown}: {why}"));
@@ -90,7 +100,7 @@ fn request(place: &Place, text: &str) -> Result<(), Failure> {
             "the collection is being compacted or recoded: wait for its end, which its `control` file shows",
         ),
         (_, Some(libc::EINVAL)) => because(
-            "this codec cannot store these elements: f16 takes f32; sq8, sq4 and binary take f32 and f16",
+            "this codec cannot store these elements: f16 takes f32; sq8, sq4, binary and pq take f32 and f16",
         ),
         (io::ErrorKind::StorageFull, _) => {
             because("the volume is full; a recode needs room for a second matrix")
@@ -106,15 +116,17 @@ fn tell(place: &Place, before: &Schema, after: &Schema, common: &Common, how: &s
             "collection": place.name.collection,
             "before": codec_of(before),
             "codec": codec_of(after),
+            "codebook": after.all.get("codebook"),
             "vectors": after.live,
             "row_bytes": bytes(after),
         }))?;
         return Ok(());
     }
     println!(
-        "{}: {how} {}, {} vectors of {} bytes each (as they are read: {})",
+        "{}: {how} {}{}, {} vectors of {} bytes each (as they are read: {})",
         place.directory.display(),
         codec_of(after),
+        shape_of(after),
         after.live,
         bytes(after),
         after.vector_len()
@@ -124,6 +136,15 @@ fn tell(place: &Place, before: &Schema, after: &Schema, common: &Common, how: &s
 
 fn codec_of(schema: &Schema) -> &str {
     schema.all.get("codec").and_then(Value::as_str).unwrap_or("none")
+}
+
+// The shape of a collection's codebook, for people.
+fn shape_of(schema: &Schema) -> String {
+    let number = |name: &str| schema.all.get("codebook")?.get(name)?.as_u64();
+    match (number("subvectors"), number("bits")) {
+        (Some(subvectors), Some(bits)) => format!(" ({subvectors} codes of {bits} bits)"),
+        _ => String::new(),
+    }
 }
 
 // The codec that a collection is on its way to, and how many rows were passed.

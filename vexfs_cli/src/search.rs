@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use vexfs_search::codec::Coder;
 use vexfs_search::{Collection, Metric, Options, Plan, Query, Way, Wish};
 
 use crate::arguments::{Common, Search};
@@ -187,6 +188,7 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
     if common.json {
         let object = json!({
             "plan": plan.name(), "why": plan.why(), "mapped": !reach.collection.is_coded(), "metric": metric.name(),
+            "codec": schema.all.get("codec"),
             "instructions": vexfs_search::instructions(), "rows": schema.rows, "live": schema.live,
             "filtered_rows": reach.filtered(), "scans": cost.scans, "candidates": cost.candidates,
             "leaves": cost.leaves, "nodes": cost.nodes, "changed": cost.changed, "bytes_read": bytes, "walks": reach.walks,
@@ -201,7 +203,11 @@ fn explain(reach: &Reach<'_>, metric: Metric, common: &Common) -> Result<(), Fai
         Some(rows) => format!("{rows} rows that the filter leaves, chosen before the scan"),
         None => "every live row".into(),
     };
-    let source = if reach.collection.is_coded() { "decoded some at a time" } else { "mapped" };
+    let source = match schema.all.get("codec").and_then(Value::as_str) {
+        Some(Coder::PQ) => "ruled out by tables or decoded; codes are all there is, nothing ranks them again",
+        _ if reach.collection.is_coded() => "decoded some at a time",
+        _ => "mapped",
+    };
     eprintln!("plan    {}: {filter}, {source}", plan.name());
     eprintln!("because {}", plan.why());
     eprintln!(

@@ -20,7 +20,7 @@ use crate::numbers::{CollectionId, Ino, Time};
 use crate::patches::Patches;
 use crate::space::Space;
 
-pub(crate) use notes::{Copied, Lease, Recode, Renamed, Staged, StagedRows};
+pub(crate) use notes::{Copied, KeptCodebook, Lease, Recode, Renamed, Staged, StagedRows};
 
 /// How a collection may come to be by setting a first vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +164,8 @@ pub struct Volume<H> {
     pub(crate) recoding: Vec<Recode>,
     /// Matrices that were replaced since the mount, and that somebody may have open.
     pub(crate) retired: Vec<Ino>,
+    /// Codebooks that rows were set by lately.
+    pub(crate) codebooks: Vec<KeptCodebook>,
     pub(crate) journal: Journal,
     pub(crate) patches: Patches,
     pub(crate) recovered: Recovered,
@@ -254,6 +256,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             compacting: Vec::new(),
             recoding: Vec::new(),
             retired: Vec::new(),
+            codebooks: Vec::new(),
             renamed: Vec::new(),
             awaiting: Vec::new(),
             copied: None,

@@ -17,6 +17,8 @@ use serde_json::Value;
 use zerocopy::IntoBytes;
 
 use crate::choice::Extent;
+use crate::codec::Coder;
+use crate::codec::pq::Codebook;
 use crate::decoded::{Block, Decoded};
 use crate::error::{Error, Result};
 use crate::metric::{Element, Metric};
@@ -289,6 +291,15 @@ impl Collection {
     /// True if rows of a codec are decoded for each search; false if they are searched where they are mapped.
     pub fn is_coded(&self) -> bool {
         matches!(self.source, Source::Coded(_))
+    }
+
+    /// The rows of a codebook, and that.
+    pub(crate) fn quantized(&self) -> Option<(&Decoded, &Codebook)> {
+        let Source::Coded(decoded) = &self.source else { return None };
+        match decoded.coder() {
+            Coder::Quantized(codebook) => Some((decoded, codebook)),
+            Coder::Plain(_) => None,
+        }
     }
 
     /// What `schema.json` said.

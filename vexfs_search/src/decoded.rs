@@ -7,13 +7,15 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use memmap2::Mmap;
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
-use crate::codec::{self, Codec, Rows};
+use crate::codec::pq::Codebook;
+use crate::codec::{Codec, Coder, Rows};
 use crate::error::{Error, Result};
 use crate::npy::Header;
 use crate::{Element, Schema, half};
@@ -30,7 +32,7 @@ const ATTEMPTS: u32 = 100;
 #[derive(Debug)]
 pub struct Decoded {
     schema: Schema,
-    codec: Codec,
+    coder: Coder,
     vectors: Column,
     valid: Column,
     headers: Column,
@@ -50,32 +52,40 @@ impl Decoded {
     fn open_as(directory: &Path, schema: Schema) -> Result<Self> {
         let wrong = |why: String| Error::Format { path: directory.join("schema.json"), why };
         let name = schema.all.get("codec").and_then(Value::as_str).unwrap_or("none");
-        let codec =
-            Codec::from_name(name).ok_or_else(|| wrong(format!("the codec `{name}` is not known here")))?;
-        if codec != Codec::None && !matches!(schema.element, Element::F32 | Element::F16) {
+        let coder = match name {
+            Coder::PQ => Coder::Quantized(Arc::new(Codebook::open(&directory.join("codebook.npy"))?)),
+            _ => Coder::Plain(
+                Codec::from_name(name)
+                    .ok_or_else(|| wrong(format!("the codec `{name}` is not known here")))?,
+            ),
+        };
+        if !coder.is_none() && !matches!(schema.element, Element::F32 | Element::F16) {
             return Err(wrong(format!("{name} cannot store {}", schema.element.name())));
         }
-        let stored = match codec {
-            Codec::None => schema.vector_len(),
-            _ => codec.stored_len(schema.dimensions),
+        if !coder.fits(schema.dimensions) {
+            return Err(wrong(format!("codebook.npy is not of vectors of {} dimensions", schema.dimensions)));
+        }
+        let stored = match coder.is_none() {
+            true => schema.vector_len(),
+            false => coder.stored_len(schema.dimensions),
         };
-        let (dtype, width) = match codec {
-            Codec::None => (schema.element.descr(), schema.element.width()),
-            Codec::F16 => (Element::F16.descr(), Element::F16.width()),
-            Codec::Sq8 => (Element::I8.descr(), 1),
-            Codec::Sq4 | Codec::Binary => (Element::Bit.descr(), 1),
+        let (dtype, width) = match coder {
+            Coder::Plain(Codec::None) => (schema.element.descr(), schema.element.width()),
+            Coder::Plain(Codec::F16) => (Element::F16.descr(), Element::F16.width()),
+            Coder::Plain(Codec::Sq8) => (Element::I8.descr(), 1),
+            Coder::Plain(Codec::Sq4 | Codec::Binary) | Coder::Quantized(_) => (Element::Bit.descr(), 1),
         };
         // The collection may grow between the opens; the least of the counts is right for all.
         let vectors = Column::open(directory.join("vectors.npy"), Some(dtype), Entry::Row { width, stored })?;
         let valid = Column::open(directory.join("valid.npy"), Some("|b1"), Entry::Bytes(1))?;
         let headers = Column::open(directory.join("headers.npy"), None, Entry::Bytes(HEADER_SIZE))?;
-        let scales = match codec.has_scale() {
+        let scales = match coder.has_scale() {
             true => Some(Column::open(directory.join("scale.npy"), Some("<f4"), Entry::Bytes(4))?),
             false => None,
         };
         let columns = [Some(&vectors), Some(&valid), Some(&headers), scales.as_ref()];
         let rows = columns.into_iter().flatten().map(|column| column.rows).min().unwrap_or(0);
-        Ok(Self { schema, codec, vectors, valid, headers, scales, rows })
+        Ok(Self { schema, coder, vectors, valid, headers, scales, rows })
     }
 
     /// What `schema.json` said.
@@ -84,8 +94,8 @@ impl Decoded {
     }
 
     /// How rows stand for vectors.
-    pub fn codec(&self) -> Codec {
-        self.codec
+    pub fn coder(&self) -> &Coder {
+        &self.coder
     }
 
     /// Rows, free ones counted.
@@ -140,6 +150,11 @@ impl Decoded {
         (0..self.rows).filter(odd).try_for_each(|row| self.vector(row).map(drop))
     }
 
+    /// Rows as they are stored.
+    pub(crate) fn stored(&self, rows: Range<usize>) -> Rows<'_> {
+        Rows { bytes: self.vectors.entries(rows), stride: self.vectors.stride }
+    }
+
     /// Decodes rows into `block`, `stride` bytes each, with a flag that says which are live. One whose scale cannot be
     /// one, as none had at the opening, counts as free.
     pub(crate) fn block(&self, rows: Range<usize>, stride: usize, block: &mut Block) {
@@ -148,8 +163,8 @@ impl Decoded {
         let scale = |row| self.scales.as_ref().map_or(0.0, |scales| f32::from_le_bytes(scales.now(row, 0)));
         let scales: Vec<f32> = rows.clone().map(scale).collect();
         let mut values = vec![0.0_f32; rows.len() * dimensions];
-        let stored = Rows { bytes: self.vectors.entries(rows.clone()), stride: self.vectors.stride };
-        let whole = codec::decode(self.codec, stored, &scales, dimensions, &mut values).is_ok();
+        let stored = self.stored(rows.clone());
+        let whole = self.coder.decode(stored, &scales, dimensions, &mut values).is_ok();
         fence(Ordering::Acquire);
         block.vectors.clear();
         block.vectors.resize((rows.len() * stride).div_ceil(size_of::<f32>()), 0.0);
@@ -179,12 +194,12 @@ impl Decoded {
     }
 
     fn decode(&self, row: usize, stored: Vec<u8>, scale: f32) -> Result<Vec<u8>> {
-        if self.codec == Codec::None {
+        if self.coder.is_none() {
             return Ok(stored);
         }
         let mut vector = vec![0.0; self.schema.dimensions];
         let rows = Rows { bytes: &stored, stride: stored.len() };
-        codec::decode(self.codec, rows, &[scale], vector.len(), &mut vector).map_err(|refused| {
+        self.coder.decode(rows, &[scale], self.schema.dimensions, &mut vector).map_err(|refused| {
             let path = self.scales.as_ref().map_or(&self.vectors.path, |scales| &scales.path);
             Error::Format { path: path.clone(), why: format!("row {row}: {}", refused.why) }
         })?;

@@ -7,6 +7,7 @@
 //! collection   a collection's files, mapped
 //! query        a vector to search with, fitted to a collection
 //! scan batch   the exact answer: every live row, the best k; for one query, for many, for all pairs
+//! adc          rows of product quantisation ruled out by tables
 //! nearest      the best k so far; rows a search is restricted to
 //! codec        rows of a codec, in batches, with SIMD
 //! portion      rows that a host read from its own disk, scored
@@ -27,6 +28,7 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod adc;
 pub mod analysis;
 mod batch;
 pub mod choice;

@@ -5,7 +5,7 @@
 
 use zerocopy::IntoBytes;
 
-use crate::codec::{self, Codec, Rows};
+use crate::codec::{Coder, Rows};
 use crate::cpu::{self, Cpu, Job};
 use crate::half;
 use crate::metric::Element;
@@ -21,8 +21,8 @@ pub struct Portion<'a> {
     /// Element type of the vectors.
     pub element: Element,
     /// How rows stand for them.
-    pub codec: Codec,
-    /// Dimensions, not 0.
+    pub coder: &'a Coder,
+    /// Dimensions, not 0; of a codebook, those that it is of.
     pub dimensions: usize,
     /// The rows. They are read faster where they are aligned as their entries are.
     pub rows: Rows<'a>,
@@ -41,28 +41,28 @@ impl Portion<'_> {
     /// The score of each of the rows, which ascend; NaN for one that is not there as a whole, or whose scale cannot be one.
     ///
     /// ```
-    /// # use vexfs_search::codec::{Codec, Rows};
+    /// # use vexfs_search::codec::{Codec, Coder, Rows};
     /// # use vexfs_search::portion::{Portion, Wanted};
     /// # use vexfs_search::{Element, Metric, Query};
     /// let query = Query::of(Element::I8, 4, &[1.0, 0.0, 0.0, 0.0], Metric::InnerProduct)?;
     /// let rows = Rows { bytes: &[5, 0, 0, 0, 7, 1, 1, 1], stride: 4 };
-    /// let portion = Portion { element: Element::I8, codec: Codec::None, dimensions: 4, rows };
+    /// let portion = Portion { element: Element::I8, coder: &Coder::Plain(Codec::None), dimensions: 4, rows };
     /// let wanted = [0, 1].map(|index| Wanted { index, scale: 0.0 });
     /// assert_eq!(portion.scores(&query, &wanted), [5.0, 7.0]);
     /// # Ok::<(), vexfs_search::Error>(())
     /// ```
     pub fn scores(&self, query: &Query, wanted: &[Wanted]) -> Vec<f32> {
         let mut scores = vec![f32::NAN; wanted.len()];
-        let len = match self.codec {
-            Codec::None => self.element.bytes(self.dimensions),
-            _ => self.codec.stored_len(self.dimensions),
+        let len = match self.coder.is_none() {
+            true => self.element.bytes(self.dimensions),
+            false => self.coder.stored_len(self.dimensions),
         };
         let stride = self.rows.stride.max(len);
         // Only whole rows.
         let count = (self.rows.bytes.len() + stride - len) / stride.max(1);
         let whole = wanted.partition_point(|wanted| wanted.index < count);
         let (wanted, scores_of) = (&wanted[..whole], &mut scores[..whole]);
-        if self.codec == Codec::None {
+        if self.coder.is_none() {
             let rows = Vectors { query, element: self.element, bytes: self.rows.bytes, stride, len };
             rows.score(0, wanted, scores_of);
         } else {
@@ -73,7 +73,7 @@ impl Portion<'_> {
 
     // The same of rows of a codec, some of them at a time.
     fn decoded(&self, query: &Query, wanted: &[Wanted], scores: &mut [f32], stride: usize) {
-        let stored = self.codec.stored_len(self.dimensions);
+        let stored = self.coder.stored_len(self.dimensions);
         let step = (DECODED_BYTES / (self.dimensions * size_of::<f32>())).max(1);
         let mut values = Vec::new();
         let mut done = 0;
@@ -88,10 +88,10 @@ impl Portion<'_> {
             values.resize(rows * self.dimensions, 0.0);
             let bytes = &self.rows.bytes[first * stride..(first + rows - 1) * stride + stored];
             let decoded = Rows { bytes, stride };
-            if codec::decode(self.codec, decoded, &scales, self.dimensions, &mut values).is_ok() {
+            if self.coder.decode(decoded, &scales, self.dimensions, &mut values).is_ok() {
                 self.score_values(query, first, &values, some, to);
             }
-            if self.codec.has_scale() {
+            if self.coder.has_scale() {
                 let odd = some.iter().zip(to).filter(|(wanted, _)| !possible(wanted.scale));
                 odd.for_each(|(_, score)| *score = f32::NAN);
             }
@@ -183,6 +183,10 @@ impl Visitor for Scores<'_> {
 mod tests {
     use super::*;
     use crate::Metric;
+    use crate::codec::pq::{Codebook, Shape};
+    use crate::codec::{self, Codec};
+
+    const NONE: Coder = Coder::Plain(Codec::None);
 
     const DIMENSIONS: usize = 24;
 
@@ -196,15 +200,23 @@ mod tests {
 
     #[test]
     fn every_codec_is_scored_as_what_it_decodes_to() {
-        for codec in [Codec::F16, Codec::Sq8, Codec::Sq4, Codec::Binary] {
+        let codecs = [Codec::F16, Codec::Sq8, Codec::Sq4, Codec::Binary].map(Coder::Plain);
+        let shape = Shape { subvectors: 8, sub_dimensions: 3, bits: 4 };
+        let codebook = Codebook::new(shape, (0..16).flat_map(values).collect()).unwrap();
+        for coder in codecs.into_iter().chain([Coder::Quantized(codebook.into())]) {
             let vectors: Vec<f32> = (0..300).flat_map(values).collect();
             let (mut bytes, mut scales) = (vec![0; 300 * 64], vec![0.0; 300]);
-            codec::encode(codec, &vectors, DIMENSIONS, &mut bytes, 64, &mut scales).unwrap();
+            match &coder {
+                Coder::Plain(codec) => {
+                    codec::encode(*codec, &vectors, DIMENSIONS, &mut bytes, 64, &mut scales).unwrap();
+                }
+                Coder::Quantized(codebook) => codebook.encode(&vectors, &mut bytes, 64),
+            }
             let rows = Rows { bytes: &bytes, stride: 64 };
             let mut decoded = vec![0.0; vectors.len()];
-            codec::decode(codec, rows, &scales, DIMENSIONS, &mut decoded).unwrap();
+            coder.decode(rows, &scales, DIMENSIONS, &mut decoded).unwrap();
             let query = Query::of(Element::F32, DIMENSIONS, &values(7), Metric::Cosine).unwrap();
-            let portion = Portion { element: Element::F32, codec, dimensions: DIMENSIONS, rows };
+            let portion = Portion { element: Element::F32, coder: &coder, dimensions: DIMENSIONS, rows };
             let wanted: Vec<Wanted> =
                 (0..300).step_by(3).map(|index| Wanted { index, scale: scales[index] }).collect();
             for (wanted, score) in wanted.iter().zip(portion.scores(&query, &wanted)) {
@@ -212,7 +224,8 @@ mod tests {
                 let expected = query.careful(Element::F32, row.as_bytes());
                 assert!(
                     (f64::from(score) - expected).abs() < 1e-6,
-                    "{codec:?} {wanted:?}: {score} {expected}"
+                    "{} {wanted:?}: {score} {expected}",
+                    coder.name()
                 );
             }
         }
@@ -222,14 +235,14 @@ mod tests {
     fn odd_scales_missing_rows_and_odd_places_are_no_panic() {
         let query = Query::of(Element::F32, DIMENSIONS, &values(1), Metric::L2).unwrap();
         let bytes = [0; 64 * 3 + 5];
-        let portion = |codec, bytes| {
+        let portion = |coder, bytes| {
             let rows = Rows { bytes, stride: 64 };
-            Portion { element: Element::F32, codec, dimensions: DIMENSIONS, rows }
+            Portion { element: Element::F32, coder, dimensions: DIMENSIONS, rows }
         };
         let mut wanted = all(5);
         wanted[1].scale = f32::NAN;
         wanted[2].scale = -1.0;
-        let scores = portion(Codec::Sq8, &bytes[1..]).scores(&query, &wanted);
+        let scores = portion(&Coder::Plain(Codec::Sq8), &bytes[1..]).scores(&query, &wanted);
         assert_eq!(
             scores.iter().map(|score| score.is_nan()).collect::<Vec<_>>(),
             [false, true, true, true, true]
@@ -238,7 +251,7 @@ mod tests {
         for shift in 0..4 {
             let bytes = [&vec![0; shift][..], whole.as_bytes()].concat();
             let rows = Rows { bytes: &bytes[shift..], stride: DIMENSIONS * 4 };
-            let portion = Portion { element: Element::F32, codec: Codec::None, dimensions: DIMENSIONS, rows };
+            let portion = Portion { element: Element::F32, coder: &NONE, dimensions: DIMENSIONS, rows };
             let scores = portion.scores(&query, &all(3));
             assert!(scores[1] == 0.0 && scores[0] < 0.0 && scores[2] < 0.0, "{scores:?}");
         }
@@ -249,7 +262,7 @@ mod tests {
         let large = vec![1e20_f32; DIMENSIONS];
         let query = Query::of(Element::F32, DIMENSIONS, &large, Metric::Cosine).unwrap();
         let rows = Rows { bytes: large.as_bytes(), stride: DIMENSIONS * 4 };
-        let portion = Portion { element: Element::F32, codec: Codec::None, dimensions: DIMENSIONS, rows };
+        let portion = Portion { element: Element::F32, coder: &NONE, dimensions: DIMENSIONS, rows };
         assert!((portion.scores(&query, &all(1))[0] - 1.0).abs() < 1e-6);
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use zerocopy::FromBytes;
 
+use crate::adc::Tables;
 use crate::collection::{Collection, Window};
 use crate::cpu::{self, Cpu, Job};
 use crate::decoded::Block;
@@ -63,7 +64,11 @@ impl Collection {
     pub fn search(&self, query: &Query, options: Options<'_>) -> Vec<Hit> {
         let rows = self.rows();
         let parts = parts(rows, self.row_bytes(), options.threads);
-        let scan = |rows: Range<usize>| cpu::best(Scan { collection: self, query, rows, options });
+        let tables = self
+            .quantized()
+            .and_then(|(_, codebook)| Tables::of(codebook, self.schema().element, query, options.k, rows));
+        let tables = tables.as_ref();
+        let scan = |rows: Range<usize>| cpu::best(Scan { collection: self, query, rows, options, tables });
         let best = match parts.as_slice() {
             [] => Best::new(options.k, options.min_score),
             [one] => scan(one.clone()),
@@ -102,6 +107,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) query: &'a Query,
     pub(crate) rows: Range<usize>,
     pub(crate) options: Options<'a>,
+    /// What rules out rows of a codebook.
+    pub(crate) tables: Option<&'a Tables>,
 }
 
 impl Job for Scan<'_> {
@@ -109,11 +116,22 @@ impl Job for Scan<'_> {
 
     #[inline(always)]
     fn run<C: Cpu>(self, cpu: C) -> Best {
-        let Scan { collection, query, rows, options } = self;
+        let Scan { collection, query, rows, options, tables } = self;
         let element = collection.schema().element;
         let mut best = Best::new(options.k, options.min_score);
         let mut block = Block::default();
         for rows in collection.windows(rows) {
+            let near = tables.zip(collection.quantized()).and_then(|(tables, (decoded, _))| {
+                tables.near(&rows, decoded.stored(rows.clone()), &best, &options)
+            });
+            if let Some(near) = near {
+                for row in near {
+                    let window = collection.window(row..row + 1, &mut block);
+                    let rows = Rows { cpu, collection, query, window, options, best };
+                    best = with_scorer(cpu, query, element, rows);
+                }
+                continue;
+            }
             let window = collection.window(rows, &mut block);
             best = with_scorer(cpu, query, element, Rows { cpu, collection, query, window, options, best });
         }

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use vexfs_core::error::Result;
 use vexfs_core::format::{
-    BlankRecord, CollectionFlags, CollectionRecord, ColumnRecord, ColumnType, DirentRecord, Element,
-    ExtentFlags, ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord, MatrixRecord,
-    Metric, OrphanRecord, PastRecord, RedoRecord, RowRecord, VectorHeader, VectorRecord, XattrRecord, parse,
-    parse_exact,
+    BlankRecord, CodebookRecord, CollectionFlags, CollectionRecord, ColumnRecord, ColumnType, DirentRecord,
+    Element, ExtentFlags, ExtentRecord, FileKind, FreeRowsRecord, InodeRecord, Key, Kind, LinkRecord,
+    MatrixRecord, Metric, OrphanRecord, PastRecord, QuantizerRecord, RedoRecord, RowRecord, VectorHeader,
+    VectorRecord, XattrRecord, parse, parse_exact,
 };
 use vexfs_core::numbers::Time;
 
@@ -100,6 +100,7 @@ fn contents(key: Key, kind: Kind, value: &[u8]) -> Result<Value> {
         Kind::Redo => {
             json!({"generation": parse_exact::<RedoRecord>(value, "row to be coded again", inode)?.generation.get()})
         }
+        Kind::Codebook => json!({"piece": key.offset, "len": value.len()}),
         Kind::Column => {
             let (record, name) = parse::<ColumnRecord>(value, "column", inode)?;
             let kind = ColumnType::from_u16(record.kind.get()).map(ColumnType::name);
@@ -133,7 +134,8 @@ fn describe_inode(record: &InodeRecord) -> Value {
 }
 
 pub(super) fn describe_collection(record: &CollectionRecord, rest: &[u8]) -> Value {
-    let (matrices, model) = matrices(record, rest);
+    let (matrices, rest) = matrices(record, rest);
+    let (codebooks, model) = codebooks(record, rest);
     json!({
         "dimensions": record.dimensions.get(),
         "stride": record.stride.get(),
@@ -155,10 +157,31 @@ pub(super) fn describe_collection(record: &CollectionRecord, rest: &[u8]) -> Val
             "codec": matrices.codec.get(),
             "next": matrices.next.get(),
         })),
+        "codebooks": codebooks.map(|codebooks| json!({
+            "own": describe_quantizer(codebooks.own),
+            "target": describe_quantizer(codebooks.target),
+        })),
     })
 }
 
-/// What follows a collection's record: which matrices it has, if it was recoded, and its model.
+// What follows that: the shapes of its codebooks, if it has some, and its model.
+fn codebooks<'v>(record: &CollectionRecord, rest: &'v [u8]) -> (Option<CodebookRecord>, &'v [u8]) {
+    let flags = CollectionFlags::from_bits_retain(record.flags.get());
+    match parse::<CodebookRecord>(rest, "collection", 0) {
+        Ok((codebooks, model)) if flags.contains(CollectionFlags::QUANTIZED) => (Some(*codebooks), model),
+        _ => (None, rest),
+    }
+}
+
+fn describe_quantizer(record: QuantizerRecord) -> Value {
+    json!({
+        "subvectors": record.subvectors.get(),
+        "sub_dimensions": record.sub_dimensions.get(),
+        "bits": record.bits.get(),
+    })
+}
+
+/// What follows a collection's record: which matrices it has, if it was recoded, and the rest of it.
 pub(super) fn matrices<'v>(record: &CollectionRecord, rest: &'v [u8]) -> (Option<MatrixRecord>, &'v [u8]) {
     let flags = CollectionFlags::from_bits_retain(record.flags.get());
     match parse::<MatrixRecord>(rest, "collection", 0) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use vexfs_core::device::Direct;
 use vexfs_core::format::{
-    COLLECTION_INODES, COLLECTIONS, Codec, ColumnType, FileKind, ROOT, collection_directory,
+    COLLECTION_INODES, COLLECTIONS, Codec, ColumnType, FileKind, Quantizer, ROOT, collection_directory,
 };
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
@@ -231,6 +231,17 @@ impl Maker<'_> {
         self.volume.set_attribute(inode, name, value.as_bytes(), SetMode::Any, &root(), NOW)?;
         let entry = self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?;
         entry.history = count;
+        Ok(())
+    }
+
+    /// Stores a collection by this codebook.
+    pub(super) fn quantize(&mut self, collection: &str, quantizer: Quantizer, entries: &[u8]) -> Result<()> {
+        let id = self.volume.collection_by_name(collection.as_bytes())?.id;
+        self.volume.recode_with(id, quantizer, entries, NOW)?;
+        while self.volume.collection(id)?.recode.is_some() {
+            self.volume.recode_step(id, NOW)?;
+        }
+        self.collections.get_mut(collection.as_bytes()).ok_or(Error::NotFound)?.codec = Codec::PQ;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! `cargo run -p vexfs_tests --bin make-golden` writes those that are missing. An image that is there stays as it is:
 //! a format that grows gets images of its own beside it.
 
+mod codebooks;
 pub mod listing;
 pub mod maker;
 mod plan;
@@ -23,7 +24,7 @@ use vexfs_core::{Error, Result};
 pub use sha256::sha256;
 
 /// Names and block sizes of the images.
-pub const IMAGES: [(&str, u32); 10] = [
+pub const IMAGES: [(&str, u32); 11] = [
     ("v1-4k", 4096),
     ("v1-8k", 8192),
     ("v1-16k", 16384),
@@ -34,6 +35,7 @@ pub const IMAGES: [(&str, u32); 10] = [
     ("v1-metadata-4k", 4096),
     ("v1-history-4k", 4096),
     ("v1-recode-4k", 4096),
+    ("v1-codebook-4k", 4096),
 ];
 
 /// What an image has; the oldest have none of these.
@@ -49,6 +51,8 @@ pub struct Features {
     pub history: bool,
     /// Collections that were recoded, and one that is on its way.
     pub recode: bool,
+    /// Collections that are stored by codebooks, and one that is on its way.
+    pub codebook: bool,
 }
 
 impl Features {
@@ -60,6 +64,7 @@ impl Features {
             metadata: name.contains("metadata"),
             history: name.contains("history"),
             recode: name.contains("recode"),
+            codebook: name.contains("codebook"),
         }
     }
 }

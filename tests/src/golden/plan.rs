@@ -5,9 +5,9 @@ use vexfs_core::format::{COLLECTIONS, Codec, ColumnType, Element, FileKind, Metr
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, Changes, NewCollection, NewInode, RenameFlags};
 
-use super::Features;
 use super::listing::CollectionEntry;
 use super::maker::{Maker, NOW};
+use super::{Features, codebooks};
 
 /// Puts everything there, on newer images what the format then grew.
 pub(super) fn fill(maker: &mut Maker<'_>, features: Features) -> Result<()> {
@@ -28,6 +28,9 @@ pub(super) fn fill(maker: &mut Maker<'_>, features: Features) -> Result<()> {
     }
     if features.recode {
         recode(maker)?;
+    }
+    if features.codebook {
+        codebooks::put(maker)?;
     }
     orphans(maker)
 }
@@ -405,7 +408,7 @@ fn orphans(maker: &mut Maker<'_>) -> Result<()> {
     maker.remove_collection(b"gone")
 }
 
-fn collection(
+pub(super) fn collection(
     element: &'static str,
     dimensions: u32,
     metric: &'static str,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use vexfs_core::codec;
 use vexfs_core::error::Error;
-use vexfs_core::format::{FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
+use vexfs_core::format::{
+    Codec, FileKind, NAME_MAX, VERSION_GONE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
+};
 use vexfs_core::numbers::Time;
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
@@ -197,9 +199,14 @@ impl Model {
                 let state = self.collections.get_mut(name).ok_or(Error::NotFound)?;
                 match (codec, state.target) {
                     (None, None) => return Err(Error::Invalid("nothing to stop")),
+                    (Some(Codec::Pq(_)), Some(_)) => return Err(Error::Underway("")),
                     (Some(codec), Some(target)) if *codec != target => return Err(Error::Underway("")),
-                    (Some(codec), None) if *codec == state.codec => {}
-                    (Some(codec), _) if !codec::takes(*codec, state.element) => {
+                    // By a codebook it is begun anew, even if it is the same one.
+                    (Some(codec), None) if *codec == state.codec && !matches!(codec, Codec::Pq(_)) => {}
+                    (Some(codec), _)
+                        if codec::stored_len(*codec, state.element, state.dimensions).is_none()
+                            || !codec::takes(*codec, state.element) =>
+                    {
                         return Err(Error::Invalid("element"));
                     }
                     (codec, _) => state.target = *codec,

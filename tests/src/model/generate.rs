@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use vexfs_core::format::{Codec, Element, FileKind, ROOT};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
+use super::quantize::quantized;
 use super::{Codecs, Fill, Model, Name, Op, VectorFill, VectorName};
 use crate::random::Random;
 
@@ -29,6 +30,7 @@ enum Age {
     Fourth,
     Fifth,
     Sixth,
+    Seventh,
 }
 
 /// How many of them the first runs used.
@@ -48,13 +50,18 @@ const COLLECTIONS: [(&str, Element, Codec, u32); 8] = [
 impl Generator {
     /// The stream of operations of this seed.
     pub fn new(seed: u64, file_size: u64) -> Self {
-        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Sixth }
+        Self { random: Random::new(seed), file_size, removing: false, attributes: true, age: Age::Seventh }
     }
 
     /// The same without what came later: codecs, compaction and metadata. The bytes that these operations leave are the
     /// ground of other tests.
     pub fn first(seed: u64, file_size: u64) -> Self {
         Self { age: Age::First, ..Self::new(seed, file_size) }
+    }
+
+    /// The same without product quantisation.
+    pub fn sixth(seed: u64, file_size: u64) -> Self {
+        Self { age: Age::Sixth, ..Self::new(seed, file_size) }
     }
 
     /// The same without recodes.
@@ -324,11 +331,22 @@ impl Generator {
         let room = stored.max().unwrap_or(0) + 1 < Codecs::MAX;
         Some(match self.random.below(8) {
             0 => Op::Recode { name, codec: None },
-            1 | 2 if room => Op::Recode { name, codec: Some(self.random.pick(&Codec::ALL)) },
+            1 | 2 if room => Op::Recode { name, codec: Some(self.codec(state.dimensions)) },
             _ if state.target.is_some() => Op::RecodeStep { name },
-            _ if room => Op::Recode { name, codec: Some(self.random.pick(&Codec::ALL)) },
+            _ if room => Op::Recode { name, codec: Some(self.codec(state.dimensions)) },
             _ => return None,
         })
+    }
+
+    // Any codec for vectors of so many dimensions.
+    fn codec(&mut self, dimensions: u32) -> Codec {
+        if self.age >= Age::Seventh && self.random.one_in(3) {
+            let bits = if self.random.one_in(4) { 8 } else { 4 };
+            if let Some(codec) = quantized(dimensions, bits) {
+                return codec;
+            }
+        }
+        self.random.pick(&Codec::ALL)
     }
 
     fn reserve(&mut self) -> Allocate {

@@ -98,7 +98,7 @@ fn header(
         && record.version.get() == *version
         && header.data_type.get() == real.element as u16
         && header.dimensions.get() == real.dimensions
-        && header.compression.get() == real.codec as u16
+        && header.compression.get() == real.codec.number()
         && header.original_size.get() == real.vector_len()
         && header.compressed_size.get() == row.len() as u32
         && record.scale.get() == scale

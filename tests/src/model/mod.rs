@@ -12,6 +12,7 @@ mod learn;
 mod matrix;
 mod op;
 mod pair;
+pub mod quantize;
 mod vectors;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use vexfs_core::codec;
 use vexfs_core::format::{Codec, Element, FileKind, NAME_MAX};
 use vexfs_core::operations::{Allocate, RenameFlags, SetMode};
 
+use super::quantize;
 use crate::random::Random;
 
 /// A file name; prints as text.
@@ -140,7 +141,7 @@ impl VectorFill {
 /// The codecs that stored a vector, from the one that it was set in to the one that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codecs {
-    /// The last at the lowest four bits, each as its number + 1.
+    /// The last at the lowest four bits, each as [`number`] tells.
     packed: u64,
 }
 
@@ -150,7 +151,7 @@ impl Codecs {
 
     /// The codec that a vector is set in.
     pub fn new(codec: Codec) -> Self {
-        Self { packed: codec as u64 + 1 }
+        Self { packed: number(codec) }
     }
 
     /// How many they are.
@@ -161,22 +162,41 @@ impl Codecs {
     /// A recode to one more.
     pub fn push(&mut self, codec: Codec) {
         assert!(self.count() < Self::MAX, "a vector that was recoded too often for this model");
-        self.packed = self.packed << 4 | (codec as u64 + 1);
+        self.packed = self.packed << 4 | number(codec);
     }
 
     // Row and scale in the last of them, and what reads back from those.
     pub(super) fn store(self, fill: VectorFill, element: Element) -> ((Vec<u8>, u32), Vec<u8>) {
         let (mut value, mut stored) = (fill.bytes(element), (Vec::new(), 0));
         for at in (0..self.count()).rev() {
-            let codec = Codec::from_u16((self.packed >> (4 * at) & 15) as u16 - 1).expect("a codec's number");
+            let codec = numbered(self.packed >> (4 * at) & 15, fill.dimensions);
             let len = codec::stored_len(codec, element, fill.dimensions).unwrap_or(value.len() as u32);
             let mut row = vec![0; len as usize];
+            if let Codec::Pq(quantizer) = codec {
+                let codebook = quantize::codebook(quantizer, element);
+                codebook.encode(&value, &mut row);
+                codebook.decode(&row, &mut value);
+                stored = (row, 0);
+                continue;
+            }
             let scale = codec::encode(codec, element, &value, &mut row).expect("small finite numbers");
             codec::decode(codec, element, &row, scale, &mut value).expect("a scale that was just made");
             stored = (row, scale);
         }
         (stored, value)
     }
+}
+
+// A codec in four bits: its number on disk + 1, and one more for codes of 8 bits.
+fn number(codec: Codec) -> u64 {
+    u64::from(codec.number()) + 1 + u64::from(codec.quantizer().bits == 8)
+}
+
+// The codec that this is of vectors of so many dimensions.
+fn numbered(number: u64, dimensions: u32) -> Codec {
+    let plain = Codec::from_u16(number as u16 - 1);
+    let bits = if number == 7 { 8 } else { 4 };
+    plain.or_else(|| quantize::quantized(dimensions, bits)).expect("a codec's number")
 }
 
 /// One thing to do; inodes are told by their numbers.

@@ -11,7 +11,7 @@ use vexfs_core::operations::{
 };
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
-use super::{Comparison, Learned, Model, Op, Overlay, VectorFill, compare};
+use super::{Comparison, Learned, Model, Op, Overlay, VectorFill, compare, quantize};
 
 /// A volume under test, and what it should be.
 pub struct Pair<D> {
@@ -315,6 +315,9 @@ impl<D: BlockDevice + Clone> Pair<D> {
             Op::Recode { name, codec } => {
                 let id = volume.collection_by_name(name.as_bytes())?.id;
                 match codec {
+                    Some(Codec::Pq(quantizer)) => {
+                        volume.recode_with(id, *quantizer, &quantize::entries(*quantizer), now)?;
+                    }
                     Some(codec) => volume.recode(id, *codec, now)?,
                     None => volume.stop_recode(id, now)?,
                 }

@@ -12,7 +12,7 @@ use crate::model::{Generator, Op, Pair};
 use crate::sim::SimDevice;
 
 /// Names of the recipes.
-pub const BASES: [&str; 14] = [
+pub const BASES: [&str; 16] = [
     "golden-4k",
     "golden-16k",
     "random-4k",
@@ -27,6 +27,8 @@ pub const BASES: [&str; 14] = [
     "superseded-4k",
     "recode-4k",
     "recoded-4k",
+    "codebook-4k",
+    "quantized-4k",
 ];
 
 /// Bytes that a file of the random ones has at most.
@@ -49,7 +51,9 @@ pub fn image(name: &str) -> Result<Image, String> {
         "history-4k" => golden_image(4096, "history"),
         "superseded-4k" => random_image(3 << 20, 4096, Generator::fifth(17, FILE_SIZE)),
         "recode-4k" => golden_image(4096, "recode"),
-        "recoded-4k" => random_image(3 << 20, 4096, Generator::new(18, FILE_SIZE)),
+        "recoded-4k" => random_image(3 << 20, 4096, Generator::sixth(18, FILE_SIZE)),
+        "codebook-4k" => golden_image(4096, "codebook"),
+        "quantized-4k" => random_image(3 << 20, 4096, Generator::new(19, FILE_SIZE)),
         _ => Err(format!("no base image is called {name}; there are {BASES:?}")),
     }
 }

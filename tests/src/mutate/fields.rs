@@ -29,6 +29,7 @@ pub(super) fn of_kind(kind: u8) -> Vec<Field> {
             rows, live, changes, frontier, modified, flags, history)
         }
         Some(Kind::Redo) => fields!(RedoRecord: generation),
+        Some(Kind::Codebook) => Vec::new(),
         Some(Kind::Link) => fields!(LinkRecord: parent, cookie),
         Some(Kind::Xattr) => fields!(XattrRecord: value_len, value_number, name_len, reserved),
         Some(Kind::Vector) => fields!(VectorRecord: row, vector_id, version),

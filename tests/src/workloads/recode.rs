@@ -3,6 +3,7 @@
 use vexfs_core::format::Codec;
 
 use super::{Op, Step, Story, Workload};
+use crate::model::quantize::quantized;
 
 /// All of them.
 pub(super) fn workloads() -> Vec<Workload> {
@@ -10,6 +11,7 @@ pub(super) fn workloads() -> Vec<Workload> {
         Workload::new("recode-while-it-changes", while_it_changes).with(3 << 20, 4096),
         Workload::new("recode-and-go-on", and_go_on).with(3 << 20, 4096),
         Workload::new("recode-given-up", given_up).with(8 << 20, 16384),
+        Workload::new("recode-by-codebook", by_codebook).with(3 << 20, 4096),
     ]
 }
 
@@ -86,6 +88,43 @@ fn and_go_on(story: &mut Story) -> Step {
     story.op(Op::Tidy)?;
     story.commit()?;
     story.vector("file-1", "minilm", 0, 200)?;
+    story.op(Op::Tidy)?;
+    story.commit()
+}
+
+// Rows that are set, passed and removed while a codebook's matrix is made; another codebook, given up; and back to elements.
+fn by_codebook(story: &mut Story) -> Step {
+    let codebook = |bits| quantized(24, bits).ok_or_else(|| "no codebook".to_string());
+    for number in 0..20 {
+        let name = format!("file-{number}");
+        story.file(&name, 30)?;
+        story.vector(&name, "minilm", 0, 24)?;
+    }
+    story.commit()?;
+    story.op(to(codebook(8)?))?;
+    story.commit()?;
+    story.op(step())?;
+    story.vector("file-0", "minilm", 0, 24)?;
+    story.remove_vector("file-3", "minilm", 0)?;
+    story.commit()?;
+    story.op(step())?;
+    story.op(step())?;
+    story.op(step())?;
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    story.vector("file-3", "minilm", 0, 24)?;
+    story.commit()?;
+    story.op(Op::Remount)?;
+    story.vector("file-4", "minilm", 0, 24)?;
+    story.op(to(codebook(4)?))?;
+    story.op(step())?;
+    story.commit()?;
+    story.op(Op::Recode { name: "minilm".into(), codec: None })?;
+    story.commit()?;
+    story.op(Op::Tidy)?;
+    story.op(to(Codec::None))?;
+    story.op(Op::Tidy)?;
+    story.commit()?;
     story.op(Op::Tidy)?;
     story.commit()
 }

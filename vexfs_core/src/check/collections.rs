@@ -8,7 +8,7 @@ use crate::control::MATRIX;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    BlankRecord, CollectionRecord, FileKind, InodeRecord, Key, Kind, MatrixRecord, RowRecord, VectorRecord,
+    BlankRecord, CollectionRecord, FileKind, InodeRecord, Key, Kind, RowRecord, VectorRecord,
     collection_directory, collection_matrix, collection_part, numbered_matrix, parse, parse_exact,
 };
 use crate::numbers::{CollectionId, Ino};
@@ -36,7 +36,7 @@ pub(super) struct Rows {
     broken: bool,
     /// Bytes of the model's name behind the record.
     model_len: usize,
-    matrices: Option<MatrixRecord>,
+    behind: matrices::Behind,
 }
 
 impl Rows {
@@ -59,7 +59,7 @@ impl Rows {
             Kind::Collection => {
                 let (found, rest): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
                 self.record = Some(*found);
-                (self.matrices, self.model_len) = matrices::of_record(found, rest);
+                (self.behind, self.model_len) = matrices::of_record(found, rest);
                 state.report.collections += 1;
                 state.highest_collection = state.highest_collection.max(id.0);
                 // Loading checks every number in it.
@@ -155,6 +155,7 @@ impl Rows {
             self.rows_of_matrix(volume, state, &loaded)?;
         }
         matrices::nothing_forgotten(volume, state, &loaded)?;
+        matrices::whole_codebooks(volume, state, &loaded)?;
         if !exists(volume, Key::new(matrix, Kind::Inode, 0))? {
             let new =
                 NewInode { kind: FileKind::Regular, permissions: 0, umask: 0, uid: 0, gid: 0, device: 0 };
@@ -185,7 +186,7 @@ impl Rows {
 
     // The number of the matrix that the record names.
     fn number(&self) -> u32 {
-        self.matrices.map_or(0, |matrices| matrices.number.get())
+        self.behind.matrices.map_or(0, |matrices| matrices.number.get())
     }
 
     fn row_key(&self, id: CollectionId, row: u64) -> Key {
@@ -227,13 +228,13 @@ impl Rows {
             ..*collection
         };
         let same = CollectionRecord { model_len: U16::new(0), ..*collection } == right;
-        let settled = self.matrices.is_none_or(|matrices| matrices.target.get() == 0);
+        let settled = self.behind.matrices.is_none_or(|matrices| matrices.target.get() == 0);
         if same && settled && self.model_len == usize::from(collection.model_len.get()) {
             state.cure(Cure::drop_inode(numbered_matrix(id, self.number())))?;
             return state.cure(Cure::drop_inode(directory));
         }
         let key = Key::new(directory, Kind::Collection, 0);
-        state.cure(Cure::Put(key, matrices::mended(&right, self.matrices.as_ref())?))
+        state.cure(Cure::Put(key, matrices::mended(&right, &self.behind)?))
     }
 
     // A piece of metadata: the next of a live row's, which together are a JSON object.

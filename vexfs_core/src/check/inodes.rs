@@ -129,7 +129,8 @@ impl Group {
             | Kind::FreeRows
             | Kind::Column
             | Kind::PastPiece
-            | Kind::Redo => {
+            | Kind::Redo
+            | Kind::Codebook => {
                 self.rows.visit(volume, state, kind, key, value)?;
             }
         }

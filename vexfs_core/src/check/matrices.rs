@@ -3,40 +3,61 @@
 use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U16, U32};
 
-use super::State;
 use super::cure::Cure;
 use super::inodes::record;
+use super::{Finding, State};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CollectionFlags, CollectionRecord, Key, Kind, MatrixRecord, OrphanKind, RedoRecord, RowRecord,
-    collection_directory, collection_part, numbered_matrix, parse, parse_exact,
+    CODEBOOK_PIECE, CodebookRecord, CollectionFlags, CollectionRecord, Key, Kind, MatrixRecord, OrphanKind,
+    RedoRecord, RowRecord, collection_directory, collection_part, numbered_matrix, parse, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{LoadedCollection, load_collection, records};
+use crate::operations::{LoadedCollection, codebook, load_collection, records};
 use crate::tree;
 use crate::volume::Volume;
 
+/// What follows a collection's record, before its model.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Behind {
+    pub(super) matrices: Option<MatrixRecord>,
+    codebooks: Option<CodebookRecord>,
+}
+
 /// What follows a collection's record, and how many bytes that leaves for its model.
-pub(super) fn of_record(record: &CollectionRecord, rest: &[u8]) -> (Option<MatrixRecord>, usize) {
+pub(super) fn of_record(record: &CollectionRecord, rest: &[u8]) -> (Behind, usize) {
     let flags = CollectionFlags::from_bits_retain(record.flags.get());
-    let found =
-        flags.contains(CollectionFlags::RECODED).then(|| parse::<MatrixRecord>(rest, "collection", 0));
-    match found {
-        Some(Ok((matrices, model))) => (Some(*matrices), model.len()),
-        _ => (None, rest.len()),
+    let (mut behind, mut rest) = (Behind::default(), rest);
+    if flags.contains(CollectionFlags::RECODED) {
+        if let Ok((matrices, model)) = parse::<MatrixRecord>(rest, "collection", 0) {
+            (behind.matrices, rest) = (Some(*matrices), model);
+        }
     }
+    if flags.contains(CollectionFlags::QUANTIZED) {
+        if let Ok((codebooks, model)) = parse::<CodebookRecord>(rest, "collection", 0) {
+            (behind.codebooks, rest) = (Some(*codebooks), model);
+        }
+    }
+    (behind, rest.len())
 }
 
 /// A collection's record put right: without a model's name, on the way to no other codec.
-pub(super) fn mended(record: &CollectionRecord, matrices: Option<&MatrixRecord>) -> Result<Vec<u8>> {
+pub(super) fn mended(record: &CollectionRecord, behind: &Behind) -> Result<Vec<u8>> {
+    let mut flags = CollectionFlags::from_bits_retain(record.flags.get());
+    flags.set(CollectionFlags::RECODED, behind.matrices.is_some());
+    flags.set(CollectionFlags::QUANTIZED, behind.codebooks.is_some());
+    let record = CollectionRecord { flags: U16::new(flags.bits()), ..*record };
     let mut bytes = memory::copy(record.as_bytes())?;
-    if let Some(matrices) = matrices {
+    if let Some(matrices) = behind.matrices {
         let last = U32::new(matrices.last.get().max(matrices.number.get()));
         let kept = MatrixRecord { number: matrices.number, last, ..MatrixRecord::default() };
+        memory::extend(&mut bytes, kept.as_bytes())?;
+    }
+    if let Some(codebooks) = behind.codebooks {
+        let kept = CodebookRecord { own: codebooks.own, ..CodebookRecord::default() };
         memory::extend(&mut bytes, kept.as_bytes())?;
     }
     Ok(bytes)
@@ -64,6 +85,11 @@ pub(super) fn visit<H: BlockDevice + Data>(
             }
         }
         Kind::Redo => parse_exact::<RedoRecord>(value, "row of collection", matrix.0).map(drop),
+        Kind::Codebook if value.is_empty() || value.len() > CODEBOOK_PIECE => {
+            Err(Error::corrupt("codebook of collection", matrix.0, "a piece of a wrong length"))
+        }
+        // Whether it is whole is looked at with the collection.
+        Kind::Codebook => Ok(()),
         _ => Err(Error::corrupt("inode", matrix.0, "a record that a matrix cannot have")),
     }
 }
@@ -138,10 +164,36 @@ pub(super) fn nothing_forgotten<H: BlockDevice + Data>(
     }
 }
 
+/// A collection that is stored by a codebook, or on its way there, has it whole. Without its own none of its vectors can be read:
+/// a salvage gives it up.
+pub(super) fn whole_codebooks<H: BlockDevice + Data>(
+    volume: &Volume<H>,
+    state: &mut State<'_>,
+    loaded: &LoadedCollection,
+) -> Result<()> {
+    let whole = |loaded: &LoadedCollection| match loaded.quantizer() {
+        Some(quantizer) => codebook::load(volume, loaded, quantizer).map(drop),
+        None => Ok(()),
+    };
+    if let Some(target) = state.absorb(loaded.target())?.flatten() {
+        if let Err(Error::Corrupt(_)) = whole(&target) {
+            broken(state, loaded, "the codebook of the matrix that is being made is not whole", 0)?;
+        }
+    }
+    match whole(loaded) {
+        Err(error @ Error::Corrupt(_)) => {
+            state.cure(Cure::drop_inode(loaded.matrix()))?;
+            state.contradiction(Finding::Damage { error }, Cure::drop_inode(collection_directory(loaded.id)))
+        }
+        other => other,
+    }
+}
+
 // What a salvage does about a recode that went wrong: it is given up, and the collection keeps its codec.
 fn broken(state: &mut State<'_>, loaded: &LoadedCollection, why: &'static str, row: u64) -> Result<()> {
     let directory = collection_directory(loaded.id);
-    let mut bytes = mended(&loaded.record, Some(&loaded.matrices))?;
+    let behind = Behind { matrices: Some(loaded.matrices), codebooks: Some(loaded.codebooks) };
+    let mut bytes = mended(&loaded.record, &behind)?;
     memory::extend(&mut bytes, &loaded.model)?;
     let cure = Cure::Put(Key::new(directory, Kind::Collection, 0), bytes);
     state.contradiction(record(directory, why, row), cure)

@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 
 /// Bits of the smallest f32 magnitude that rounds to infinity: 65,520.
 const TOO_LARGE: u32 = 0x477f_f000;
+/// Bits of infinity.
+pub(super) const INFINITE: u16 = 0x7c00;
 
 /// Rounds f32 elements to binary16.
 pub(super) fn encode(value: &[u8], row: &mut [u8]) -> Result<()> {

@@ -11,12 +11,14 @@
 //! | `sq8` | i8 | code x scale |
 //! | `sq4` | two codes of 4 bits a byte, the lower first | (code - 7.5) x scale |
 //! | `binary` | 8 signs a byte, the lowest bit first | scale, or -scale where the bit is 0 |
+//! | `pq` | of each part a code of 8 bits, or 4 | the dimension of that entry of the codebook |
 //!
 //! The scale is one f32 a row, with 16 significant bits, so that every product is exact. What was read and is set
 //! again gives the same row: copies of copies do not drift.
 
 mod binary;
 mod half;
+pub mod pq;
 mod scalar;
 pub(crate) mod single;
 
@@ -24,10 +26,15 @@ use crate::error::{Error, Result};
 use crate::format::{Codec, Element};
 use single::Single;
 
+pub use pq::Codebook;
+
 /// Magnitudes from here on cannot be scaled: 2^127, as bits.
 const TOO_LARGE: u32 = 254 << 23;
 /// A vector with no magnitude from here on is stored as zeros: 2^-100, as bits.
 const TOO_SMALL: u32 = 27 << 23;
+
+// Why `pq` is refused by what has no codebook.
+const NO_CODEBOOK: Error = Error::Invalid("rows of pq are read and stored by their codebook");
 
 /// Bytes of a row: what a vector of `dimensions` takes as it is stored. `None` for a dimension that the element type
 /// cannot have, or a codec that cannot store it.
@@ -40,6 +47,8 @@ pub fn stored_len(codec: Codec, element: Element, dimensions: u32) -> Option<u32
         Codec::Sq8 => Some(dimensions),
         Codec::Sq4 => Some(dimensions.div_ceil(2)),
         Codec::Binary => Some(dimensions.div_ceil(8)),
+        Codec::Pq(quantizer) => Some(quantizer.code_len())
+            .filter(|_| quantizer.is_possible() && quantizer.dimensions() == dimensions),
     }
 }
 
@@ -48,7 +57,9 @@ pub const fn takes(codec: Codec, element: Element) -> bool {
     match codec {
         Codec::None => true,
         Codec::F16 => matches!(element, Element::F32),
-        Codec::Sq8 | Codec::Sq4 | Codec::Binary => matches!(element, Element::F32 | Element::F16),
+        Codec::Sq8 | Codec::Sq4 | Codec::Binary | Codec::Pq(_) => {
+            matches!(element, Element::F32 | Element::F16)
+        }
     }
 }
 
@@ -63,7 +74,7 @@ pub const fn dtype(codec: Codec, element: Element) -> &'static str {
         Codec::None => element.dtype(),
         Codec::F16 => Element::F16.dtype(),
         Codec::Sq8 => Element::I8.dtype(),
-        Codec::Sq4 | Codec::Binary => "|u1",
+        Codec::Sq4 | Codec::Binary | Codec::Pq(_) => "|u1",
     }
 }
 
@@ -72,7 +83,7 @@ pub const fn width(codec: Codec, element: Element) -> u32 {
     match codec {
         Codec::None => element.width(),
         Codec::F16 => 2,
-        Codec::Sq8 | Codec::Sq4 | Codec::Binary => 1,
+        Codec::Sq8 | Codec::Sq4 | Codec::Binary | Codec::Pq(_) => 1,
     }
 }
 
@@ -93,7 +104,7 @@ pub fn fill_blank(codec: Codec, element: Element, bytes: &mut [u8]) {
 /// the bits of an f32; 0 for codecs without one, and for a vector of zeros.
 ///
 /// # Errors
-/// `Invalid` if a value is beyond what the codec can store.
+/// `Invalid` if a value is beyond what the codec can store, and for `pq`, whose [`Codebook`] does it.
 pub fn encode(codec: Codec, element: Element, value: &[u8], row: &mut [u8]) -> Result<u32> {
     match codec {
         Codec::None => {
@@ -104,13 +115,14 @@ pub fn encode(codec: Codec, element: Element, value: &[u8], row: &mut [u8]) -> R
         Codec::Sq8 => scalar::encode_8(Singles { element, bytes: value }, row),
         Codec::Sq4 => scalar::encode_4(Singles { element, bytes: value }, row),
         Codec::Binary => binary::encode(Singles { element, bytes: value }, row),
+        Codec::Pq(_) => Err(NO_CODEBOOK),
     }
 }
 
 /// Reads a vector back: all of `row` into all of `value`.
 ///
 /// # Errors
-/// `Invalid` if the scale is no finite positive number, which [`encode`] never gives.
+/// `Invalid` if the scale is no finite positive number, which [`encode`] never gives; for `pq`, whose [`Codebook`] does it.
 pub fn decode(codec: Codec, element: Element, row: &[u8], scale: u32, value: &mut [u8]) -> Result<()> {
     if has_scale(codec) && scale >= single::INFINITE {
         return Err(Error::Invalid("the row's scale is negative, NaN or infinite"));
@@ -122,6 +134,7 @@ pub fn decode(codec: Codec, element: Element, row: &[u8], scale: u32, value: &mu
         Codec::Sq8 => scalar::decode_8(row, scale, Output { element, bytes: value }),
         Codec::Sq4 => scalar::decode_4(row, scale, Output { element, bytes: value }),
         Codec::Binary => binary::decode(row, scale, Output { element, bytes: value }),
+        Codec::Pq(_) => return Err(NO_CODEBOOK),
     }
     Ok(())
 }

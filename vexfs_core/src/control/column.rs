@@ -1,23 +1,25 @@
 //! The columns of a collection as numpy arrays: `vectors.npy`, `headers.npy`, `valid.npy`, `scale.npy`, members of the
-//! metadata, and `generation.npy`, whose one entry tells whoever mapped it that something changed.
+//! metadata, `codebook.npy`, which rows refer to, and `generation.npy`, whose one entry tells whoever mapped it that something
+//! changed.
 //!
-//! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row. The matrix's bytes are on the
+//! Each is a header of 4,096 bytes (numpy's format 1.0) and then one entry a row, or the codebook's. The matrix's bytes are on the
 //! device; the other columns are rendered from the rows' records and metadata.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{COLUMNS, GENERATION, HEADERS, MATRIX, SCALE, VALID, arrow};
+use super::{CODEBOOK, COLUMNS, GENERATION, HEADERS, MATRIX, SCALE, VALID, arrow};
 use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLUMN_WIDTH_MAX, ColumnType, MATRIX_DATA, RowRecord, collection_directory, collection_part, parse_exact,
+    COLUMN_WIDTH_MAX, ColumnType, MATRIX_DATA, Quantizer, RowRecord, collection_directory, collection_part,
+    parse_exact,
 };
 use crate::memory::{self, Text};
 use crate::numbers::Ino;
 use crate::operations::{
-    Column, LoadedCollection as Loaded, ReadPlan, column, each_extent, each_metadata, shown,
+    Column, LoadedCollection as Loaded, ReadPlan, codebook, column, each_extent, each_metadata, shown,
 };
 use crate::tree;
 use crate::volume::{Nodes, Volume};
@@ -78,6 +80,10 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
         GENERATION => {
             rest.fill(0);
             put_entry(loaded.record.changes.as_bytes(), 0, at.saturating_sub(MATRIX_DATA), rest);
+            Vec::new()
+        }
+        CODEBOOK => {
+            codebook::read(volume, &loaded, at.saturating_sub(MATRIX_DATA) as usize, rest)?;
             Vec::new()
         }
         COLUMNS.. => {
@@ -254,6 +260,12 @@ fn npy_header<N: Nodes>(nodes: &N, loaded: &Loaded, part: u64) -> Result<Vec<u8>
         }
         GENERATION => write!(text, "{{'descr': '<u8', 'fortran_order': False, 'shape': (1,), }}"),
         SCALE => write!(text, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows},), }}"),
+        CODEBOOK => {
+            let Quantizer { subvectors, sub_dimensions, .. } = codec.quantizer();
+            let entries = codec.quantizer().entries();
+            text.raw(b"{'descr': '<f4', 'fortran_order': False, 'shape': ")?;
+            write!(text, "({subvectors}, {entries}, {sub_dimensions}), }}")
+        }
         _ => write!(text, "{{'descr': '|b1', 'fortran_order': False, 'shape': ({rows},), }}"),
     };
     written.map_err(|_| Error::NoMemory)?;

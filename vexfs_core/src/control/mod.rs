@@ -74,6 +74,8 @@ pub const QUERY: u64 = 8;
 pub const APPEND: u64 = 9;
 /// `metadata.jsonl`.
 pub const METADATA: u64 = 12;
+/// `codebook.npy`, of collections that are stored by product quantisation.
+pub const CODEBOOK: u64 = 14;
 /// `recall`, what a host measured of its indexes.
 pub const RECALL: u64 = 13;
 /// `generation.npy`: one number, raised by every change of a row.
@@ -91,13 +93,14 @@ const FILES: [(&[u8], Ino, u32); 6] = [
     (b"stale", STALE, 0o400),
     (b"pending", PENDING, 0o400),
 ];
-const PARTS: [(&[u8], u64); 13] = [
+const PARTS: [(&[u8], u64); 14] = [
     (b"schema.json", SCHEMA),
     (b"vectors.npy", MATRIX),
     (b"headers.npy", HEADERS),
     (b"valid.npy", VALID),
     (b"scale.npy", SCALE),
     (b"generation.npy", GENERATION),
+    (b"codebook.npy", CODEBOOK),
     (b"control", REQUESTS),
     (b"query", QUERY),
     (b"paths.jsonl", PATHS),
@@ -147,7 +150,7 @@ pub fn pseudo(inode: Ino) -> Option<Pseudo> {
             REQUESTS => Some(Pseudo::Request),
             QUERY => Some(Pseudo::Query),
             APPEND => Some(Pseudo::Append),
-            MATRIX | HEADERS | VALID | SCALE | GENERATION | COLUMNS.. => Some(Pseudo::Column),
+            MATRIX | HEADERS | VALID | SCALE | CODEBOOK | GENERATION | COLUMNS.. => Some(Pseudo::Column),
             _ => None,
         },
     }
@@ -195,11 +198,11 @@ pub(crate) fn check_changeable<H: BlockDevice + Data>(
 }
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// The matrix whose rows a file shows, itself, by its scales or as `vectors.arrow`: one that was replaced is there for those
+    /// The matrix whose rows a file shows, itself, by its scales, its codebook or as `vectors.arrow`: one that was replaced is there for those
     /// who have such a file open.
     pub fn matrix_of(&self, inode: Ino) -> Option<Ino> {
         match collection_part(inode) {
-            Some((id, MATRIX | SCALE)) => Some(numbered_matrix(id, matrix_number(inode))),
+            Some((id, MATRIX | SCALE | CODEBOOK)) => Some(numbered_matrix(id, matrix_number(inode))),
             Some(_) => None,
             None => arrow::matrix_of(self, inode),
         }
@@ -358,7 +361,11 @@ fn part_inode<H: BlockDevice + Data>(
 
 // True if a collection has this file.
 fn has_part(loaded: &LoadedCollection, part: u64) -> bool {
-    part != SCALE || loaded.codec().is_ok_and(codec::has_scale)
+    match part {
+        SCALE => loaded.codec().is_ok_and(codec::has_scale),
+        CODEBOOK => loaded.quantizer().is_some(),
+        _ => true,
+    }
 }
 
 fn fixed<H: BlockDevice + Data>(
@@ -417,6 +424,9 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
         (Pseudo::Column, SCALE) => MATRIX_DATA + capacity * 4,
         (Pseudo::Column, GENERATION) => MATRIX_DATA + size_of::<u64>() as u64,
+        (Pseudo::Column, CODEBOOK) => {
+            MATRIX_DATA + loaded.quantizer().map_or(0, |quantizer| quantizer.codebook_len() as u64)
+        }
         (Pseudo::Column, COLUMNS..) => {
             MATRIX_DATA + capacity * u64::from(column(volume, id, part - COLUMNS)?.width)
         }

@@ -7,7 +7,7 @@ use super::{LOG, METADATA, METRICS, PATHS, PENDING, README, RECALL, REQUESTS, SC
 use crate::codec;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
-use crate::format::{MATRIX_DATA, collection_part, matrix_number};
+use crate::format::{Codec, MATRIX_DATA, collection_part, matrix_number};
 use crate::memory::Text;
 use crate::numbers::{CollectionId, Ino};
 use crate::operations::Report;
@@ -47,8 +47,10 @@ takes files and vectors and nothing else.
     recall              what the indexes that answered real questions found of the exact answers, measured in idle time:
                         {\"measured\": [{\"kind\", \"k\", \"recall\", \"n\", \"low\", \"high\", ...}]}, or {} (FUSE)
     control             `echo compact > control` closes the gaps between live rows, `echo recode CODEC > control` stores them in
-                        another codec (`recode stop` gives that up); reading shows how far it is
+                        another codec (`recode stop` gives that up; `recode pq PARTS BITS FILE` takes raw floats of that
+                        codebook from index/FILE); reading shows how far it is
     scale.npy           with codecs sq8, sq4 and binary: one float a row
+    codebook.npy        with codec pq: floats of shape (parts of a vector, 256 or 16, dimensions of a part)
     index/              mkdir makes it: up to 64 files beside the matrix, such as what `vexfs index` builds; they
                         have the collection's owner and permissions, and go with it
 
@@ -77,13 +79,16 @@ and every collection is a matrix that numpy maps:
   valid = numpy.load(\"collections/NAME/valid.npy\", mmap_mode=\"r\")
 
 A collection with a codec (user.vexfs.codec of its directory, while it is empty; `vexfs recode` later) stores its vectors in
-fewer bits. After a recode vectors.npy and scale.npy are other files: who has the old ones open keeps them as they were, and
+fewer bits. After a recode vectors.npy, scale.npy and codebook.npy are other files: who has the old ones open keeps them as they were, and
 the new `generation` in schema.json says to open them again. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
 
   f16     m[:, :d].astype(\"f4\")
   sq8     m[:, :d] * s
   sq4     (numpy.stack([m & 15, m >> 4], axis=-1).reshape(len(m), -1)[:, :d] - 7.5) * s
   binary  (2.0 * numpy.unpackbits(m, axis=1, bitorder=\"little\")[:, :d] - 1) * s
+  pq      c = numpy.load(\"codebook.npy\", mmap_mode=\"r\"); parts, entries, _ = c.shape
+          codes = m if entries == 256 else numpy.stack([m & 15, m >> 4], axis=-1).reshape(len(m), -1)
+          c[numpy.arange(parts), codes[:, :parts]].reshape(len(m), d)
 ";
 
 impl<H: BlockDevice + Data> Volume<H> {
@@ -220,6 +225,10 @@ impl<H: BlockDevice + Data> Volume<H> {
                 write!(text, ",\"type\":\"{}\",\"width\":{}}}", column.kind.name(), column.width)?;
             }
             text.write_str("]")?;
+            if let Codec::Pq(quantizer) = collection.codec {
+                let (subvectors, bits) = (quantizer.subvectors, quantizer.bits);
+                write!(text, ",\"codebook\":{{\"subvectors\":{subvectors},\"bits\":{bits}}}")?;
+            }
             super::request::recode(text, collection.recode, self.recode_stopped(id))?;
             text.write_str("}\n")
         };

@@ -7,6 +7,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::inode::TimeRecord;
+use super::vector::Quantizer;
 
 /// Bytes of a model's name at most.
 pub const COLLECTION_MODEL_MAX: usize = 255;
@@ -19,10 +20,12 @@ bitflags! {
         const NO_INHERIT = 1;
         /// It was recoded, or is being: a `MatrixRecord` follows the record.
         const RECODED = 2;
+        /// Its matrix, or the one that is being made, has a codebook: a `CodebookRecord` follows the `MatrixRecord`.
+        const QUANTIZED = 4;
     }
 }
 
-/// What a collection holds; the model's name follows, behind a `MatrixRecord` if there is one.
+/// What a collection holds; the model's name follows, behind a `MatrixRecord` and a `CodebookRecord` if there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct CollectionRecord {
@@ -77,3 +80,56 @@ pub struct MatrixRecord {
 }
 
 const _: () = assert!(size_of::<MatrixRecord>() == 24);
+
+/// The shape of a product quantiser; all zero where there is none.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct QuantizerRecord {
+    /// Parts of a vector.
+    pub subvectors: U16,
+    /// Dimensions of a part.
+    pub sub_dimensions: U16,
+    /// Bits of a code, 4 or 8.
+    pub bits: U16,
+    /// Reserved, zero.
+    pub reserved: U16,
+}
+
+const _: () = assert!(size_of::<QuantizerRecord>() == 8);
+
+impl From<Quantizer> for QuantizerRecord {
+    fn from(quantizer: Quantizer) -> Self {
+        Self {
+            subvectors: U16::new(quantizer.subvectors),
+            sub_dimensions: U16::new(quantizer.sub_dimensions),
+            bits: U16::new(quantizer.bits),
+            reserved: U16::ZERO,
+        }
+    }
+}
+
+impl From<QuantizerRecord> for Quantizer {
+    fn from(record: QuantizerRecord) -> Self {
+        Self {
+            subvectors: record.subvectors.get(),
+            sub_dimensions: record.sub_dimensions.get(),
+            bits: record.bits.get(),
+        }
+    }
+}
+
+/// The shapes of a collection's codebooks, whose entries are `Codebook` records at the matrices.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct CodebookRecord {
+    /// Of the matrix that the collection has.
+    pub own: QuantizerRecord,
+    /// Of the one that is being made.
+    pub target: QuantizerRecord,
+}
+
+const _: () = assert!(size_of::<CodebookRecord>() == 16);

@@ -43,6 +43,9 @@ pub enum Kind {
     PastPiece = 17,
     /// `RedoRecord`, at a matrix that is being made: a row of it that changed since it was coded; offset = row.
     Redo = 18,
+    /// Bytes of a codebook, cut into pieces of [`CODEBOOK_PIECE`](super::CODEBOOK_PIECE), at the matrix that is coded by it; offset =
+    /// piece.
+    Codebook = 19,
 }
 
 impl Kind {
@@ -67,6 +70,7 @@ impl Kind {
             16 => Self::PastVectors,
             17 => Self::PastPiece,
             18 => Self::Redo,
+            19 => Self::Codebook,
             _ => return None,
         })
     }

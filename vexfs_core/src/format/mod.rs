@@ -19,7 +19,9 @@ mod vector;
 mod xattr;
 
 pub use acl::{ACL_ACCESS, ACL_DEFAULT, ACL_MAX, ACL_VERSION, AclEntry, AclHeader, acl_tag};
-pub use collection::{COLLECTION_MODEL_MAX, CollectionFlags, CollectionRecord, MatrixRecord};
+pub use collection::{
+    COLLECTION_MODEL_MAX, CodebookRecord, CollectionFlags, CollectionRecord, MatrixRecord, QuantizerRecord,
+};
 pub use column::{COLUMN_NAME_MAX, COLUMN_WIDTH_MAX, COLUMNS_MAX, ColumnRecord, ColumnType};
 pub use directory::{DirentRecord, FileKind, LinkRecord, NAME_MAX, OrphanKind, OrphanRecord};
 pub use extent::{EXTENT_BLOCKS_MAX, ExtentFlags, ExtentRecord};
@@ -39,8 +41,8 @@ pub use superblock::{
     Superblock, VERSION, slot_offsets,
 };
 pub use vector::{
-    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, RedoRecord, RowRecord, VECTOR_MAGIC,
-    VERSION_GONE, VectorHeader, VectorRecord,
+    BlankRecord, Codec, Element, FreeRowsRecord, MATRIX_DATA, Metric, Quantizer, RedoRecord, RowRecord,
+    VECTOR_MAGIC, VERSION_GONE, VectorHeader, VectorRecord,
 };
 pub use xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX, XattrRecord};
 
@@ -68,12 +70,17 @@ pub const COLLECTION_PARTS: u64 = 64;
 pub const MATRICES: u64 = 1 << 53;
 /// How many matrices a collection can have, one after another; the first is part 1 of the collection.
 pub const MATRIX_NUMBERS: u32 = 1 << 19;
+/// Inode numbers from here on are those that show codebooks: one for each matrix that recoding made.
+pub const CODEBOOKS: u64 = 1 << 54;
+/// Bytes of a codebook in one record, but for the last one's: what fits at every block size.
+pub const CODEBOOK_PIECE: usize = 896;
 /// Inline bytes of a file or a symbolic link, in one record, at most; also bounded by [`value_max`].
 pub const INLINE_MAX: usize = 768;
 
-/// The part of a collection that its matrix is, and the one that shows its scales.
+/// The part of a collection that its matrix is, and those that show its scales and its codebook.
 const MATRIX_PART: u64 = 1;
 const SCALE_PART: u64 = 5;
+const CODEBOOK_PART: u64 = 14;
 
 /// Bytes of a vector's metadata at most.
 pub const METADATA_MAX: usize = 4096;
@@ -109,22 +116,35 @@ pub const fn numbered_scale(id: CollectionId, number: u32) -> Ino {
     }
 }
 
-/// The number of the matrix that an inode is, or whose scales it shows; 0 for all else.
+/// The inode that shows the codebook of that matrix: part 14 for 0, which never has one.
+pub const fn numbered_codebook(id: CollectionId, number: u32) -> Ino {
+    match number {
+        0 => Ino(collection_directory(id).0 + CODEBOOK_PART),
+        _ => Ino(CODEBOOKS + id.0 as u64 * MATRIX_NUMBERS as u64 + number as u64),
+    }
+}
+
+/// The number of the matrix that an inode is, or whose scales or codebook it shows; 0 for all else.
 pub fn matrix_number(inode: Ino) -> u32 {
     numbered(inode).map_or(0, |(_, number, _)| number)
 }
 
 // Collection, number and part of an inode that recoding made.
 fn numbered(inode: Ino) -> Option<(CollectionId, u32, u64)> {
-    let index = inode.0.checked_sub(MATRICES)?;
-    let id = u32::try_from(index / 2 / u64::from(MATRIX_NUMBERS)).ok()?;
-    let number = (index / 2 % u64::from(MATRIX_NUMBERS)) as u32;
-    let part = if index % 2 == 0 { MATRIX_PART } else { SCALE_PART };
+    let (index, part) = match inode.0.checked_sub(CODEBOOKS) {
+        Some(index) => (index, CODEBOOK_PART),
+        None => {
+            let index = inode.0.checked_sub(MATRICES)?;
+            (index / 2, if index % 2 == 0 { MATRIX_PART } else { SCALE_PART })
+        }
+    };
+    let id = u32::try_from(index / u64::from(MATRIX_NUMBERS)).ok()?;
+    let number = (index % u64::from(MATRIX_NUMBERS)) as u32;
     (number != 0).then_some((CollectionId(id), number, part))
 }
 
-/// The collection and the part that an inode number stands for; matrices and scales are the same parts, whatever number they
-/// have.
+/// The collection and the part that an inode number stands for; matrices, scales and codebooks are the same parts, whatever
+/// number they have.
 pub fn collection_part(inode: Ino) -> Option<(CollectionId, u64)> {
     if let Some((id, _, part)) = numbered(inode) {
         return Some((id, part));

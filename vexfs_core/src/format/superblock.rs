@@ -55,6 +55,8 @@ bitflags! {
         const HISTORY = 8;
         /// Collections may have another matrix than their first, or be on the way to one.
         const RECODE = 16;
+        /// Collections may be stored by product quantisation.
+        const QUANTIZERS = 32;
     }
 }
 

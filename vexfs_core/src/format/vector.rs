@@ -97,35 +97,124 @@ impl Element {
 
 /// How rows are stored (`VectorHeader::compression`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
 pub enum Codec {
     /// As they are.
-    None = 0,
+    None,
     /// IEEE 754 binary16.
-    F16 = 1,
+    F16,
     /// 8-bit integers, with a scale for each row.
-    Sq8 = 2,
+    Sq8,
     /// 4-bit codes, with a scale for each row.
-    Sq4 = 3,
+    Sq4,
     /// One bit a dimension, with a scale for each row.
-    Binary = 4,
+    Binary,
+    /// Product quantisation: of each part of the vector, which entry of a codebook is nearest.
+    Pq(Quantizer),
+}
+
+/// The shape of a product quantiser, and so of its codebook. The one without parts is that of no codec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quantizer {
+    /// Parts of a vector, each with a code of its own.
+    pub subvectors: u16,
+    /// Dimensions of a part.
+    pub sub_dimensions: u16,
+    /// Bits of a code: 8, or 4.
+    pub bits: u16,
+}
+
+impl Quantizer {
+    /// The one that cuts vectors of `dimensions` into so many parts; none if there is no such one.
+    pub fn cutting(dimensions: u32, subvectors: u16, bits: u16) -> Option<Self> {
+        let parts = u32::from(subvectors);
+        if parts == 0 || dimensions == 0 || dimensions % parts != 0 {
+            return None;
+        }
+        let sub_dimensions = u16::try_from(dimensions / parts).ok()?;
+        Some(Self { subvectors, sub_dimensions, bits }).filter(Self::is_possible)
+    }
+
+    /// True if vectors can be stored by one of this shape.
+    pub fn is_possible(&self) -> bool {
+        self.subvectors > 0 && self.sub_dimensions > 0 && matches!(self.bits, 4 | 8)
+    }
+
+    /// Dimensions of a vector.
+    pub const fn dimensions(&self) -> u32 {
+        self.subvectors as u32 * self.sub_dimensions as u32
+    }
+
+    /// Entries that a part is compared with.
+    pub const fn entries(&self) -> usize {
+        1 << self.bits
+    }
+
+    /// Bytes of a vector's codes.
+    pub const fn code_len(&self) -> u32 {
+        (self.subvectors as u32 * self.bits as u32).div_ceil(8)
+    }
+
+    /// Bytes of the codebook: an f32 for each dimension of each entry of each part.
+    pub const fn codebook_len(&self) -> usize {
+        self.dimensions() as usize * self.entries() * 4
+    }
 }
 
 impl Codec {
-    /// All of them.
+    /// Those that need nothing but a row.
     pub const ALL: [Self; 5] = [Self::None, Self::F16, Self::Sq8, Self::Sq4, Self::Binary];
+    /// The name of [`Codec::Pq`], whatever its shape.
+    pub const PQ: &'static str = "pq";
+    // The number of `Pq`.
+    const PQ_NUMBER: u16 = 5;
 
-    /// The codec with this number.
+    /// The codec with this number, of those that need nothing but a row.
     pub fn from_u16(value: u16) -> Option<Self> {
         Self::ALL.get(usize::from(value)).copied()
     }
 
-    /// The codec with this name.
+    /// The codec with this number, in a collection's record with this quantiser.
+    pub fn recorded(value: u16, quantizer: Quantizer) -> Option<Self> {
+        match value {
+            Self::PQ_NUMBER => Some(Self::Pq(quantizer)).filter(|_| quantizer.is_possible()),
+            _ => Self::from_u16(value),
+        }
+    }
+
+    /// Its number on disk.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::None => 0,
+            Self::F16 => 1,
+            Self::Sq8 => 2,
+            Self::Sq4 => 3,
+            Self::Binary => 4,
+            Self::Pq(_) => Self::PQ_NUMBER,
+        }
+    }
+
+    /// The name of the codec with this number, if it is known.
+    pub fn name_of(value: u16) -> Option<&'static str> {
+        match value {
+            Self::PQ_NUMBER => Some(Self::PQ),
+            _ => Self::from_u16(value).map(Self::name),
+        }
+    }
+
+    /// The shape of its quantiser; that of none for codecs without one.
+    pub fn quantizer(self) -> Quantizer {
+        match self {
+            Self::Pq(quantizer) => quantizer,
+            _ => Quantizer::default(),
+        }
+    }
+
+    /// The codec with this name, of those that need nothing but a row.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| codec.name().as_bytes() == name)
     }
 
-    /// `none`, `f16`, `sq8`, `sq4` or `binary`.
+    /// `none`, `f16`, `sq8`, `sq4`, `binary` or `pq`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -133,6 +222,7 @@ impl Codec {
             Self::Sq8 => "sq8",
             Self::Sq4 => "sq4",
             Self::Binary => "binary",
+            Self::Pq(_) => Self::PQ,
         }
     }
 }

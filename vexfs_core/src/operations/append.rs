@@ -15,10 +15,9 @@ use super::rows::{self, CHUNK, GROWTH_MAX};
 use super::types::Caller;
 use super::vector::{Placed, free_row, put_records, vector_key};
 use super::vector_name::{At, VectorName};
-use super::{access, inode, metadata, past, xattr};
+use super::{access, codebook, inode, metadata, past, xattr};
 use crate::bugs::planted;
 use crate::checksum::crc32;
-use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -298,7 +297,7 @@ fn write_run<H: BlockDevice + Data>(
     placed: &mut [Option<Placed>],
     at: &mut Option<usize>,
 ) -> Result<()> {
-    let (codec, element, len) = (loaded.codec()?, loaded.element()?, loaded.stored_len());
+    let len = loaded.stored_len();
     let stride = loaded.record.stride.get() as usize;
     let mut row = first;
     for part in wanted.chunks((WRITE_BYTES / stride).max(1)) {
@@ -307,7 +306,7 @@ fn write_run<H: BlockDevice + Data>(
         for (slot, index) in bytes.chunks_exact_mut(stride).zip(part) {
             *at = Some(*index);
             let stored = &mut slot[..len];
-            let scale = codec::encode(codec, element, vectors[*index].value, stored)?;
+            let scale = codebook::encode_in(tx, loaded, vectors[*index].value, stored)?;
             placed[*index] = Some(Placed { row, checksum: crc32(stored), scale });
             row += 1;
         }

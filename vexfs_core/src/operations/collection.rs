@@ -14,9 +14,9 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    COLLECTION_MODEL_MAX, COLLECTIONS, Codec, CollectionFlags, CollectionRecord, Element, FileKind,
-    HISTORY_MAX, Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, MatrixRecord, Metric, OrphanKind,
-    collection_directory, collection_matrix, collection_part, parse, parse_exact,
+    COLLECTION_MODEL_MAX, COLLECTIONS, CodebookRecord, Codec, CollectionFlags, CollectionRecord, Element,
+    FileKind, HISTORY_MAX, Incompatible, InodeRecord, Key, Kind, MATRIX_DATA, MatrixRecord, Metric,
+    OrphanKind, collection_directory, collection_matrix, collection_part, parse, parse_exact,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -30,8 +30,13 @@ pub(crate) const VECTOR_MAX: usize = 65536;
 const IDS_MAX: u32 = u32::MAX;
 
 /// Why a codec is refused.
-pub(super) const WRONG_CODEC: Error =
-    Error::Invalid("the codec cannot store these elements: f16 takes f32; sq8, sq4 and binary f32 and f16");
+pub(super) const WRONG_CODEC: Error = Error::Invalid(
+    "the codec cannot store these elements: f16 takes f32; sq8, sq4, binary and pq f32 and f16",
+);
+/// Why a dimension or element type is refused, or a collection, while its codec is `pq`.
+const NEEDS_CODEBOOK: Error = Error::Invalid(
+    "pq stores vectors of its codebook's dimensions alone, and needs one: recode the collection with a codebook",
+);
 
 /// A collection's record and model name, to be changed and stored again.
 pub(crate) struct Loaded {
@@ -42,6 +47,8 @@ pub(crate) struct Loaded {
     pub(crate) model: Vec<u8>,
     /// Which matrix it has, and which one is being made; all zero if it was never recoded.
     pub(crate) matrices: MatrixRecord,
+    /// The shapes of their codebooks; all zero if they have none.
+    pub(crate) codebooks: CodebookRecord,
 }
 
 /// The number of the collection with this name.
@@ -67,14 +74,20 @@ pub(super) fn load_at<N: Nodes>(nodes: &N, id: CollectionId, inode: Ino) -> Resu
     let found = tree::find(nodes, Key::new(inode, Kind::Collection, 0), |value| {
         let (record, mut model): (&CollectionRecord, _) = parse(value, "collection", directory.0)?;
         let mut matrices = MatrixRecord::default();
-        if CollectionFlags::from_bits_retain(record.flags.get()).contains(CollectionFlags::RECODED) {
+        let mut codebooks = CodebookRecord::default();
+        let flags = CollectionFlags::from_bits_retain(record.flags.get());
+        if flags.contains(CollectionFlags::RECODED) {
             let (found, rest): (&MatrixRecord, _) = parse(model, "collection", directory.0)?;
             (matrices, model) = (*found, rest);
+        }
+        if flags.contains(CollectionFlags::QUANTIZED) {
+            let (found, rest): (&CodebookRecord, _) = parse(model, "collection", directory.0)?;
+            (codebooks, model) = (*found, rest);
         }
         if model.len() != usize::from(record.model_len.get()) {
             return Err(bad("model name of a wrong length"));
         }
-        Ok(Loaded { id, record: *record, model: memory::copy(model)?, matrices })
+        Ok(Loaded { id, record: *record, model: memory::copy(model)?, matrices, codebooks })
     })?;
     let loaded = found.ok_or(Error::NotFound)?;
     loaded.check_matrices()?;
@@ -131,7 +144,7 @@ impl Loaded {
 
     /// How rows are stored.
     pub(crate) fn codec(&self) -> Result<Codec> {
-        Codec::from_u16(self.record.codec.get()).ok_or(Error::corrupt(
+        Codec::recorded(self.record.codec.get(), self.codebooks.own.into()).ok_or(Error::corrupt(
             "collection",
             collection_directory(self.id).0,
             "unknown codec",
@@ -154,10 +167,12 @@ impl Loaded {
         bytes.ok_or(Error::Invalid(
             "dimension out of range: a vector has at most 65536 bytes, bits come in eights",
         ))?;
-        let stored = codec::stored_len(codec, element, dimensions).ok_or(WRONG_CODEC)?;
+        let refused = if matches!(codec, Codec::Pq(_)) { NEEDS_CODEBOOK } else { WRONG_CODEC };
+        let stored = codec::stored_len(codec, element, dimensions).ok_or(refused)?;
+        self.codebooks.own = codec.quantizer().into();
         self.record.dimensions = U32::new(dimensions);
         self.record.element = U16::new(element as u16);
-        self.record.codec = U16::new(codec as u16);
+        self.record.codec = U16::new(codec.number());
         self.record.stride = U32::new(stored.next_multiple_of(64));
         Ok(())
     }
@@ -227,10 +242,18 @@ impl Loaded {
         tx: &mut Transaction<'_, H>,
         inode: Ino,
     ) -> Result<()> {
-        let mut bytes = memory::copy(self.record.as_bytes())?;
-        if self.flags().contains(CollectionFlags::RECODED) {
+        let quantized = self.codebooks != CodebookRecord::default();
+        let mut flags = self.flags();
+        flags.set(CollectionFlags::QUANTIZED, quantized);
+        let record = CollectionRecord { flags: U16::new(flags.bits()), ..self.record };
+        let mut bytes = memory::copy(record.as_bytes())?;
+        if flags.contains(CollectionFlags::RECODED) {
             tx.volume.needs |= Incompatible::RECODE;
             memory::extend(&mut bytes, self.matrices.as_bytes())?;
+        }
+        if quantized {
+            tx.volume.needs |= Incompatible::QUANTIZERS;
+            memory::extend(&mut bytes, self.codebooks.as_bytes())?;
         }
         memory::extend(&mut bytes, &self.model)?;
         tree::put(tx, Key::new(inode, Kind::Collection, 0), &bytes)
@@ -464,7 +487,11 @@ fn create<H: BlockDevice + Data>(
         history: U16::ZERO,
     };
     let matrices = MatrixRecord::default();
-    let mut loaded = Loaded { id, record, model: memory::copy(new.model)?, matrices };
+    if matches!(new.codec, Codec::Pq(_)) {
+        return Err(NEEDS_CODEBOOK);
+    }
+    let codebooks = CodebookRecord::default();
+    let mut loaded = Loaded { id, record, model: memory::copy(new.model)?, matrices, codebooks };
     loaded.shape(new.codec, new.element, new.dimensions)?;
     loaded.store(tx)?;
     tx.event(Event { inode: COLLECTIONS, offset: 0, len: 0 })?;

@@ -72,7 +72,7 @@ fn write(text: &mut Text, back: usize, row: &RowRecord, model: &[u8], content: u
         VERSION_GONE => text.write_str("\",\"version\":null")?,
         version => write!(text, "\",\"version\":{version}")?,
     }
-    let codec = Codec::from_u16(header.compression.get()).map_or("", Codec::name);
+    let codec = Codec::name_of(header.compression.get()).unwrap_or("");
     write!(
         text,
         ",\"fresh\":{},\"crc32\":\"{:08x}\",\"bytes\":{},\"codec\":\"{codec}\",\"model\":",

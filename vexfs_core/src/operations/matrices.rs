@@ -17,8 +17,9 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    Codec, CollectionFlags, Key, Kind, MATRIX_NUMBERS, MatrixRecord, RedoRecord, RowRecord,
-    collection_directory, collection_part, matrix_number, numbered_matrix, numbered_scale,
+    CodebookRecord, Codec, CollectionFlags, Key, Kind, MATRIX_NUMBERS, MatrixRecord, QuantizerRecord,
+    RedoRecord, RowRecord, collection_directory, collection_part, matrix_number, numbered_codebook,
+    numbered_matrix, numbered_scale,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
@@ -34,14 +35,16 @@ pub(crate) fn rows_at(id: CollectionId, number: u32) -> Ino {
     }
 }
 
-/// The collection as `inode`, one of its files, shows it: as it is, or of a matrix that was replaced (and of its scales) as it
-/// was then.
+/// The collection as `inode`, one of its files, shows it: as it is, or of a matrix that was replaced (and of its scales or
+/// its codebook) as it was then.
 pub(crate) fn shown<N: Nodes>(nodes: &N, inode: Ino) -> Result<Loaded> {
     let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
     let loaded = load(nodes, id)?;
     let number = matrix_number(inode);
     match part {
-        control::MATRIX | control::SCALE if loaded.number() != number => of_matrix(nodes, id, number),
+        control::MATRIX | control::SCALE | control::CODEBOOK if loaded.number() != number => {
+            of_matrix(nodes, id, number)
+        }
         _ => Ok(loaded),
     }
 }
@@ -72,6 +75,7 @@ impl Loaded {
         match part {
             control::MATRIX => self.matrix(),
             control::SCALE => numbered_scale(self.id, self.number()),
+            control::CODEBOOK => numbered_codebook(self.id, self.number()),
             _ => Ino(collection_directory(self.id).0 + part),
         }
     }
@@ -98,7 +102,8 @@ impl Loaded {
             return Ok(None);
         }
         let bad = Error::corrupt("collection", collection_directory(self.id).0, "is recoded to no codec");
-        let codec = Codec::from_u16(self.matrices.codec.get()).ok_or(bad)?;
+        let quantizer = self.codebooks.target.into();
+        let codec = Codec::recorded(self.matrices.codec.get(), quantizer).ok_or(bad)?;
         Ok(Some(Recoding { codec, next: self.matrices.next.get() }))
     }
 
@@ -109,7 +114,8 @@ impl Loaded {
         let number = self.matrices.target;
         let matrices =
             MatrixRecord { number, target: U32::ZERO, codec: U16::ZERO, next: U64::ZERO, ..self.matrices };
-        let mut target = Self { id: self.id, record: self.record, model, matrices };
+        let codebooks = CodebookRecord::default();
+        let mut target = Self { id: self.id, record: self.record, model, matrices, codebooks };
         target.shape(recoding.codec, self.element()?, self.record.dimensions.get())?;
         Ok(Some(target))
     }
@@ -124,21 +130,32 @@ impl Loaded {
         }
         match self.recoding()? {
             Some(_) if next.get() > ROWS_MAX => bad("recoded beyond all rows"),
-            Some(recoding) if !codec::takes(recoding.codec, self.element()?) => {
-                bad("recoded to a codec that its element cannot have")
+            Some(recoding) if self.stored_by(recoding.codec)?.is_none() => {
+                bad("recoded to a codec that its vectors cannot have")
             }
+            _ if self.quantizer().is_some() && number == 0 => bad("a codebook of its first matrix"),
             _ => Ok(()),
         }
     }
 
-    /// Begins another matrix, of this number.
-    pub(super) fn set_target(&mut self, number: u32, codec: Codec) {
+    // Bytes of its rows in this codec, if they can have it.
+    fn stored_by(&self, codec: Codec) -> Result<Option<u32>> {
+        Ok(codec::stored_len(codec, self.element()?, self.record.dimensions.get()))
+    }
+
+    /// This is the highest number of a matrix now.
+    pub(super) fn set_last(&mut self, number: u32) {
         self.matrices.last = U32::new(number);
-        self.matrices.target = U32::new(number);
-        self.matrices.codec = U16::new(codec as u16);
-        self.matrices.next = U64::ZERO;
         let flags = self.flags() | CollectionFlags::RECODED;
         self.record.flags = U16::new(flags.bits());
+    }
+
+    /// The matrix that is being made is the one of this number, which no row is in yet.
+    pub(super) fn set_target(&mut self, number: u32, codec: Codec) {
+        self.matrices.target = U32::new(number);
+        self.matrices.codec = U16::new(codec.number());
+        self.codebooks.target = codec.quantizer().into();
+        self.matrices.next = U64::ZERO;
     }
 
     /// There is no matrix that is being made any more.
@@ -146,6 +163,7 @@ impl Loaded {
         self.matrices.target = U32::ZERO;
         self.matrices.codec = U16::ZERO;
         self.matrices.next = U64::ZERO;
+        self.codebooks.target = QuantizerRecord::default();
     }
 
     /// Puts the record of a row. If the row is in the matrix that is being made, it will be coded again for it.

@@ -7,6 +7,7 @@ mod access;
 mod acl;
 mod allocate;
 mod append;
+pub(crate) mod codebook;
 mod collection;
 mod columns;
 mod compact;

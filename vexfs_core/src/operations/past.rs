@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::codebook;
 use super::collection::Loaded;
 use super::vector::{Placed, stored_row, vector_of};
 use crate::bugs::planted;
@@ -213,7 +214,7 @@ pub(super) fn budget<H: BlockDevice + Data>(volume: &Volume<H>, loaded: &Loaded)
     if !volume.needs.contains(Incompatible::HISTORY) {
         return (0, 0);
     }
-    let bytes = loaded.stored_len() + METADATA_MAX + size_of::<PastRecord>();
+    let bytes = loaded.stored_len().max(loaded.vector_len()) + METADATA_MAX + size_of::<PastRecord>();
     let pieces = bytes.div_ceil(value_max(volume.layout.block_size)) as u64;
     (pieces + 1, DROPPED_MAX as u64 * pieces)
 }
@@ -240,7 +241,8 @@ pub(super) fn keep<H: BlockDevice + Data>(
             && (placed.scale, version) == (row.scale.get(), row.version.get())
             && stored == stored_row(tx, tx.volume, loaded, placed.row)?;
         if !same && crc32(&stored) == row.header.checksum.get() {
-            put(tx, loaded.id, row, metadata.unwrap_or_default(), &stored)?;
+            let (row, stored) = as_kept(tx, loaded, row, stored)?;
+            put(tx, loaded.id, &row, metadata.unwrap_or_default(), &stored)?;
             memory::insert(&mut ids, 0, vector_id)?;
         }
     }
@@ -253,6 +255,25 @@ pub(super) fn keep<H: BlockDevice + Data>(
         }
     }
     if ids.len() != before || added > 0 { put_list(tx, list_key(inode, loaded.id, n), &ids) } else { Ok(()) }
+}
+
+// What is kept of a row: its bytes, but as elements where a codebook would be needed to read them, which goes with its matrix.
+fn as_kept<H: BlockDevice + Data>(
+    tx: &Transaction<'_, H>,
+    loaded: &Loaded,
+    row: &RowRecord,
+    stored: Vec<u8>,
+) -> Result<(RowRecord, Vec<u8>)> {
+    if loaded.quantizer().is_none() {
+        return Ok((*row, stored));
+    }
+    let mut value = memory::zeroed(loaded.vector_len())?;
+    codebook::decode(tx, tx.volume, loaded, (&stored, row.scale.get()), &mut value)?;
+    let mut kept = *row;
+    kept.header.compression = Codec::None.number().into();
+    kept.header.compressed_size = kept.header.original_size;
+    kept.header.checksum = crc32(&value).into();
+    Ok((kept, value))
 }
 
 fn put<H: BlockDevice + Data>(

@@ -14,7 +14,7 @@ use super::collection::{Loaded, load};
 use super::rows::CHUNK;
 use super::types::NewInode;
 use super::vector::read_row;
-use super::{columns, inode, orphan};
+use super::{codebook, columns, inode, orphan};
 use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
@@ -48,27 +48,39 @@ impl<H: BlockDevice + Data> Volume<H> {
     ///
     /// # Errors
     /// `NotFound`; `ReadOnly`; `Underway` while it is compacted, or recoded to another codec; `Invalid` for a codec that cannot
-    /// store its elements.
+    /// store its elements, and for `pq`, unless it is on its way there: [`Volume::recode_with`] takes its codebook.
     pub fn recode(&mut self, id: CollectionId, codec: Codec, now: Time) -> Result<()> {
-        if self.read_only {
-            return Err(Error::ReadOnly);
-        }
-        self.load_waiting()?;
-        let loaded = load(self, id)?;
+        let loaded = self.before_recode(id)?;
         match loaded.recoding()? {
             Some(recoding) if recoding.codec == codec => return self.note_recode(id),
             Some(_) => return Err(UNDERWAY),
             None if loaded.codec()? == codec => return Ok(()),
+            None if matches!(codec, Codec::Pq(_)) => return Err(super::codebook::WANTED),
             None => {}
         }
+        self.make_way(id)?;
+        self.transact(Budget::records(4), now, |tx| begin(tx, id, codec))?;
+        self.note_recode(id)
+    }
+
+    /// A collection that may be recoded, if nothing else is done to it.
+    pub(super) fn before_recode(&mut self, id: CollectionId) -> Result<Loaded> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.load_waiting()?;
+        load(self, id)
+    }
+
+    /// Fails while a collection is compacted; what it was about to move stays.
+    pub(super) fn make_way(&mut self, id: CollectionId) -> Result<()> {
         self.copied.take_if(|copied| copied.id == id);
         if self.is_compacting(id) {
             return Err(Error::Underway(
                 "the collection is being compacted: wait for its end, which its `control` shows",
             ));
         }
-        self.transact(Budget::records(4), now, |tx| begin(tx, id, codec))?;
-        self.note_recode(id)
+        Ok(())
     }
 
     /// Gives up a recode: the collection keeps its codec, and the space of the second matrix is freed by [`Volume::tidy`].
@@ -244,6 +256,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let done = self.reap(matrix, now)?;
         if done {
             self.retired.retain(|retired| *retired != matrix);
+            self.forget_codebook(matrix);
         }
         Ok(done)
     }
@@ -287,18 +300,41 @@ fn begin<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, id: CollectionId, c
     if !codec::takes(codec, loaded.element()?) {
         return Err(super::collection::WRONG_CODEC);
     }
+    let number = new_matrix(tx, &mut loaded, 1)?;
+    set_out(tx, &mut loaded, number, codec)
+}
+
+/// Gives a collection one more matrix, of so many links, for which it has no use yet; gives its number.
+pub(super) fn new_matrix<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    links: u32,
+) -> Result<u32> {
+    let id = loaded.id;
     let number = loaded.matrices.last.get() + 1;
     if number >= MATRIX_NUMBERS {
         return Err(Error::Unsupported(
             "the collection was recoded so often that no number is left for a matrix: export it into another one",
         ));
     }
-    loaded.set_target(number, codec);
+    loaded.set_last(number);
     let directory = inode::load(tx, collection_directory(id))?;
     let (uid, gid) = (directory.uid.get(), directory.gid.get());
     let new = NewInode { kind: FileKind::Regular, permissions: 0, umask: 0, uid, gid, device: 0 };
-    let record = InodeRecord::new(&new, collection_directory(id), tx.now);
+    let mut record = InodeRecord::new(&new, collection_directory(id), tx.now);
+    record.links = U32::new(links);
     inode::store(tx, numbered_matrix(id, number), &record)?;
+    Ok(number)
+}
+
+/// Puts a collection on its way to a matrix that it has, and to this codec.
+pub(super) fn set_out<H: BlockDevice + Data>(
+    tx: &mut Transaction<'_, H>,
+    loaded: &mut Loaded,
+    number: u32,
+    codec: Codec,
+) -> Result<()> {
+    loaded.set_target(number, codec);
     tx.event(Event { inode: loaded.part(control::SCHEMA), offset: 0, len: 0 })?;
     loaded.store(tx)
 }
@@ -395,10 +431,10 @@ fn code_row<H: BlockDevice + Data>(
     }
     let value = read_row(tx, tx.volume, loaded, row, record)?;
     let mut stored = memory::zeroed(target.stored_len())?;
-    let scale = codec::encode(target.codec()?, target.element()?, &value, &mut stored)?;
+    let scale = codebook::encode_in(tx, target, &value, &mut stored)?;
     let mut coded = *record;
     coded.scale = U32::new(scale);
-    coded.header.compression = U16::new(target.codec()? as u16);
+    coded.header.compression = U16::new(target.codec()?.number());
     coded.header.compressed_size = U32::new(stored.len() as u32);
     coded.header.checksum = U32::new(crc32(&stored));
     target.put_row(tx, row, &coded)?;
@@ -428,6 +464,7 @@ fn tell_switch<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &Load
         (control::MATRIX, 0),
         (control::SCALE, 0),
         (control::GENERATION, MATRIX_DATA + 8),
+        (control::CODEBOOK, 0),
         (control::SCHEMA, 0),
         (0, 0),
     ] {

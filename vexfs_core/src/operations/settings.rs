@@ -116,6 +116,11 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
         }
         CODEC => {
             let codec = control::codec_named(value)?;
+            if loaded.quantizer().is_some() {
+                return Err(Error::NotPermitted(
+                    "a collection with a codebook gets another codec by `vexfs recode`",
+                ));
+            }
             loaded.shape(codec, loaded.element()?, loaded.record.dimensions.get())?;
         }
         _ => {

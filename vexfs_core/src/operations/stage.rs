@@ -10,11 +10,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::collection::{self, Loaded};
-use super::rows;
 use super::vector_name::VectorName;
+use super::{codebook, rows};
 use crate::bugs::planted;
 use crate::checksum::crc32;
-use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -60,7 +59,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             loaded.accept(name.element, value)?;
             let row = loaded.lowest_free(tx, tx.volume)?;
             let mut stored = memory::zeroed(loaded.stored_len())?;
-            codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
+            codebook::encode_in(tx, &loaded, value, &mut stored)?;
             loaded.write_row(tx, row, &stored)?;
             let len = u64::from(loaded.record.stride.get());
             tx.event(Event { inode: loaded.matrix(), offset: loaded.row_offset(row), len })?;

@@ -13,9 +13,8 @@ use super::collection::{self, Loaded};
 use super::inherit::{check_at, made_from};
 use super::types::{Caller, FileVector, SetMode};
 use super::vector_name::{At, VectorName};
-use super::{file, inode, metadata, past, rows, unlinked, xattr};
+use super::{codebook, file, inode, metadata, past, rows, unlinked, xattr};
 use crate::checksum::crc32;
-use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -88,7 +87,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                 }
             }
             let mut stored = memory::zeroed(loaded.stored_len())?;
-            let scale = codec::encode(loaded.codec()?, loaded.element()?, value, &mut stored)?;
+            let scale = codebook::encode_in(tx, &loaded, value, &mut stored)?;
             let staged = tx.volume.staged_row(id, inode, name.n, crc32(&stored));
             let row = staged.map_or_else(|| loaded.lowest_free(tx, tx.volume), Ok)?;
             loaded.take_rows(tx, row..row + 1)?;
@@ -301,9 +300,11 @@ pub(crate) fn read_row<N: Nodes, H: BlockDevice + Data>(
         return Ok(bytes);
     }
     let mut value = memory::zeroed(loaded.vector_len())?;
-    codec::decode(loaded.codec()?, loaded.element()?, &bytes, record.scale.get(), &mut value)
-        .map_err(|_| bad("of an impossible scale"))?;
-    Ok(value)
+    let row = (&bytes[..], record.scale.get());
+    match codebook::decode(nodes, volume, loaded, row, &mut value) {
+        Err(Error::Invalid(_)) => Err(bad("of an impossible scale")),
+        other => other.map(|()| value),
+    }
 }
 
 /// The stored bytes of a row, unchecked.

@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::codec::Codebook;
 use crate::error::Error;
 use crate::numbers::{CollectionId, Ino};
 
@@ -21,6 +22,13 @@ pub(crate) struct Recode {
     pub(crate) id: CollectionId,
     /// What keeps it from going on.
     pub(crate) stopped: Option<Error>,
+}
+
+/// A codebook in memory, and the matrix whose rows are coded by it.
+#[derive(Debug)]
+pub(crate) struct KeptCodebook {
+    pub(crate) matrix: Ino,
+    pub(crate) codebook: Codebook,
 }
 
 /// A vector that is about to be set: its bytes are in a free row, which is kept for it.

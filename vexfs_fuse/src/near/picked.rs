@@ -6,7 +6,7 @@ use vexfs_core::device::{BlockDevice, Data};
 use vexfs_core::format::MATRIX_DATA;
 use vexfs_core::operations::{Collection, ReadPlan};
 use vexfs_core::{Error, Result, Volume};
-use vexfs_search::codec::{Codec, Rows};
+use vexfs_search::codec::Rows;
 use vexfs_search::portion::{Portion, Wanted};
 use vexfs_search::{Hit, Query};
 use zerocopy::IntoBytes;
@@ -26,8 +26,7 @@ pub(super) fn scores(
     query: &Query,
     rows: &[u64],
 ) -> Result<Vec<Candidate>> {
-    let codec = Codec::from_name(collection.codec.name())
-        .ok_or(Error::Unsupported("the collection's codec is not known to searches"))?;
+    let coder = question::coder(source, collection)?;
     let stride = (collection.stride as usize).max(1);
     let batch = (BATCH_BYTES / stride).clamp(1, BATCH_ROWS);
     // Numbers, so that rows are aligned.
@@ -46,7 +45,7 @@ pub(super) fn scores(
             read.iter().enumerate().map(|(index, read)| Wanted { index, scale: read.scale }).collect();
         let portion = Portion {
             element: question::element(collection),
-            codec,
+            coder: &coder,
             dimensions: collection.dimensions as usize,
             rows: Rows { bytes: &bytes[..read.len() * stride], stride },
         };

@@ -4,12 +4,16 @@
 //! collection's, numbers fit. Whatever is not understood is refused, never passed over.
 
 use serde_json::{Map, Value};
+use vexfs_core::format::Codec as Stored;
 use vexfs_core::operations::Collection;
 use vexfs_search::choice::{Way, Wish};
+use vexfs_search::codec::pq::{Codebook, Shape};
+use vexfs_search::codec::{Codec, Coder};
 use vexfs_search::stored::Kind;
 use vexfs_search::{Element, Metric};
 
 use super::refusal::Refusal;
+use super::source::Source;
 
 /// How many are found unless the question says.
 const K: usize = 10;
@@ -129,6 +133,23 @@ pub(super) fn object(question: &[u8]) -> Result<Map<String, Value>, String> {
     serde_json::from_slice(question).map_err(|error| error.to_string())
 }
 
+/// How a collection's rows are read.
+pub(super) fn coder(source: &impl Source, collection: &Collection) -> vexfs_core::Result<Coder> {
+    const UNKNOWN: vexfs_core::Error =
+        vexfs_core::Error::Unsupported("the collection's codec is not known to searches");
+    let Stored::Pq(quantizer) = collection.codec else {
+        return Codec::from_name(collection.codec.name()).map(Coder::Plain).ok_or(UNKNOWN);
+    };
+    // That it is of the same matrix is seen when rows are read.
+    let entries = source.look(|volume| volume.codebook_entries(collection.id))?.unwrap_or_default();
+    let shape = Shape {
+        subvectors: quantizer.subvectors.into(),
+        sub_dimensions: quantizer.sub_dimensions.into(),
+        bits: quantizer.bits.into(),
+    };
+    Ok(Coder::Quantized(Codebook::from_bytes(shape, &entries).map_err(|_| UNKNOWN)?.into()))
+}
+
 /// A collection's element type, for searches.
 pub(super) fn element(collection: &Collection) -> Element {
     Element::from_name(collection.element.name()).unwrap_or(Element::F32)
@@ -212,7 +233,7 @@ fn metric(name: Value) -> Result<Metric, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vexfs_core::format::{Codec, Element as Stored, Metric as Set, collection_matrix};
+    use vexfs_core::format::{Element as Stored, Metric as Set, collection_matrix};
     use vexfs_core::numbers::CollectionId;
 
     fn collection() -> Collection {
@@ -220,7 +241,7 @@ mod tests {
             id: CollectionId(1),
             dimensions: 2,
             element: Stored::F32,
-            codec: Codec::None,
+            codec: super::Stored::None,
             stored_len: 8,
             stride: 64,
             metric: Set::L2,

@@ -14,7 +14,7 @@ use vexfs_core::format::{MATRIX_DATA, RowRecord};
 use vexfs_core::numbers::CollectionId;
 use vexfs_core::operations::{Collection, ReadPlan};
 use vexfs_core::{Error, Result, Volume};
-use vexfs_search::codec::{Codec, Rows};
+use vexfs_search::codec::{Coder, Rows};
 use vexfs_search::portion::{Portion, Wanted};
 use vexfs_search::{Hit, Query};
 use zerocopy::IntoBytes;
@@ -33,7 +33,7 @@ pub(super) struct Scan<'a, S> {
     pub(super) source: &'a S,
     pub(super) id: CollectionId,
     collection: &'a Collection,
-    codec: Codec,
+    coder: Coder,
     query: &'a Query,
     /// Rows of a portion.
     span: u64,
@@ -84,13 +84,12 @@ impl<'a, S: Source> Scan<'a, S> {
         collection: &'a Collection,
         query: &'a Query,
     ) -> Result<Self> {
-        let codec = Codec::from_name(collection.codec.name())
-            .ok_or(Error::Unsupported("the collection's codec is not known to searches"))?;
+        let coder = question::coder(source, collection)?;
         let stride = (collection.stride as usize).max(1);
         let span = (PORTION_BYTES / stride).clamp(1, PORTION_ROWS);
         let buffer = vec![0; (span * stride).div_ceil(size_of::<u64>())];
         let portions = Vec::new();
-        Ok(Self { source, id, collection, codec, query, span: span as u64, buffer, portions, changes: None })
+        Ok(Self { source, id, collection, coder, query, span: span as u64, buffer, portions, changes: None })
     }
 
     /// Scores what is new since the last time.
@@ -174,7 +173,7 @@ impl<'a, S: Source> Scan<'a, S> {
         let rows = Rows { bytes: &bytes(&mut self.buffer)[..len], stride: self.collection.stride as usize };
         let stored = Portion {
             element: question::element(self.collection),
-            codec: self.codec,
+            coder: &self.coder,
             dimensions: self.collection.dimensions as usize,
             rows,
         };

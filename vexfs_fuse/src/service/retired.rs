@@ -1,6 +1,6 @@
 //! Matrices that recoding replaced: each is freed when nobody has it open any more.
 
-use vexfs_core::format::{collection_part, matrix_number, numbered_scale};
+use vexfs_core::format::{collection_part, matrix_number, numbered_codebook, numbered_scale};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Result};
 
@@ -26,10 +26,12 @@ impl Service {
     }
 
     fn free_matrix(&self, matrix: Ino) -> Result<()> {
-        let scale = collection_part(matrix).map(|(id, _)| numbered_scale(id, matrix_number(matrix)));
+        let Some((id, _)) = collection_part(matrix) else { return Ok(()) };
+        let number = matrix_number(matrix);
         // Whoever comes by an old name from now on finds nothing.
         let Some(_matrix) = self.opens().claim(matrix) else { return Ok(()) };
-        let Some(_scale) = scale.and_then(|scale| self.opens().claim(scale)) else { return Ok(()) };
+        let Some(_scale) = self.opens().claim(numbered_scale(id, number)) else { return Ok(()) };
+        let Some(_codebook) = self.opens().claim(numbered_codebook(id, number)) else { return Ok(()) };
         let open = self.opens().all();
         if open.iter().any(|inode| self.volume().matrix_of(*inode) == Some(matrix)) {
             return Ok(());

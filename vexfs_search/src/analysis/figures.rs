@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::nearest::{nearest, recall, rerank};
 use super::sample::Sample;
-use crate::codec::{self, Codec, Refused, Rows};
+use crate::codec::pq::{Encoder, Shape, Training, train};
+use crate::codec::{self, Codec, Coder, Refused, Rows};
 
 /// Rows of a matrix begin at multiples of this.
 const ALIGNMENT: usize = 64;
@@ -15,11 +16,92 @@ const CANDIDATES: usize = 4;
 const TIMED: Duration = Duration::from_millis(60);
 const PASSES_MIN: usize = 5;
 
+/// A way to store vectors, of which there are figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// A codec that needs nothing but a row.
+    Plain(Codec),
+    /// Product quantisation of this shape, trained on the sample.
+    Pq(Shape),
+}
+
+impl Candidate {
+    /// Those that are compared for vectors of `dimensions`, those that keep most first: every codec, and product quantisation
+    /// by codes of 8 bits for two, four and eight dimensions, and of 4 bits for four, where that divides them.
+    pub fn all(dimensions: usize) -> Vec<Self> {
+        let quantized = [(2, 8), (4, 8), (8, 8), (4, 4)].into_iter().filter_map(|(length, bits)| {
+            let parts = dimensions.is_multiple_of(length).then_some(dimensions / length)?;
+            Shape::cutting(dimensions, parts, bits).ok().map(Self::Pq)
+        });
+        Codec::ALL.into_iter().map(Self::Plain).chain(quantized).collect()
+    }
+
+    /// The codec's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain(codec) => codec.name(),
+            Self::Pq(_) => Coder::PQ,
+        }
+    }
+
+    /// Name and shape, for people: `pq 48x8` has 48 codes of 8 bits.
+    pub fn label(self) -> String {
+        match self {
+            Self::Plain(codec) => codec.name().to_owned(),
+            Self::Pq(shape) => format!("{} {}x{}", Coder::PQ, shape.subvectors, shape.bits),
+        }
+    }
+
+    fn maker(self, sample: &Sample) -> Result<Maker, Refused> {
+        match self {
+            Self::Plain(codec) => Ok(Maker::Plain(codec)),
+            Self::Pq(shape) => {
+                let codebook = train(&sample.rows, shape, &Training::default(), &|| {}).map_err(|_| {
+                    Refused { row: 0, why: "the sample has fewer vectors than a codebook entries" }
+                })?;
+                Ok(Maker::Pq(Box::new(Encoder::new(&codebook)), Coder::Quantized(codebook.into())))
+            }
+        }
+    }
+}
+
+// What codes and reads the rows of a candidate.
+enum Maker {
+    Plain(Codec),
+    Pq(Box<Encoder>, Coder),
+}
+
+impl Maker {
+    fn encode(
+        &self,
+        vectors: &[f32],
+        dimensions: usize,
+        rows: &mut [u8],
+        stride: usize,
+        scales: &mut [f32],
+    ) -> Result<(), Refused> {
+        match self {
+            Self::Plain(codec) => codec::encode(*codec, vectors, dimensions, rows, stride, scales),
+            Self::Pq(encoder, _) => {
+                encoder.encode(vectors, rows, stride);
+                Ok(())
+            }
+        }
+    }
+
+    fn coder(&self) -> Coder {
+        match self {
+            Self::Plain(codec) => Coder::Plain(*codec),
+            Self::Pq(_, coder) => coder.clone(),
+        }
+    }
+}
+
 /// What a codec makes of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     /// The codec.
-    pub codec: Codec,
+    pub codec: Candidate,
     /// Bytes of a row, without padding.
     pub row_bytes: usize,
     /// Bytes from one row of the matrix to the next: what a vector takes on the volume.
@@ -44,22 +126,24 @@ pub struct Figures {
 /// Of each codec, why it cannot store one of the vectors.
 pub fn measure<'a>(
     sample: &'a Sample,
-    codecs: &'a [Codec],
-) -> impl Iterator<Item = (Codec, Result<Figures, Refused>)> + 'a {
+    codecs: &'a [Candidate],
+) -> impl Iterator<Item = (Candidate, Result<Figures, Refused>)> + 'a {
     let (queries, dimensions, metric) = (&sample.queries, sample.dimensions, sample.metric);
     let exact = nearest(&sample.rows, queries, dimensions, metric, sample.k);
     codecs.iter().map(move |codec| (*codec, one(sample, &exact, *codec)))
 }
 
-fn one(sample: &Sample, exact: &[Vec<usize>], codec: Codec) -> Result<Figures, Refused> {
+fn one(sample: &Sample, exact: &[Vec<usize>], codec: Candidate) -> Result<Figures, Refused> {
     let (dimensions, metric, k) = (sample.dimensions, sample.metric, sample.k);
-    let row_bytes = codec.stored_len(dimensions);
+    let maker = codec.maker(sample)?;
+    let coder = maker.coder();
+    let row_bytes = coder.stored_len(dimensions);
     let stride = row_bytes.next_multiple_of(ALIGNMENT);
     let mut bytes = vec![0; sample.row_count() * stride];
     let mut scales = vec![0.0; sample.row_count()];
     let mut read = vec![0.0; sample.rows.len()];
-    codec::encode(codec, &sample.rows, dimensions, &mut bytes, stride, &mut scales)?;
-    codec::decode(codec, Rows { bytes: &bytes, stride }, &scales, dimensions, &mut read)?;
+    maker.encode(&sample.rows, dimensions, &mut bytes, stride, &mut scales)?;
+    coder.decode(Rows { bytes: &bytes, stride }, &scales, dimensions, &mut read)?;
     let (error_l2, error_cosine) = errors(&sample.rows, &read, dimensions);
     let found = nearest(&read, &sample.queries, dimensions, metric, k.saturating_mul(CANDIDATES));
     let reranked = rerank(&found, &sample.rows, &sample.queries, dimensions, metric, k);
@@ -67,12 +151,12 @@ fn one(sample: &Sample, exact: &[Vec<usize>], codec: Codec) -> Result<Figures, R
     let encode_speed = len
         / seconds(|| {
             let rows = black_box(&sample.rows[..]);
-            let _ = black_box(codec::encode(codec, rows, dimensions, &mut bytes, stride, &mut scales));
+            let _ = black_box(maker.encode(rows, dimensions, &mut bytes, stride, &mut scales));
         });
     let decode_speed = len
         / seconds(|| {
             let rows = Rows { bytes: black_box(&bytes), stride };
-            let _ = black_box(codec::decode(codec, rows, &scales, dimensions, &mut read));
+            let _ = black_box(coder.decode(rows, &scales, dimensions, &mut read));
         });
     Ok(Figures {
         codec,
@@ -89,7 +173,7 @@ fn one(sample: &Sample, exact: &[Vec<usize>], codec: Codec) -> Result<Figures, R
 
 /// The codec with the fewest bytes whose recall without reranking is at least `recall_min`; the first of equals. A
 /// collection keeps only what its codec stores, so nothing is there to rerank from.
-pub fn recommend(figures: &[Figures], recall_min: f64) -> Option<Codec> {
+pub fn recommend(figures: &[Figures], recall_min: f64) -> Option<Candidate> {
     let good = figures.iter().filter(|figures| figures.recall >= recall_min);
     good.min_by_key(|figures| figures.stride_bytes).map(|figures| figures.codec)
 }

@@ -13,8 +13,8 @@ mod figures;
 mod nearest;
 mod sample;
 
-pub use figures::{Figures, measure, recommend};
-pub use sample::{Options, Sample};
+pub use figures::{Candidate, Figures, measure, recommend};
+pub use sample::{Options, Sample, to_train_on};
 
 #[cfg(test)]
 mod tests;

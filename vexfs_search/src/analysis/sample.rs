@@ -1,7 +1,7 @@
 //! Which rows of a collection stand for all of them.
 
 use crate::error::{Error, Result};
-use crate::{Collection, Element, Metric};
+use crate::{Collection, Element, Metric, decode};
 
 /// How large a sample is, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
@@ -87,13 +87,37 @@ impl Sample {
     }
 }
 
+/// Up to `most` vectors of a collection, one behind the other in the order of their rows: what a codebook is trained on. They are
+/// drawn as a [`Sample`] is.
+///
+/// # Errors
+/// A collection whose vectors are neither f32 nor f16.
+pub fn to_train_on(collection: &Collection, most: usize, seed: u64) -> Result<Vec<f32>> {
+    let element = collection.schema().element;
+    if !matches!(element, Element::F32 | Element::F16) {
+        return Err(Error::Query(format!(
+            "vectors of {} are not quantised: pq takes f32 and f16",
+            element.name()
+        )));
+    }
+    let live = (0..collection.rows()).filter(|row| collection.is_live(*row));
+    let mut rows: Vec<(u64, usize)> = live.map(|row| (random(seed, row as u64), row)).collect();
+    if most < rows.len() {
+        rows.select_nth_unstable(most);
+        rows.truncate(most);
+    }
+    let mut rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
+    rows.sort_unstable();
+    Ok(vectors(collection, &rows))
+}
+
 // The vectors of rows; one that was freed meanwhile is left out.
 fn vectors(collection: &Collection, rows: &[usize]) -> Vec<f32> {
     let mut all = Vec::with_capacity(rows.len() * collection.schema().dimensions);
     for row in rows {
         let Some(bytes) = collection.vector(*row) else { continue };
         let start = all.len();
-        all.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        all.extend(decode(collection.schema().element, &bytes));
         if !collection.is_live(*row) || !all[start..].iter().all(|value| value.is_finite()) {
             all.truncate(start);
         }

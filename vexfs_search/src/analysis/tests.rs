@@ -57,7 +57,8 @@ fn recall_counts_what_was_found() {
 #[test]
 fn more_bits_are_a_smaller_error_and_more_recall() {
     let sample = sample(500, 100, Metric::Cosine);
-    let all: Vec<Figures> = measure(&sample, &Codec::ALL).map(|(_, figures)| figures.unwrap()).collect();
+    let all: Vec<Figures> =
+        measure(&sample, &Codec::ALL.map(Candidate::Plain)).map(|(_, figures)| figures.unwrap()).collect();
     assert_eq!(all.iter().map(|figures| figures.row_bytes).collect::<Vec<_>>(), [400, 200, 100, 50, 13]);
     assert_eq!(all.iter().map(|figures| figures.stride_bytes).collect::<Vec<_>>(), [448, 256, 128, 64, 64]);
     assert_eq!((all[0].error_l2, all[0].recall, all[0].recall_reranked), (0.0, 1.0, 1.0));
@@ -76,19 +77,19 @@ fn more_bits_are_a_smaller_error_and_more_recall() {
 fn what_a_codec_cannot_store_is_told() {
     let mut sample = sample(50, 4, Metric::L2);
     sample.rows[4 * 7] = 70_000.0;
-    let all: Vec<_> = measure(&sample, &[Codec::F16, Codec::Sq8]).collect();
+    let all: Vec<_> = measure(&sample, &[Codec::F16, Codec::Sq8].map(Candidate::Plain)).collect();
     assert_eq!(all[0].1.unwrap_err().row, 7);
     assert!(all[1].1.is_ok());
     // A row of zeros has no error.
     sample.rows.fill(0.0);
-    let (_, figures) = measure(&sample, &[Codec::Sq8]).next().unwrap();
+    let (_, figures) = measure(&sample, &[Candidate::Plain(Codec::Sq8)]).next().unwrap();
     assert_eq!((figures.unwrap().error_l2, figures.unwrap().recall), (0.0, 1.0));
 }
 
 #[test]
 fn the_smallest_that_is_good_enough_is_recommended() {
     let figures = |codec, stride_bytes, recall| Figures {
-        codec,
+        codec: Candidate::Plain(codec),
         row_bytes: 0,
         stride_bytes,
         error_l2: 0.0,
@@ -105,7 +106,24 @@ fn the_smallest_that_is_good_enough_is_recommended() {
         figures(Codec::Binary, 64, 0.5),
     ];
     // Where padding makes rows of one length, the one that keeps more.
-    assert_eq!(recommend(&all, 0.95), Some(Codec::Sq8));
-    assert_eq!(recommend(&all, 0.99), Some(Codec::None));
+    assert_eq!(recommend(&all, 0.95), Some(Candidate::Plain(Codec::Sq8)));
+    assert_eq!(recommend(&all, 0.99), Some(Candidate::Plain(Codec::None)));
     assert_eq!(recommend(&all[1..], 0.99), None);
+}
+
+#[test]
+fn product_quantisation_is_measured_as_the_others() {
+    let sample = sample(600, 16, Metric::L2);
+    let candidates = Candidate::all(16);
+    let quantized: Vec<String> = candidates[5..].iter().map(|candidate| candidate.label()).collect();
+    assert_eq!(quantized, ["pq 8x8", "pq 4x8", "pq 2x8", "pq 4x4"]);
+    let all: Vec<Figures> = measure(&sample, &candidates[5..]).map(|(_, figures)| figures.unwrap()).collect();
+    assert_eq!(all.iter().map(|figures| figures.row_bytes).collect::<Vec<_>>(), [8, 4, 2, 2]);
+    for (more, fewer) in all[..3].iter().zip(&all[1..3]) {
+        assert!(more.error_l2 < fewer.error_l2 && more.recall > fewer.recall);
+    }
+    // More entries than vectors; and a part of two dimensions does not divide every vector.
+    let few = measure(&self::sample(100, 16, Metric::L2), &[candidates[5]]).next().unwrap().1;
+    assert!(few.unwrap_err().why.contains("fewer vectors"));
+    assert_eq!(Candidate::all(15).len(), 5);
 }

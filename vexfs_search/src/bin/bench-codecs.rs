@@ -3,7 +3,8 @@
 //!
 //! `bench-codecs VECTORS.npy` reads lines from stdin, each with a codec and `encode` or `decode`, or `copy`; does that with
 //! all vectors, on one thread and between buffers that were used before; and prints the seconds that the
-//! fastest of some passes took.
+//! fastest of some passes took. `pq train SUBVECTORS BITS ITERATIONS` trains a codebook, once a line, which `pq encode` and
+//! `pq decode` then use, and `pq save FILE` writes as raw f32.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -13,6 +14,7 @@ use std::time::Instant;
 use memmap2::{Advice, MmapMut};
 use zerocopy::FromBytes;
 
+use vexfs_search::codec::pq::{Codebook, Encoder, Shape, Training, train};
 use vexfs_search::codec::{self, Codec, Rows};
 use vexfs_search::npy::Header;
 
@@ -33,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in io::stdin().lock().lines() {
         let line = line?;
         let mut best = f64::INFINITY;
-        for _ in 0..PASSES {
+        let passes = if line.starts_with("pq train") { 1 } else { PASSES };
+        for _ in 0..passes {
             best = best.min(bench.pass(&line)?);
         }
         println!("{best:.9}");
@@ -48,6 +51,7 @@ struct Bench {
     read: MmapMut,
     rows: MmapMut,
     scales: Vec<f32>,
+    quantizer: Option<(Codebook, Encoder)>,
 }
 
 impl Bench {
@@ -60,11 +64,12 @@ impl Bench {
             read: buffer(vectors)?,
             rows: buffer(vectors)?,
             scales,
+            quantizer: None,
         })
     }
 
     fn pass(&mut self, line: &str) -> Result<f64, Box<dyn Error>> {
-        let Self { dimensions, vectors, read, rows, scales } = self;
+        let Self { dimensions, vectors, read, rows, scales, quantizer } = self;
         let dimensions = *dimensions;
         let vectors = <[f32]>::ref_from_bytes(vectors).map_err(|_| "the vectors end within an element")?;
         let read = <[f32]>::mut_from_bytes(read).map_err(|_| "the vectors end within an element")?;
@@ -72,6 +77,9 @@ impl Bench {
             let start = Instant::now();
             black_box(&mut read[..]).copy_from_slice(black_box(vectors));
             return Ok(start.elapsed().as_secs_f64());
+        }
+        if let Some(request) = line.strip_prefix("pq ") {
+            return quantized(request, dimensions, vectors, (rows, read), quantizer);
         }
         let (name, direction) = line.split_once(' ').ok_or("a codec and a direction are needed")?;
         let codec = Codec::from_name(name).ok_or("no such codec")?;
@@ -87,6 +95,37 @@ impl Bench {
         black_box((&rows, &read));
         Ok(start.elapsed().as_secs_f64())
     }
+}
+
+// A pass of product quantisation.
+fn quantized(
+    request: &str,
+    dimensions: usize,
+    vectors: &[f32],
+    (rows, read): (&mut [u8], &mut [f32]),
+    quantizer: &mut Option<(Codebook, Encoder)>,
+) -> Result<f64, Box<dyn Error>> {
+    let words: Vec<&str> = request.split(' ').collect();
+    let start = Instant::now();
+    if let ["train", subvectors, bits, iterations] = words[..] {
+        let shape = Shape::cutting(dimensions, subvectors.parse()?, bits.parse()?)?;
+        let training = Training { iterations: iterations.parse()?, threads: 1, ..Training::default() };
+        let codebook = train(black_box(vectors), shape, &training, &|| {})?;
+        let took = start.elapsed().as_secs_f64();
+        let encoder = Encoder::new(&codebook);
+        *quantizer = Some((codebook, encoder));
+        return Ok(took);
+    }
+    let (codebook, encoder) = quantizer.as_ref().ok_or("train first")?;
+    let stride = codebook.shape().code_len();
+    match words[..] {
+        ["encode"] => encoder.encode(black_box(vectors), rows, stride),
+        ["decode"] => codebook.decode(Rows { bytes: black_box(rows), stride }, read),
+        ["save", path] => std::fs::write(path, codebook.to_bytes())?,
+        _ => return Err("pq train, encode, decode or save?".into()),
+    }
+    black_box((&rows, &read));
+    Ok(start.elapsed().as_secs_f64())
 }
 
 // Memory of huge pages, as numpy takes it for large arrays: both halves are to have the same. Written once, so that no

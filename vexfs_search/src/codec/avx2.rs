@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::portable;
+use super::pq::Entries;
 
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn largest(vector: &[f32]) -> u32 {
@@ -144,6 +145,81 @@ pub(super) fn decode_binary(row: &[u8], scale: f32, vector: &mut [f32]) {
         save(eight, _mm256_blendv_ps(negative, positive, set));
     }
     portable::decode_binary(rest_signs, scale, rest);
+}
+
+/// Four points at a time, so that an entry is loaded once for all of them.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn nearest(entries: &Entries, points: &[i16], codes: &mut [u8]) {
+    let width = 2 * entries.pairs;
+    let (fours, rest) = codes.as_chunks_mut::<4>();
+    let (points, rest_points) = points.split_at(fours.len() * 4 * width);
+    for (four, to) in points.chunks_exact(4 * width).zip(fours) {
+        let (mut least, mut code) = ([_mm256_set1_epi32(i32::MAX); 4], [_mm256_setzero_si256(); 4]);
+        let mut index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        for (group, squares) in entries.squares.as_chunks::<8>().0.iter().enumerate() {
+            let mut products = [_mm256_setzero_si256(); 4];
+            for pair in 0..entries.pairs {
+                let column = &entries.table[(pair * entries.squares.len() + group * 8) * 2..];
+                let column = numbers(column);
+                for (product, point) in products.iter_mut().zip(four.chunks_exact(width)) {
+                    let both = two(&point[2 * pair..]);
+                    *product = _mm256_add_epi32(*product, _mm256_madd_epi16(column, both));
+                }
+            }
+            let squares = whole(squares);
+            for ((product, least), code) in products.into_iter().zip(&mut least).zip(&mut code) {
+                let distance = _mm256_sub_epi32(squares, _mm256_add_epi32(product, product));
+                let nearer = _mm256_cmpgt_epi32(*least, distance);
+                *least = _mm256_min_epi32(*least, distance);
+                *code = _mm256_blendv_epi8(*code, index, nearer);
+            }
+            index = _mm256_add_epi32(index, _mm256_set1_epi32(8));
+        }
+        for ((least, code), to) in least.into_iter().zip(code).zip(to) {
+            *to = first_of_least(least, code);
+        }
+    }
+    portable::nearest(entries, rest_points, rest);
+}
+
+// The lowest code of those with the least distance.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_of_least(least: __m256i, code: __m256i) -> u8 {
+    let all = smallest(least);
+    let others = _mm256_cmpgt_epi32(least, _mm256_set1_epi32(all));
+    smallest(_mm256_or_si256(code, _mm256_and_si256(others, _mm256_set1_epi32(i32::MAX)))) as u8
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn smallest(of: __m256i) -> i32 {
+    let half = _mm_min_epi32(_mm256_castsi256_si128(of), _mm256_extracti128_si256::<1>(of));
+    let quarter = _mm_min_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
+    _mm_cvtsi128_si32(_mm_min_epi32(quarter, _mm_shuffle_epi32::<0b10_11_00_01>(quarter)))
+}
+
+// Two numbers of a point in every place.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two(point: &[i16]) -> __m256i {
+    let (one, other) = (point[0].cast_unsigned(), point[1].cast_unsigned());
+    _mm256_set1_epi32((u32::from(one) | u32::from(other) << 16).cast_signed())
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn numbers(from: &[i16]) -> __m256i {
+    let from = &from[..16];
+    // SAFETY: there are sixteen numbers.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn whole(from: &[i32; 8]) -> __m256i {
+    // SAFETY: there are eight numbers.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
 #[inline]

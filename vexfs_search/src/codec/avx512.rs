@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::portable;
+use super::pq::Entries;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn largest(vector: &[f32]) -> u32 {
@@ -135,6 +136,66 @@ pub(super) fn decode_binary(row: &[u8], scale: f32, vector: &mut [f32]) {
         save(sixteen, _mm512_mask_blend_ps(u16::from_le_bytes(*sign), negative, positive));
     }
     portable::decode_binary(rest_signs, scale, rest);
+}
+
+/// Four points at a time, so that an entry is loaded once for all of them.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn nearest(entries: &Entries, points: &[i16], codes: &mut [u8]) {
+    let width = 2 * entries.pairs;
+    let (fours, rest) = codes.as_chunks_mut::<4>();
+    let (points, rest_points) = points.split_at(fours.len() * 4 * width);
+    for (four, to) in points.chunks_exact(4 * width).zip(fours) {
+        let (mut least, mut code) = ([_mm512_set1_epi32(i32::MAX); 4], [_mm512_setzero_si512(); 4]);
+        let mut index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        for (group, squares) in entries.squares.as_chunks::<16>().0.iter().enumerate() {
+            let mut products = [_mm512_setzero_si512(); 4];
+            for pair in 0..entries.pairs {
+                let column = numbers(&entries.table[(pair * entries.squares.len() + group * 16) * 2..]);
+                for (product, point) in products.iter_mut().zip(four.chunks_exact(width)) {
+                    let both = two(&point[2 * pair..]);
+                    *product = _mm512_add_epi32(*product, _mm512_madd_epi16(column, both));
+                }
+            }
+            let squares = whole(squares);
+            for ((product, least), code) in products.into_iter().zip(&mut least).zip(&mut code) {
+                let distance = _mm512_sub_epi32(squares, _mm512_add_epi32(product, product));
+                let nearer = _mm512_cmplt_epi32_mask(distance, *least);
+                *least = _mm512_min_epi32(*least, distance);
+                *code = _mm512_mask_mov_epi32(*code, nearer, index);
+            }
+            index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
+        }
+        for ((least, code), to) in least.into_iter().zip(code).zip(to) {
+            let all = _mm512_set1_epi32(_mm512_reduce_min_epi32(least));
+            let nearest = _mm512_cmpeq_epi32_mask(least, all);
+            // The lowest of equally near ones.
+            *to = _mm512_mask_reduce_min_epi32(nearest, code) as u8;
+        }
+    }
+    portable::nearest(entries, rest_points, rest);
+}
+
+// Two numbers of a point in every place.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn two(point: &[i16]) -> __m512i {
+    let (one, other) = (point[0].cast_unsigned(), point[1].cast_unsigned());
+    _mm512_set1_epi32((u32::from(one) | u32::from(other) << 16).cast_signed())
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn numbers(from: &[i16]) -> __m512i {
+    let from = &from[..32];
+    // SAFETY: there are 32 numbers.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn whole(from: &[i32; 16]) -> __m512i {
+    // SAFETY: there are sixteen numbers.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
 
 #[inline]

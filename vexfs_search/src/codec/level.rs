@@ -4,6 +4,7 @@
 //! safe to call. The level is chosen once a batch; a kernel does one row.
 
 use super::portable;
+use super::pq::Entries;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512};
 
@@ -39,6 +40,9 @@ pub(super) trait Level: Copy {
 
     /// Reads signs.
     fn decode_binary(self, row: &[u8], scale: f32, vector: &mut [f32]);
+
+    /// The entry of a codebook that is nearest to each point, the first of equally near ones.
+    fn nearest(self, entries: &Entries, points: &[i16], codes: &mut [u8]);
 }
 
 /// A batch, to be done with some level.
@@ -132,6 +136,11 @@ macro_rules! kernels {
         fn decode_binary(self, row: &[u8], scale: f32, vector: &mut [f32]) {
             kernels!($file::decode_binary(row, scale, vector))
         }
+
+        #[inline(always)]
+        fn nearest(self, entries: &Entries, points: &[i16], codes: &mut [u8]) {
+            kernels!($file::nearest(entries, points, codes))
+        }
     };
     (portable::$kernel:ident($($argument:ident),*)) => {
         portable::$kernel($($argument),*)
@@ -151,6 +160,7 @@ mod x86 {
     use std::arch::is_x86_feature_detected as has;
 
     use super::Level;
+    use crate::codec::pq::Entries;
     use crate::codec::{avx2, avx512};
 
     /// AVX2 and F16C.

@@ -5,6 +5,8 @@
 //! elements shows.
 //!
 //! ```text
+//! coder      how the rows of one collection are read
+//! pq         product quantisation: codebooks, trained and applied
 //! scale      a row's scale from its largest or its mean magnitude
 //! level      which instructions this CPU has, and what is written for them
 //! portable avx2 avx512    one row, a file an instruction set
@@ -14,14 +16,17 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod coder;
 mod level;
 mod portable;
+pub mod pq;
 mod scale;
 
 use std::fmt;
 
 use level::{Job, Level};
 
+pub use coder::Coder;
 pub use level::name;
 
 /// How a row stands for its vector.

@@ -4,6 +4,7 @@
 
 use zerocopy::IntoBytes;
 
+use super::pq::Entries;
 use crate::half;
 
 /// What the magnitude's bits are.
@@ -111,6 +112,26 @@ pub(super) fn decode_binary(row: &[u8], scale: f32, vector: &mut [f32]) {
     for (eight, byte) in vector.chunks_mut(8).zip(row) {
         for (bit, value) in eight.iter_mut().enumerate() {
             *value = if byte >> bit & 1 == 1 { scale } else { negative };
+        }
+    }
+}
+
+pub(super) fn nearest(entries: &Entries, points: &[i16], codes: &mut [u8]) {
+    let count = entries.squares.len();
+    let mut products = vec![0_i32; count];
+    for (point, code) in points.chunks_exact(2 * entries.pairs).zip(codes) {
+        products.fill(0);
+        for (pair, column) in point.chunks_exact(2).zip(entries.table.chunks_exact(2 * count)) {
+            let (one, other) = (i32::from(pair[0]), i32::from(pair[1]));
+            for (product, entry) in products.iter_mut().zip(column.chunks_exact(2)) {
+                *product += i32::from(entry[0]) * one + i32::from(entry[1]) * other;
+            }
+        }
+        let mut least = i32::MAX;
+        for (index, (product, square)) in products.iter().zip(&entries.squares).enumerate() {
+            if square - 2 * product < least {
+                (*code, least) = (index as u8, square - 2 * product);
+            }
         }
     }
 }
