@@ -150,7 +150,7 @@ same() {
 }
 
 suite_linux() {
-    local tar files
+    local tar tree files
     tar=$(compgen -G '/usr/src/linux-source-*.tar.xz' | sort -V | tail -n 1) || fail "no /usr/src/linux-source-*.tar.xz"
     mkdir "$work/unpacked"
     # Directories' times last: tar sets them too early where a file's name sorts into a directory's entries.
@@ -162,9 +162,10 @@ suite_linux() {
     same "$work/unpacked" "$mnt/tar"
     rm -r "$work/unpacked"
     # Attributes and links for the copies to keep.
-    ln "$mnt"/tar/linux-source-*/{README,README.linked}
-    setfattr -n user.vector.readme:i8 -v 0x010203ff "$mnt"/tar/linux-source-*/README
-    setfacl -m u:1000:rw "$mnt"/tar/linux-source-*/COPYING
+    tree=$(compgen -G "$mnt/tar/linux-source-*")
+    ln "$tree/README" "$tree/README.linked"
+    setfattr -n user.vector.readme:i8 -v 0x010203ff "$tree/README"
+    setfacl -m u:1000:rw "$tree/COPYING"
     cp -a "$mnt/tar" "$mnt/copied"
     rsync -aHAX "$mnt/tar/" "$mnt/rsync/"
     rsync -aHAXi --delete "$mnt/tar/" "$mnt/rsync/" >"$work/differs"
