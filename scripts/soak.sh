@@ -98,7 +98,7 @@ faults)
 kill)
 	python=$(make -s python)
 	one() {
-		batch "$1" '[0-9]+ kills.*' env VEXFS_SEED="$1" VEXFS_KILLS="${BATCH:-40}" \
+		batch "$1" '[0-9]+ kills.*' env VEXFS_SEED="$1" VEXFS_KILLS="${BATCH:-10}" \
 			"$python" -B -m pytest -p no:cacheprovider -rP tests/mount/test_kill.py
 	}
 	until_counted "${KILLS:-2000}" 1
@@ -108,7 +108,7 @@ posix)
 		scripts/posix.sh ext4 pjdfstest fsx git sqlite stress fio
 	;;
 apps)
-	parts scripts/soak-apps.sh history cargo sqlite postgres linux dbench
+	parts scripts/soak-apps.sh history cargo sqlite postgres dbench linux
 	;;
 mutants)
 	exec scripts/mutate-code.py --minutes "${MINUTES:-150}" --log "$log" --state "$soak/mutants.json" ${MUTANTS:+--count "$MUTANTS"}
