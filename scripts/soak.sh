@@ -39,7 +39,7 @@ batch() {
 		tee -a "$log"
 	[ "$status" = 0 ] || exit 1
 	rm "$output"
-	counted=$(grep -oE "$pattern" <<<"$line" | grep -oE '[0-9]+' | head -1)
+	counted=$(grep -oE "$pattern" <<<"$line" | grep -oE '[0-9]+' | head -1) || counted=0
 }
 
 # until COUNT SIZE: calls `one FROM TO` for batches of SIZE seeds until so much was counted.
