@@ -7,7 +7,7 @@ use vexfs_core::format::{FileKind, ROOT};
 use vexfs_core::operations::Allocate;
 use vexfs_tests::check::check_clean;
 use vexfs_tests::effort::Effort;
-use vexfs_tests::model::{Generator, Name, Op, Outcome, Pair};
+use vexfs_tests::model::{Fill, Generator, Name, Op, Outcome, Pair};
 use vexfs_tests::sim::SimDevice;
 
 const SIZE: u64 = 2 << 20;
@@ -144,4 +144,34 @@ fn running_out_of_space_at_any_block_leaves_no_trace() {
     println!("full volumes: {runs} runs, {refused} operations without space, {} failures", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(refused > 20, "only {refused} operations found no space");
+}
+
+// ftruncate was refused for want of space on a volume with half a megabyte free: it was promised as many records as cutting a
+// file off needs, and a file that grows needs a few. It needs no more than a byte written behind the new end.
+#[test]
+fn a_file_grows_where_a_byte_behind_its_end_can_be_written() {
+    for block_size in [4096, 8192, 16384] {
+        for free in [24, 40, 80] {
+            let grown = |by_write: bool| -> Result<Outcome, String> {
+                let (mut pair, _) = nearly_full(block_size, free)?;
+                let (directory, name) = (ROOT.0, Name::from("file"));
+                let kind = FileKind::Regular;
+                pair.run(&Op::Create { directory, name, kind, permissions: 0o644, owner: 1 })?;
+                let inode = pair.model.find("file").ok_or("no file")?;
+                let size = 5 * u64::from(block_size);
+                let outcome = match by_write {
+                    true => {
+                        pair.run(&Op::Write { inode, offset: size - 1, fill: Fill { seed: 1, len: 1 } })?
+                    }
+                    false => pair.run(&Op::Truncate { inode, size })?,
+                };
+                pair.run(&Op::Remount)?;
+                check_clean(&pair.device)?;
+                pair.compare()?;
+                Ok(outcome)
+            };
+            assert_eq!(grown(true), Ok(Outcome::Done), "block size {block_size}, {free} free: a write");
+            assert_eq!(grown(false), Ok(Outcome::Done), "block size {block_size}, {free} free: a truncation");
+        }
+    }
 }

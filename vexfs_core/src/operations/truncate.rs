@@ -23,8 +23,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::FileTooLarge);
         }
         self.settle_truncate(inode, now)?;
+        // Extents go only where the end comes nearer. What grows is moved out of the tree, or zeroed up to its block's end.
         let shrinks = inode::load(self, inode)?.size.get() >= size;
-        let budget = Budget { frees: shrinks, ..Budget::records(2 * orphan::STEP + 8).with_blocks(1) };
+        let budget = match shrinks {
+            true => Budget { frees: true, ..Budget::records(2 * orphan::STEP + 8).with_blocks(1) },
+            false => Budget::records(8).with_blocks(2),
+        };
         let done = self.transact(budget, now, |tx| {
             let mut record = inode::load(tx, inode)?;
             match record.kind(inode)? {
