@@ -62,12 +62,19 @@ suite_git() {
 # ---- SQLite
 
 suite_sqlite() {
-    local mode round writer told
+    local mode round writer told before
     for mode in delete wal; do
         start 256M
+        rm -f "$work/told"
         for round in $(seq "${KILLS:-10}"); do
+            before=$(cat "$work/told" 2>"$work/log" || true)
             python3 -B "$data/sqlite_writer.py" "$mnt/$mode.db" "$mode" "$work/told" &
             writer=$!
+            # On a busy machine it takes its time to begin.
+            until [ "$(cat "$work/told" 2>"$work/log" || true)" != "$before" ]; do
+                kill -0 "$writer" || fail "the writer ended by itself"
+                sleep 0.1
+            done
             sleep "1.$((round * 37 % 100))"
             kill -9 "$writer" || fail "the writer ended by itself"
             wait "$writer" 2>"$work/log" || true
