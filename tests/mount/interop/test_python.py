@@ -204,6 +204,21 @@ def test_bits_and_codecs_are_searched(filled):
     assert coded.vectors.dtype == np.int8 and coded.nearest(vectors[9], 1)[0].path == "coded/9"
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_collection_is_searched_through_its_recode_by_a_codebook(filled, volume4, bits):
+    collection, vectors = filled("cosine", "f32")
+    run(BIN / "vexfs", "recode", "c", "--codec", "pq", "-m", "12", "--bits", bits, "--mount", volume4.path)
+    codes, codebook = collection.vectors, np.load(collection.path / "codebook.npy", mmap_mode="r")
+    assert codes.shape == (ROWS, 12 * bits // 8) and codes.dtype == np.uint8
+    if bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(ROWS, -1)
+    decoded = np.concatenate([codebook[part][codes[:, part]] for part in range(12)], axis=1)
+    scores = decoded @ vectors[9] / np.linalg.norm(decoded, axis=1) / np.linalg.norm(vectors[9])
+    similarities, rows = collection.search(vectors[9], 5)
+    assert np.allclose(similarities[0], np.sort(scores)[::-1][:5], atol=1e-5)
+    assert np.allclose(scores[rows[0]], similarities[0], atol=1e-5)
+
+
 def test_bad_questions_are_refused_in_words(filled, volume4):
     collection, _ = filled("l2")
     x = queries()

@@ -87,8 +87,12 @@ class Collection:
         schema = self.schema
         matrix = np.load(self.path / "vectors.npy", mmap_mode="r")
         # What fills a row up to a multiple of 64 bytes is left out.
-        packed = 8 if schema["element"] == "bit" or schema["codec"] == "binary" else 2 if schema["codec"] == "sq4" else 1
-        return matrix[:, : -(-schema["dimension"] // packed)]
+        if schema["codec"] == "pq":
+            entries, packed = schema["codebook"]["subvectors"], 8 // schema["codebook"]["bits"]
+        else:
+            entries = schema["dimension"]
+            packed = 8 if schema["element"] == "bit" or schema["codec"] == "binary" else 2 if schema["codec"] == "sq4" else 1
+        return matrix[:, : -(-entries // packed)]
 
     @property
     def valid(self):

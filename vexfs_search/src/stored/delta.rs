@@ -1,7 +1,7 @@
 //! What changed in a collection since its index was built.
 
-use crate::collection::Headers;
 use crate::error::Result;
+use crate::headers::Headers;
 use crate::nearest::RowSet;
 
 /// The rows that an index is wrong about. A vector's number is never used again, and changes with every setting: so a row
