@@ -424,3 +424,32 @@ fn rights_follow_owner_groups_and_access_lists() {
     assert!(volume.resolve(&mut Resolver::default(), b"shared", &caller(9, 9)).is_ok());
     settle(&mut volume);
 }
+
+#[test]
+fn a_full_volume_lets_a_file_get_shorter() {
+    for block_size in BLOCK_SIZES {
+        let ram = device(block_size);
+        let mut volume = mount(&ram);
+        let block = u64::from(block_size);
+        // In turn, so that the extents are many.
+        let files = [file(&mut volume, "one"), file(&mut volume, "other")];
+        let small = file(&mut volume, "small");
+        volume.write(small, 0, &[3; 100], NOW).unwrap();
+        let bytes = vec![7; block_size as usize];
+        let mut len = 0;
+        while files.iter().all(|inode| volume.write(*inode, len, &bytes, NOW).is_ok()) {
+            len += 2 * block;
+            volume.commit(NOW).unwrap();
+        }
+        work(&mut volume);
+        let free = volume.statistics().free;
+        for (inode, size) in [(files[0], block + 1), (small, 10), (files[1], 0)] {
+            let changes = Changes { size: Some(size), ..Changes::default() };
+            assert_eq!(volume.set_attributes(inode, &changes, NOW).unwrap().size, size);
+        }
+        assert_eq!(contents(&volume, files[0])[..block as usize], bytes);
+        assert_eq!(contents(&volume, small), [3; 10]);
+        settle(&mut volume);
+        assert!(volume.statistics().free > free + len / block - 10);
+    }
+}

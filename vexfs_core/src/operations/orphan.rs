@@ -224,14 +224,23 @@ impl<H: BlockDevice + Data> Volume<H> {
 
     /// One step of freeing what lies past the end of a file; true if that is done.
     pub(crate) fn truncate_step(&mut self, inode: Ino, now: Time) -> Result<bool> {
+        match self.free_behind(inode, STEP, Budget::freeing(2 * STEP + 8), now) {
+            // A full volume: an extent at a time.
+            Err(Error::NoSpace { .. }) => self.free_behind(inode, 1, Budget::least(), now),
+            other => other,
+        }
+    }
+
+    // Frees up to `limit` extents past the end of a file; true if none is left.
+    fn free_behind(&mut self, inode: Ino, limit: u64, budget: Budget, now: Time) -> Result<bool> {
         let block_size = u64::from(self.layout.block_size);
-        self.transact(Budget::freeing(2 * STEP + 8), now, |tx| {
+        self.transact(budget, now, |tx| {
             let mut record = match inode::load(tx, inode) {
                 Err(Error::NotFound) => return forget(tx, inode).map(|_| true),
                 other => other?,
             };
             let from = record.size.get().div_ceil(block_size);
-            let done = extents::punch(tx, inode, &mut record, from, u64::MAX, STEP)?;
+            let done = extents::punch(tx, inode, &mut record, from, u64::MAX, limit)?;
             if done {
                 record.set_flag(InodeFlags::TRUNCATING, false);
                 forget(tx, inode)?;

@@ -29,34 +29,45 @@ impl<H: BlockDevice + Data> Volume<H> {
             true => Budget { frees: true, ..Budget::records(2 * orphan::STEP + 8).with_blocks(1) },
             false => Budget::records(8).with_blocks(2),
         };
-        let done = self.transact(budget, now, |tx| {
+        let done = match self.set_size(inode, size, orphan::STEP, budget, now) {
+            // A full volume: the size now, the extents one by one.
+            Err(Error::NoSpace { .. }) if shrinks => self.set_size(inode, size, 0, Budget::least(), now)?,
+            other => other?,
+        };
+        if !done {
+            while !self.truncate_step(inode, now)? {}
+        }
+        Ok(())
+    }
+
+    // One transaction; true if no extent behind the end is left.
+    fn set_size(&mut self, inode: Ino, size: u64, limit: u64, budget: Budget, now: Time) -> Result<bool> {
+        self.transact(budget, now, |tx| {
             let mut record = inode::load(tx, inode)?;
             match record.kind(inode)? {
                 FileKind::Regular => {}
                 FileKind::Directory => return Err(Error::IsDirectory),
                 _ => return Err(Error::Invalid("only a regular file has a size to set")),
             }
-            let done = resize(tx, inode, &mut record, size)?;
+            let done = resize(tx, inode, &mut record, size, limit)?;
             record.content_changed(tx.generation(), tx.now);
             inode::store(tx, inode, &record)?;
             Ok(done)
-        })?;
-        if !done {
-            while !self.truncate_step(inode, now)? {}
-        }
-        Ok(())
+        })
     }
 }
 
-// Sets the size; false if extents behind it are still to be freed, and then the inode is on the orphan list.
+// Sets the size, and frees up to `limit` extents behind it; false if some may be left, and then the inode is on the orphan list.
 fn resize<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     inode: Ino,
     record: &mut InodeRecord,
     size: u64,
+    limit: u64,
 ) -> Result<bool> {
     let old = record.size.get();
-    if record.flags().contains(InodeFlags::INLINE) {
+    let inline = record.flags().contains(InodeFlags::INLINE);
+    if inline {
         if size > INLINE_MAX as u64 {
             write::move_out(tx, inode, record)?;
         } else {
@@ -69,7 +80,7 @@ fn resize<H: BlockDevice + Data>(
         return Ok(true);
     }
     let from = size.div_ceil(u64::from(tx.geometry().block_size));
-    let done = extents::punch(tx, inode, record, from, u64::MAX, orphan::STEP)?;
+    let done = inline || limit > 0 && extents::punch(tx, inode, record, from, u64::MAX, limit)?;
     if !done {
         record.set_flag(InodeFlags::TRUNCATING, true);
         orphan::add(tx, inode, OrphanKind::Truncate)?;
