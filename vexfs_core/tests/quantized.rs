@@ -278,3 +278,26 @@ fn one_that_is_stopped_leaves_nothing() {
     assert!(volume.statistics().free + 2 >= free, "{} of {free} blocks", volume.statistics().free);
     settle(&mut volume);
 }
+
+#[test]
+fn the_element_type_stays_while_there_is_a_codebook() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let (id, files) = filled(&mut volume, 3);
+    volume.recode_with(id, SHAPE, &entries(SHAPE, 1), NOW).unwrap();
+    finish(&mut volume);
+    // The codebook is in memory now, as one of f32.
+    set(&mut volume, files[0], 9);
+    for number in 0..3 {
+        volume.unlink(ROOT, format!("file {number}").as_bytes(), &|_| false, NOW).unwrap();
+    }
+    finish(&mut volume);
+    let directory = collection_directory(id);
+    let mut element = |value: &[u8]| {
+        volume.set_attribute(directory, b"user.vexfs.element", value, SetMode::Any, &root(), NOW)
+    };
+    element(b"f32").unwrap();
+    let refused = element(b"f16");
+    assert!(matches!(refused, Err(Error::NotPermitted(why)) if why.contains("codebook")), "{refused:?}");
+    settle(&mut volume);
+}

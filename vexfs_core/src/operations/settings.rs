@@ -86,6 +86,12 @@ fn change_setting(loaded: &mut Loaded, name: &[u8], value: &[u8]) -> Result<()> 
         ELEMENT => {
             let element = Element::from_name(value)
                 .ok_or(Error::Invalid("user.vexfs.element is f32, f16, i8, i16 or bit"))?;
+            // Entries that f32 can have may be too large for f16, and a codebook in memory is of the one or the other.
+            if loaded.quantizer().is_some() && element != loaded.element()? {
+                return Err(Error::NotPermitted(
+                    "a collection with a codebook keeps its element type: recode it to another codec first",
+                ));
+            }
             loaded.shape(loaded.codec()?, element, loaded.record.dimensions.get())?;
         }
         METRIC => {
