@@ -301,3 +301,39 @@ fn the_element_type_stays_while_there_is_a_codebook() {
     assert!(matches!(refused, Err(Error::NotPermitted(why)) if why.contains("codebook")), "{refused:?}");
     settle(&mut volume);
 }
+
+#[test]
+fn the_volume_names_the_feature_before_a_piece_of_a_codebook_is_durable() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let (id, _) = filled(&mut volume, 3);
+    // A full volume, to which some blocks after the other are given back until a codebook is put in part.
+    let mut create = |name: &str, bytes: &[u8]| {
+        let file = volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode;
+        let mut len = 0;
+        while volume.write(file, len, bytes, NOW).is_ok() && bytes.len() > 65536 {
+            len += bytes.len() as u64;
+        }
+        file
+    };
+    let fillers: Vec<Ino> = (0..60).map(|number| create(&format!("filler {number}"), &[7; 16384])).collect();
+    create("large", &[7; 131_072]);
+    work(&mut volume);
+    for (number, filler) in fillers.iter().enumerate() {
+        volume.unlink(ROOT, format!("filler {number}").as_bytes(), &|_| false, NOW).unwrap();
+        volume.release(*filler, NOW).unwrap();
+        work(&mut volume);
+        let free = volume.statistics().free;
+        match volume.recode_with(id, SHAPE, &entries(SHAPE, 1), NOW) {
+            Err(Error::NoSpace { .. }) => {}
+            other => panic!("it never failed in the middle: {other:?}"),
+        }
+        // More than the records of a new matrix take: pieces.
+        if volume.statistics().free + 16 < free {
+            break;
+        }
+    }
+    volume.commit(NOW).unwrap();
+    assert!(volume.superblock().incompatible.get() & Incompatible::QUANTIZERS.bits() != 0);
+    settle(&mut volume);
+}

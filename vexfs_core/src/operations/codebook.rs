@@ -15,7 +15,8 @@ use crate::codec::{self, Codebook, pq};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CODEBOOK_PIECE, Codec, Key, Kind, OrphanKind, Quantizer, collection_directory, numbered_matrix,
+    CODEBOOK_PIECE, Codec, Incompatible, Key, Kind, OrphanKind, Quantizer, collection_directory,
+    numbered_matrix,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -204,6 +205,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             let mut loaded = collection::load(tx, id)?;
             let number = recode::new_matrix(tx, &mut loaded, 0)?;
             orphan::add(tx, numbered_matrix(id, number), OrphanKind::Delete)?;
+            // The collection's record says nothing of a codebook yet, but its pieces may become durable before that does.
+            tx.volume.needs |= Incompatible::QUANTIZERS;
             loaded.store(tx)?;
             Ok(number)
         })?;
