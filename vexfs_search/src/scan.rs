@@ -174,10 +174,13 @@ impl<C: Cpu> Visitor for Rows<'_, C> {
             }
             let bytes = &matrix[at..at + len];
             let score = score(bytes);
-            if best.may_take(score) {
-                best.offer(Hit { row: row as u64, score });
-            } else if !score.is_finite() {
-                best.offer(careful(collection, query, row));
+            let finite = score.is_finite();
+            if best.may_take(score) || !finite {
+                best.offer(if finite {
+                    Hit { row: row as u64, score }
+                } else {
+                    careful(collection, query, row)
+                });
             }
         }
         best

@@ -323,3 +323,25 @@ fn sums_beyond_a_float_are_still_ranked() {
         }
     }
 }
+
+#[test]
+fn a_sum_that_overflows_on_its_way_is_not_the_nearest() {
+    let made = Made::new("on-its-way", Element::F32, Metric::InnerProduct, 16, 3);
+    let path = made.directory.join("vectors.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let data = bytes.len() - 3 * 64;
+    bytes[data..].fill(0);
+    // Twice these: 6e38 - 3e38, of which the first is no f32; 3.2e38; 2.
+    for (row, entry, value) in [(0, 3, 3e38_f32), (0, 9, -1.5e38), (1, 5, 1.6e38), (2, 0, 1.0)] {
+        bytes[data + row * 64 + entry * 4..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    let collection = Collection::open(&made.directory).unwrap();
+    let query = Query::new(&collection, &[2.0; 16], Metric::InnerProduct).unwrap();
+    let found = collection.search(&query, Options::nearest(3));
+    assert_eq!(found.iter().map(|hit| hit.row).collect::<Vec<_>>(), [1, 0, 2], "{found:?}");
+    assert_eq!(collection.search_rows(&query, &[0, 1, 2], Options::nearest(3)).unwrap(), found);
+    for all in collection.search_all(&[query.clone(), query], Options::nearest(3)) {
+        assert_eq!(all, found);
+    }
+}

@@ -95,10 +95,9 @@ impl<C: Cpu> Visitor for Scorer<'_, C> {
                 }
             };
             let score = score(bytes);
-            if best.may_take(score) {
-                best.offer(Hit { row: *row, score });
-            } else if !score.is_finite() {
-                best.offer(careful(collection, query, index));
+            let finite = score.is_finite();
+            if best.may_take(score) || !finite {
+                best.offer(if finite { Hit { row: *row, score } } else { careful(collection, query, index) });
             }
         }
         best
