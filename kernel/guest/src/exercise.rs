@@ -8,7 +8,8 @@ use std::path::Path;
 use vexfs_guest::bytes::{floats, noise};
 
 use crate::call::{self, Mapping};
-use crate::manifest::{Failure, Outcome};
+use crate::manifest::{Failure, Outcome, expect};
+use crate::quantized::quantized;
 
 /// Exercises the tree below `root`.
 pub(crate) fn run(root: &Path) -> Outcome {
@@ -23,6 +24,7 @@ pub(crate) fn run(root: &Path) -> Outcome {
     step(root, "codecs", codecs)?;
     step(root, "compaction", compaction)?;
     step(root, "recoding", recoding)?;
+    step(root, "quantized", quantized)?;
     step(root, "questions", questions)?;
     step(root, "inheritance", inheritance)?;
     step(root, "binding", binding)?;
@@ -41,10 +43,6 @@ fn step(root: &Path, name: &str, exercise: fn(&Path) -> Outcome) -> Outcome {
 /// `FIEMAP_EXTENT_LAST`; `FIEMAP_EXTENT_DATA_INLINE` with `FIEMAP_EXTENT_NOT_ALIGNED`.
 const LAST: u32 = 1;
 const INLINE: u32 = 0x300;
-
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
-    if got == wanted { Ok(()) } else { Err(format!("{what}: {got:?}, not {wanted:?}").into()) }
-}
 
 fn root_of(at: &Path) -> &Path {
     at.parent().unwrap_or(at)

@@ -20,6 +20,7 @@ mod exercise;
 mod failing;
 mod manifest;
 mod populate;
+mod quantized;
 mod sample;
 mod stress;
 mod worker;

@@ -17,6 +17,11 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// What a step gives.
 pub(crate) type Outcome = Result<(), Failure>;
 
+/// Fails unless they are equal.
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
+    if got == wanted { Ok(()) } else { Err(format!("{what}: {got:?}, not {wanted:?}").into()) }
+}
+
 const OF_THE_HOST: [&str; 4] = ["status.json", "metrics", "log", "near"];
 /// What the FUSE host alone shows of a collection.
 const UNDER_FUSE: [&str; 2] = ["append", "vectors.arrow"];
