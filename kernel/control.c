@@ -65,6 +65,7 @@ static ssize_t computed_read(struct file *file, char __user *to, size_t count, l
 static ssize_t computed_write(struct file *file, const char __user *from, size_t count, loff_t *pos)
 {
 	struct inode *inode = file_inode(file);
+	struct super_block *sb = inode->i_sb;
 	void *text;
 	int error;
 
@@ -73,12 +74,18 @@ static ssize_t computed_write(struct file *file, const char __user *from, size_t
 	text = memdup_user(from, count);
 	if (IS_ERR(text))
 		return PTR_ERR(text);
+	/* A codebook comes in a file that may be in memory alone as yet, and is read off the disk. */
+	if (strnstr(text, "pq", count)) {
+		down_read(&sb->s_umount);
+		sync_inodes_sb(sb);
+		up_read(&sb->s_umount);
+	}
 	error = vexfs_request(vexfs_of(inode), inode->i_ino, (struct vexfs_bytes){ text, count });
 	kfree(text);
 	if (error)
 		return error;
 	/* The work is done in the background, from now on. */
-	mod_delayed_work(system_dfl_long_wq, &vexfs_super(inode->i_sb)->commit, 0);
+	mod_delayed_work(system_dfl_long_wq, &vexfs_super(sb)->commit, 0);
 	return count;
 }
 

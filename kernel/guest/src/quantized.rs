@@ -1,7 +1,6 @@
 //! A codebook for product quantisation, handed to the filesystem: what it stores, reads back and shows.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,9 +46,8 @@ pub(crate) fn quantized(at: &Path) -> Outcome {
     let generation = || u64::from_le_bytes(told.bytes()[DATA..DATA + 8].try_into().unwrap_or_default());
     let before = generation();
     fs::create_dir(directory.join("index"))?;
-    let mut file = File::create(directory.join("index/codebook.new"))?;
-    file.write_all(&codebook())?;
-    file.sync_all()?;
+    // It is in memory yet when the filesystem is told of it.
+    fs::write(directory.join("index/codebook.new"), codebook())?;
     let short = fs::write(directory.join("control"), "recode pq 4 4 codebook.new\n");
     expect("a codebook of another length is refused", short.is_err(), true)?;
     fs::write(directory.join("control"), "recode pq 4 8 codebook.new\n")?;
