@@ -73,6 +73,10 @@ def test_the_mapped_generation_tells_of_every_change(filled):
         assert seen[-1] > seen[-2], len(seen)
     os.mkdir(control / "other")
     assert shown() == seen[-1]
+    empty = np.load(control / "other" / "generation.npy", mmap_mode="r")
+    before = int(empty[0])
+    os.setxattr(control / "other", "user.vexfs.dim", b"8")
+    assert int(empty[0]) > before
     others = [np.load(control / "c" / f"{name}.npy", mmap_mode="r") for name in ("vectors", "headers", "valid")]
     for i in range(FILES):
         if os.path.exists(filled.path / f"f{i}"):

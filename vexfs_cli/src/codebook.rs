@@ -18,8 +18,10 @@ use crate::site::Place;
 const SUB_DIMENSIONS: usize = 4;
 /// Vectors to train on for each entry; more make training slower and hardly better.
 const SAMPLE_PER_ENTRY: usize = 256;
-/// The file in the index directory that the filesystem takes the codebook from.
-const FILE: &str = "codebook.new";
+/// The file in the index directory that the filesystem takes the codebook from: one of each program, so that none takes another's.
+fn file_name() -> String {
+    format!("codebook.{}", std::process::id())
+}
 
 /// The codebook that is asked for.
 pub(crate) fn wanted(
@@ -90,7 +92,7 @@ fn default_subvectors(dimensions: usize) -> usize {
 pub(crate) fn request(place: &Place, codebook: &Codebook) -> Result<(), Failure> {
     let handed = Handed::over(place, &codebook.to_bytes())?;
     let Shape { subvectors, bits, .. } = codebook.shape();
-    let asked = recode::request(place, &format!("recode pq {subvectors} {bits} {FILE}\n"));
+    let asked = recode::request(place, &format!("recode pq {subvectors} {bits} {}\n", file_name()));
     drop(handed);
     asked
 }
@@ -116,7 +118,7 @@ impl Handed {
             }
             Err(error) => return Err(Failure::io(&directory, &error)),
         };
-        let handed = Self { file: directory.join(FILE), made };
+        let handed = Self { file: directory.join(file_name()), made };
         // On its way to the disk before the filesystem is told of it: the kernel's own cache is not read.
         let written = File::create(&handed.file).and_then(|mut file| {
             file.write_all(bytes)?;

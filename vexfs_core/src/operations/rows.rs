@@ -252,7 +252,8 @@ impl Loaded {
     }
 }
 
-/// Raises the generation of a collection that gets another name: who searches by the old one is to look what has it now.
+/// Raises the generation of a collection of which no row changed, but what whoever searches it knows: its name, or how its
+/// rows will be.
 pub(crate) fn raise_generation<H: BlockDevice + Data>(
     tx: &mut Transaction<'_, H>,
     id: CollectionId,

@@ -7,6 +7,7 @@ use core::fmt::Write;
 use zerocopy::little_endian::U16;
 
 use super::collection::{Loaded, load};
+use super::rows::raise_generation;
 use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
@@ -40,7 +41,9 @@ impl<H: BlockDevice + Data> Volume<H> {
                 return Err(Error::NotPermitted("a collection can be configured only while it is empty"));
             }
             change_setting(&mut loaded, name, value)?;
-            loaded.store(tx)
+            loaded.store(tx)?;
+            // How rows will be is told as a change of one is; searches ask neither what is inherited nor what is kept.
+            if name == INHERIT || name == HISTORY { Ok(()) } else { raise_generation(tx, id) }
         })
     }
 }

@@ -173,7 +173,8 @@ impl StoredIndex {
     }
 
     /// The nearest live rows, as [`Collection::search`] gives them but for what the effort misses: always
-    /// `min(k, rows that match)`. Rows that `delta` has are compared whole.
+    /// `min(k, rows that match)`. Rows that `delta` has are compared whole. It is so of the collection that `delta` was taken of:
+    /// who lets it change meanwhile compares [`Collection::generation`] behind the search, as [`Plan`](crate::Plan) does.
     ///
     /// # Errors
     /// Damage of the index; a query of another metric or dimension than it is for.
