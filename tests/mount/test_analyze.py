@@ -111,6 +111,9 @@ def test_figures_are_those_of_numpy(volume4, metric):
     exact = best(scores(x, queries, metric), K)
     stored = {"none": 4 * dimensions, "f16": 2 * dimensions, "sq8": dimensions, "sq4": -(-dimensions // 2), "binary": -(-dimensions // 8)}
     for line in found[len(CODECS):]:
+        if len(rows) < 2 ** line["bits"]:
+            assert "fewer vectors than a codebook entries" in line["refused"] and line["recall"] is None
+            continue
         # What a codebook makes of vectors is judged in test_quantized.py.
         assert line["row_bytes"] == line["subvectors"] * line["bits"] // 8 and line["refused"] is None
         assert 0 < line["recall"] <= line["recall_reranked"] <= 1 and 0 < line["error_l2"] < 1
@@ -133,7 +136,7 @@ def test_figures_are_those_of_numpy(volume4, metric):
         assert abs(line["recall_reranked"] - recall(exact, reranked)) <= 3 / exact.size
         assert line["encode_bytes_per_second"] > 0 and line["decode_bytes_per_second"] > 0
     assert found[0]["error_l2"] == 0 and found[0]["recall"] == found[0]["recall_reranked"] == 1
-    good = [line for line in found if line["recall"] >= 0.95]
+    good = [line for line in found if line["refused"] is None and line["recall"] >= 0.95]
     fewest = min(line["stride_bytes"] for line in good)
     chosen = next(line for line in good if line["stride_bytes"] == fewest)
     assert [line for line in found if line["recommended"]] == [chosen]
@@ -158,7 +161,8 @@ def test_a_seed_is_a_sample(volume4):
 
 
 def test_table_and_chart(volume4, tmp_path):
-    fill(volume4, "things", load()[0][:300])
+    vectors = load()[0][:300]
+    fill(volume4, "things", vectors)
     out = analyze(volume4, "things", "--chart", tmp_path / "chart.svg")
     assert all(f"\n{codec} " in out for codec in CODECS) and "RECALL@10" in out and "\nrecommended: " in out
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
@@ -168,7 +172,7 @@ def test_table_and_chart(volume4, tmp_path):
     assert all(any(word.split()[0] == codec for word in words if word) for codec in CODECS)
     # Of product quantisation codes of 4 bits alone: 240 vectors are too few for 256 entries.
     assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 2 * (len(CODECS) + 1) + 2
-    assert "\npq 96x4 " in out and "fewer vectors than a codebook entries" in out
+    assert f"\npq {vectors.shape[1] // 4}x4 " in out and "fewer vectors than a codebook entries" in out
     assert "recommended: nothing" not in analyze(volume4, "things", "--recall", 1)
     missing = analyze(volume4, "things", "--chart", tmp_path / "no" / "chart.svg", ok=(1,))
     assert "chart.svg: No such file" in missing
