@@ -18,9 +18,16 @@ use crate::site::Place;
 const SUB_DIMENSIONS: usize = 4;
 /// Vectors to train on for each entry; more make training slower and hardly better.
 const SAMPLE_PER_ENTRY: usize = 256;
-/// The file in the index directory that the filesystem takes the codebook from: one of each program, so that none takes another's.
+
+// The name of the file in the index directory that the filesystem takes the codebook from: one of each program, so that none takes
+// another's.
 fn file_name() -> String {
     format!("codebook.{}", std::process::id())
+}
+
+// What is wrong with a collection, or with what is asked of it.
+fn failed(place: &Place, why: String) -> Failure {
+    Failure::new(format!("{}: {why}", place.directory.display()))
 }
 
 /// The codebook that is asked for.
@@ -30,8 +37,7 @@ pub(crate) fn wanted(
     quantizing: &Quantizing,
     quiet: bool,
 ) -> Result<Codebook, Failure> {
-    let shown = place.directory.display();
-    let failed = |why: String| Failure::new(format!("{shown}: {why}"));
+    let failed = |why| failed(place, why);
     if schema.dimensions == 0 {
         return Err(failed(
             "has no vectors and no dimension yet: set vectors first, or make it with `vexfs create --dim D`"
@@ -63,8 +69,7 @@ fn trained(
     quantizing: &Quantizing,
     quiet: bool,
 ) -> Result<Codebook, Failure> {
-    let shown = place.directory.display();
-    let failed = |why: String| Failure::new(format!("{shown}: {why}"));
+    let failed = |why| failed(place, why);
     let subvectors = quantizing.subvectors.unwrap_or_else(|| default_subvectors(schema.dimensions));
     let shape = Shape::cutting(schema.dimensions, subvectors, quantizing.bits).map_err(failed)?;
     let collection = Collection::open(&place.directory)?;

@@ -4,17 +4,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use vexfs_core::Volume;
 use vexfs_core::codec;
 use vexfs_core::control::{Pseudo, SCALE, arrow, pseudo};
-use vexfs_core::device::Direct;
 use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, ROOT, collection_directory};
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{NewVector, SetMode};
 
 use common::*;
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 // ---- A reader of flatbuffers, as "FlatBuffer Internals" has them.
 

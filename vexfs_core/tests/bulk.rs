@@ -3,17 +3,13 @@
 mod common;
 
 use vexfs_core::Error;
-use vexfs_core::Volume;
 use vexfs_core::control::append::{RECORD_HEADER, whole_records};
 use vexfs_core::control::{APPEND, QUERY};
-use vexfs_core::device::Direct;
 use vexfs_core::format::{FileKind, ROOT, collection_directory};
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Batch, Caller, Changes, NewInode, NewVector, Refused, Resolver, SetMode};
 
 use common::*;
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 const NAME: &[u8] = b"user.vector.c:i8";
 const LEN: usize = 32;

@@ -5,6 +5,7 @@ mod common;
 use core::fmt::Write;
 
 use vexfs_core::Error;
+use vexfs_core::MountOptions;
 use vexfs_core::Volume;
 use vexfs_core::control::{
     self, LOG, METADATA, METRICS, NEAR, PATHS, PENDING, Pseudo, QUERY, README, RECALL, REQUESTS, SCHEMA,
@@ -15,11 +16,8 @@ use vexfs_core::format::{COLLECTIONS, CONTROL, Codec, FileKind, ROOT, collection
 use vexfs_core::memory::Text;
 use vexfs_core::numbers::{CollectionId, Ino, Time};
 use vexfs_core::operations::{Caller, Changes, NewInode, Report, SetMode};
-use vexfs_core::{MountOptions, Result};
 
 use common::*;
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 /// What a host adds.
 struct Host;
@@ -38,18 +36,6 @@ impl Report for Host {
 
 fn user(uid: u32) -> Caller<'static> {
     Caller { uid, gid: uid, in_group: &|_| false }
-}
-
-fn file(volume: &mut Mounted<'_>, name: &str) -> Ino {
-    volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode
-}
-
-fn set(volume: &mut Mounted<'_>, inode: Ino, name: &str, value: &[u8]) -> Result<()> {
-    volume.set_attribute(inode, name.as_bytes(), value, SetMode::Any, &root(), NOW)
-}
-
-fn vector(seed: u8) -> Vec<u8> {
-    (0..64).map(|at| seed.wrapping_mul(29) ^ at).collect()
 }
 
 /// A collection `c` of bytes with three files, `a`, `b` and `d/c`, and its number.

@@ -15,20 +15,6 @@ use vexfs_core::{Error, MountOptions, Result, Volume};
 
 use common::*;
 
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
-
-fn file(volume: &mut Mounted<'_>, name: &str) -> Ino {
-    volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode
-}
-
-fn set(volume: &mut Mounted<'_>, inode: Ino, name: &str, value: &[u8]) -> Result<()> {
-    volume.set_attribute(inode, name.as_bytes(), value, SetMode::Any, &root(), NOW)
-}
-
-fn vector(seed: u8) -> Vec<u8> {
-    (0..64).map(|at| seed.wrapping_mul(29) ^ at).collect()
-}
-
 /// A collection `c` of bytes with a file for each of `count` vectors.
 fn filled(volume: &mut Mounted<'_>, count: u8) -> (CollectionId, Vec<Ino>) {
     let files: Vec<Ino> = (0..count).map(|number| file(volume, &format!("file {number}"))).collect();

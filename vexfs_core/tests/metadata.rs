@@ -3,27 +3,12 @@
 mod common;
 
 use vexfs_core::control::{COLUMNS, REQUESTS};
-use vexfs_core::device::Direct;
 use vexfs_core::format::{COLLECTIONS, FileKind, ROOT, collection_directory};
 use vexfs_core::numbers::{CollectionId, Ino};
-use vexfs_core::operations::{RenameFlags, SetMode};
-use vexfs_core::{Error, Result, Volume};
+use vexfs_core::operations::RenameFlags;
+use vexfs_core::{Error, Result};
 
 use common::*;
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
-
-fn file(volume: &mut Mounted<'_>, name: &str) -> Ino {
-    volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode
-}
-
-fn set(volume: &mut Mounted<'_>, inode: Ino, name: &str, value: &[u8]) -> Result<()> {
-    volume.set_attribute(inode, name.as_bytes(), value, SetMode::Any, &root(), NOW)
-}
-
-fn vector(seed: u8) -> Vec<u8> {
-    (0..64).map(|at| seed.wrapping_mul(29) ^ at).collect()
-}
 
 /// A collection `c` of bytes, with a file and its metadata for each text; rows are in their order.
 fn described(volume: &mut Mounted<'_>, texts: &[&str]) -> (CollectionId, Vec<Ino>) {

@@ -2,24 +2,21 @@
 
 mod common;
 
+use vexfs_core::Error;
 use vexfs_core::codec::Codebook;
 use vexfs_core::control::{self, Pseudo};
-use vexfs_core::device::Direct;
 use vexfs_core::format::{
     CODEBOOK_PIECE, COLLECTIONS, Codec, Element, FileKind, Incompatible, MATRIX_DATA, Quantizer, ROOT,
     collection_directory,
 };
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{Report, SetMode};
-use vexfs_core::{Error, Volume};
 
 use common::*;
 
 const NAME: &[u8] = b"user.vector.c";
 const SHAPE: Quantizer = Quantizer { subvectors: 12, sub_dimensions: 8, bits: 8 };
 const NARROW: Quantizer = Quantizer { subvectors: 24, sub_dimensions: 4, bits: 4 };
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 fn vector(seed: u32) -> Vec<u8> {
     (0..96).flat_map(|d| (((seed * 37 + d * 11) % 199) as f32 / 99.0 - 1.0).to_le_bytes()).collect()

@@ -2,22 +2,19 @@
 
 mod common;
 
+use vexfs_core::Error;
 use vexfs_core::check::{CheckOptions, check};
 use vexfs_core::codec;
-use vexfs_core::device::Direct;
 use vexfs_core::format::{
     COLLECTIONS, Codec, Element, FileKind, HISTORY_MAX, Incompatible, ROOT, collection_directory,
 };
 use vexfs_core::numbers::{CollectionId, Ino};
 use vexfs_core::operations::{NewVector, RenameFlags, SetMode};
-use vexfs_core::{Error, Volume};
 
 use common::*;
 
 const NAME: &[u8] = b"user.vector.c";
 const DIMENSIONS: u32 = 100;
-
-type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 fn vector(seed: u32) -> Vec<u8> {
     let value = |d: u32| ((seed * 37 + d * 11) % 199) as f32 / 99.0 - 1.0;

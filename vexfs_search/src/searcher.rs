@@ -51,6 +51,14 @@ struct Known {
     plan: Plan,
 }
 
+/// When index files are looked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    Now,
+    /// If that was not done lately.
+    Seldom,
+}
+
 /// The index files: inode and time of change of each kind's that is there.
 type Files = Vec<Option<(u64, i64, i64)>>;
 
@@ -90,7 +98,7 @@ impl Searcher {
     pub fn search(&mut self, query: &Query, wish: Wish, options: Options<'_>) -> Result<Vec<Hit>> {
         check(query, &wish)?;
         self.refresh()?;
-        let number = self.plan(wish)?;
+        let number = self.plan(wish, Look::Seldom)?;
         self.plans[number].plan.search(&self.collection, query, options)
     }
 
@@ -107,7 +115,7 @@ impl Searcher {
     ) -> Result<Vec<Vec<Hit>>> {
         queries.iter().try_for_each(|query| check(query, &wish))?;
         self.refresh()?;
-        let number = self.plan(wish)?;
+        let number = self.plan(wish, Look::Seldom)?;
         if self.plans[number].plan.is_exact() {
             return Ok(self.collection.search_all(queries, options));
         }
@@ -121,19 +129,19 @@ impl Searcher {
     /// As [`search`](Self::search).
     pub fn explain(&mut self, wish: Wish) -> Result<&mut Plan> {
         self.refresh()?;
-        self.plans.iter_mut().for_each(|known| known.generation = u64::MAX);
-        let number = self.plan(wish)?;
+        let number = self.plan(wish, Look::Now)?;
         Ok(&mut self.plans[number].plan)
     }
 
     // The number of the plan for a wish, made now if there is none that still holds.
-    fn plan(&mut self, wish: Wish) -> Result<usize> {
+    fn plan(&mut self, wish: Wish, look: Look) -> Result<usize> {
         let schema = self.collection.schema();
         let (live, generation) = (schema.live, schema.generation);
         let found = self.plans.iter().position(|known| same(&known.wish, &wish));
         if let Some(number) = found {
             let known = &self.plans[number];
-            if known.generation == generation && known.looked.elapsed() < LOOK_EVERY {
+            let lately = known.generation == generation && known.looked.elapsed() < LOOK_EVERY;
+            if look == Look::Seldom && lately {
                 return Ok(number);
             }
         }

@@ -20,6 +20,13 @@ fn keep(node: &mut Node, key: (u32, u32), state: CollectionState, (old, new): (V
     }
 }
 
+fn finite(fill: VectorFill, element: Element) -> Result<(), Error> {
+    match fill.poison && matches!(element, Element::F32 | Element::F16) {
+        true => Err(Error::NotFinite { index: 0 }),
+        false => Ok(()),
+    }
+}
+
 impl Model {
     pub(super) fn vector(&mut self, op: &Op, learned: &Learned) -> Result<Vec<u64>, Error> {
         match op {
@@ -39,9 +46,7 @@ impl Model {
                 if state.dimensions != 0 && state.dimensions != fill.dimensions {
                     return Err(Error::Invalid("length"));
                 }
-                if fill.poison && matches!(state.element, Element::F32 | Element::F16) {
-                    return Err(Error::NotFinite { index: 0 });
-                }
+                finite(*fill, state.element)?;
                 let key = (state.id, vector.n);
                 mode_allows(*mode, known.is_some() && self.node(*inode).vectors.contains_key(&key))?;
                 state.dimensions = fill.dimensions;
@@ -99,6 +104,8 @@ impl Model {
         let state = self.collections.get(collection).copied().ok_or(Error::NotFound)?;
         let mut touched = Vec::new();
         for (at, (inode, n, fill)) in vectors.iter().enumerate() {
+            // Whether it is kept or set.
+            finite(*fill, state.element)?;
             if keep && self.node(*inode).vectors.contains_key(&(state.id, *n)) {
                 continue;
             }

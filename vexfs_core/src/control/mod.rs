@@ -74,11 +74,11 @@ pub const QUERY: u64 = 8;
 pub const APPEND: u64 = 9;
 /// `metadata.jsonl`.
 pub const METADATA: u64 = 12;
-/// `codebook.npy`, of collections that are stored by product quantisation.
-pub const CODEBOOK: u64 = 14;
 /// `recall`, what a host measured of its indexes.
 pub const RECALL: u64 = 13;
-/// `generation.npy`: one number, raised by every change of a row.
+/// `codebook.npy`, of collections that are stored by product quantisation.
+pub const CODEBOOK: u64 = 14;
+/// `generation.npy`: one number, raised by every change that a search could see.
 pub const GENERATION: u64 = 15;
 /// Part of the first of the columns that are made from metadata.
 pub const COLUMNS: u64 = 48;

@@ -80,7 +80,7 @@ and every collection is a matrix that numpy maps:
 
 A collection with a codec (user.vexfs.codec of its directory, while it is empty; `vexfs recode` later) stores its vectors in
 fewer bits. After a recode vectors.npy, scale.npy and codebook.npy are other files: who has the old ones open keeps them as they were, and
-the new `generation` in schema.json says to open them again. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
+the new generation, in schema.json and generation.npy, says to open them again. With d dimensions and s = numpy.load(\"scale.npy\", mmap_mode=\"r\")[:, None], all its vectors are
 
   f16     m[:, :d].astype(\"f4\")
   sq8     m[:, :d] * s

@@ -6,10 +6,10 @@ use std::cell::RefCell;
 
 use vexfs_core::check::{CheckOptions, check};
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::FileKind;
+use vexfs_core::format::{FileKind, ROOT};
 use vexfs_core::make::{MakeOptions, make};
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{Caller, NewInode};
+use vexfs_core::operations::{Caller, NewInode, SetMode};
 use vexfs_core::{MountOptions, Result, Volume};
 
 pub(crate) struct Ram(pub RefCell<Vec<u8>>);
@@ -32,6 +32,8 @@ impl BlockDevice for Ram {
         Ok(())
     }
 }
+
+pub(crate) type Mounted<'r> = Volume<Direct<&'r Ram>>;
 
 pub(crate) const NOW: Time = Time { seconds: 1_700_000_000, nanoseconds: 5 };
 pub(crate) const BLOCK_SIZES: [u32; 3] = [4096, 8192, 16384];
@@ -99,4 +101,19 @@ pub(crate) fn settle(volume: &mut Volume<Direct<&Ram>>) {
     let device = volume.host();
     let report = check(device.clone(), options, &mut |finding| panic!("{finding}"), &mut |_, _| {}).unwrap();
     assert_eq!(report.errors, 0);
+}
+
+/// A file of the root.
+pub(crate) fn file(volume: &mut Mounted<'_>, name: &str) -> Ino {
+    volume.create(ROOT, name.as_bytes(), &new(FileKind::Regular), NOW).unwrap().inode
+}
+
+/// Sets an attribute as root.
+pub(crate) fn set(volume: &mut Mounted<'_>, inode: Ino, name: &str, value: &[u8]) -> Result<()> {
+    volume.set_attribute(inode, name.as_bytes(), value, SetMode::Any, &root(), NOW)
+}
+
+/// A vector of 64 bytes.
+pub(crate) fn vector(seed: u8) -> Vec<u8> {
+    (0..64).map(|at| seed.wrapping_mul(29) ^ at).collect()
 }
