@@ -1,131 +1,289 @@
 #!/usr/bin/env python3
 """Mutation testing of the code that keeps a volume consistent: journal, commit, recovery, free space.
 
-One small change of a line at a time (a comparison turned, a sum off by one, a condition negated, a statement gone); the
-core's own tests and the crash, fault and corruption suites run on it and must fail. A change that does not compile is
-none; one that no suite notices survives. The work is done in a copy of the sources below target/soak, so the tree stays as it
-is. Goes on where the last run ended; prints date, commit, command and counts, and keeps them in the log.
+One small change at a time (a comparison turned, a sum off by one, a condition negated, a statement gone); the core's own tests
+and the crash, fault, corruption, repair and model suites run on it, and one must fail. A change that none notices survives.
+
+All changes are built at once, into a copy of the sources below target/soak: each stands beside the original, and the switch of
+the planted bugs (`vexfs_core/src/bugs.rs`) chooses one when a test starts. (Untch, Offutt and Harrold: Mutation Analysis Using Mutant
+Schemata, 1993.) What does not compile is left out. Goes on where the last run ended, file by file until one changed; prints
+date, commit, command and counts, and keeps them in the log.
 """
 
 import argparse
+import concurrent.futures
+import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
+import tree_sitter
+import tree_sitter_rust
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CORE = pathlib.Path("vexfs_core/src")
 FILES = ["journal.rs", "commit.rs", "recover.rs", "patches.rs", "space.rs"]
-# From, to: each place where it fits is a mutant.
-TURNS = [
-    (r" == ", " != "), (r" != ", " == "), (r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "),
-    (r" && ", " || "), (r" \|\| ", " && "), (r" \+ 1\b", ""), (r" - 1\b", ""), (r" \+= ", " -= "), (r" -= ", " += "),
-    (r" \+ ", " - "), (r" - ", " + "), (r"\btrue\b", "false"), (r"\bfalse\b", "true"), (r"\b0\b", "1"),
-    (r"if (?!let\b|cfg!)([^{]+) \{", r"if !(\1) {"),
-]
-STATEMENT = re.compile(r"^\s+[a-z_][\w.:]*(\(|\.)[^{}]*;$|^\s+[\w.]+ [+-]?= [^{}]*;$")
+# What becomes of an operator; None leaves the right side out.
+TURNS = {
+    "==": ["!="], "!=": ["=="], "<": ["<="], "<=": ["<"], ">": [">="], ">=": [">"], "&&": ["||"], "||": ["&&"],
+    "+": ["-"], "-": ["+"], "+=": ["-="], "-=": ["+="],
+}
 # Equal to the original for every caller, or only a matter of speed: each with its reason.
 EQUAL = {
     "memory::reserve": "room that is made later anyway",
-    "debug_assert": "tells our own mistakes, changes nothing",
     "sort_unstable": "order of writes before one flush: any is right",
 }
-SUITES = [
-    ["--package", "vexfs_core"],
-    ["--package", "vexfs_tests", "--no-default-features", "--test", "crash", "--test", "faults", "--test", "corruption", "--test", "repair", "--test", "model"],
-]
+# What cannot hold a change that is chosen at run time, or is no code that runs.
+CLOSED = {
+    "attribute_item", "const_item", "static_item", "macro_invocation", "macro_definition", "use_declaration", "match_pattern",
+    "let_condition", "enum_item", "struct_item", "type_arguments", "type_parameters", "parameters", "array_type",
+}
+PLAIN = {"call_expression", "try_expression", "assignment_expression", "compound_assignment_expr", "macro_invocation"}
+SUITES = ["crash", "faults", "corruption", "repair", "model"]
+PLANTED = re.compile(r'planted\("m(\d+)"\)')
+MEMORY = 8 << 30
 
 
-def mutants():
-    """All of them, as (file, line number from 1, original, changed), in an order that is the same every time."""
-    found = []
-    for name in FILES:
-        lines = (ROOT / "vexfs_core/src" / name).read_text().splitlines()
-        end = next((i for i, line in enumerate(lines) if "#[cfg(test)]" in line), len(lines))
-        for number, line in enumerate(lines[:end], 1):
-            code = line.split("//")[0].rstrip()
-            if not code.strip() or code.lstrip().startswith(("use ", "#", "const ", "pub const ")) or "planted(" in code:
-                continue
-            if any(word in code for word in EQUAL):
-                continue
-            for pattern, replacement in TURNS:
-                for match in re.finditer(pattern, code):
-                    changed = code[: match.start()] + match.expand(replacement) + code[match.end() :]
-                    found.append((name, number, line, changed))
-            if STATEMENT.match(code) and "return" not in code:
-                found.append((name, number, line, re.sub(r"\S.*", "{}", code)))
-    random.Random(1).shuffle(found)
-    return found
+@dataclasses.dataclass
+class Mutant:
+    """A change of some code, and where that is."""
+
+    file: str
+    line: int
+    before: str
+    original: str
+    changed: str
+    number: int = 0
+
+    def key(self):
+        return f"{self.before}: {self.original} => {self.changed}"
+
+    def __str__(self):
+        return f"{self.file}:{self.line}: {self.original} => {self.changed}"
 
 
-def build(copy, arguments, wanted_seconds):
-    """Exit code of `cargo test` in the copy; 0 also means that nothing was noticed."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(copy.parent / "mutants-target"), "VEXFS_LIMITS": "few"}
-    environment |= {"CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_PROFILE_RELEASE_DEBUG": "false", "RUST_BACKTRACE": "0"}
+class Source:
+    """A file with all its changes in it, each behind a switch."""
+
+    def __init__(self, name, left_out, numbers):
+        self.name, self.left_out, self.numbers = name, left_out, numbers
+        self.bytes = (ROOT / CORE / name).read_bytes()
+        self.lines = self.bytes.decode().splitlines()
+        self.end = self.bytes.find(b"#[cfg(test)]") % (len(self.bytes) + 1)
+        self.mutants, self.seen = [], {}
+        parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
+        self.text = self.node(parser.parse(self.bytes).root_node)
+
+    def raw(self, node):
+        return self.bytes[node.start_byte : node.end_byte].decode()
+
+    def children(self, node, skipped=()):
+        """The text of a node, whose children may have changes."""
+        parts, at = [], node.start_byte
+        for child in node.children:
+            parts.append(self.bytes[at : child.start_byte].decode())
+            parts.append(self.raw(child) if child in skipped else self.node(child))
+            at = child.end_byte
+        parts.append(self.bytes[at : node.end_byte].decode())
+        return "".join(parts)
+
+    def node(self, node):
+        closed = node.type in CLOSED or node.start_byte >= self.end or self.constant(node)
+        if closed or any(word in self.lines[node.start_point[0]] for word in EQUAL) and node.type == "expression_statement":
+            return self.raw(node)
+        text = self.children(node, [child for child in node.children if self.names_only(node, child)])
+        for changed in self.changes(node):
+            text = self.switched(node, text, changed)
+        return text
+
+    def constant(self, node):
+        """A function that is run by the compiler, too."""
+        return node.type == "function_item" and any(
+            child.type == "function_modifiers" and "const" in self.raw(child).split() for child in node.children)
+
+    def names_only(self, node, child):
+        """An integer that is the name of a field, a pattern, or a type."""
+        field = node.type == "field_expression" and child == node.child_by_field_name("field")
+        return field or child.type.endswith(("_pattern", "_type")) or (node.type == "for_expression" and child == node.child_by_field_name("pattern"))
+
+    def changes(self, node):
+        """What can be made of an expression or a statement."""
+        raw = self.raw(node)
+        if node.type in ("binary_expression", "compound_assignment_expr"):
+            left, operator, right = (node.child_by_field_name(name) for name in ("left", "operator", "right"))
+            sides = [self.raw(side) for side in (left, right)]
+            yield from (f"{sides[0]} {turn} {sides[1]}" for turn in TURNS.get(self.raw(operator), []))
+            if self.raw(operator) in "+-" and sides[1] == "1":
+                yield sides[0]
+        elif node.type == "boolean_literal":
+            yield {"true": "false", "false": "true"}[raw]
+        elif node.type == "integer_literal" and re.fullmatch(r"0([iu]\w+)?", raw):
+            yield "1" + raw[1:]
+        elif node.type == "expression_statement" and node.children[0].type in PLAIN and "planted(" not in raw:
+            yield ""
+        parent = node.parent
+        condition = parent is not None and parent.type == "if_expression" and node == parent.child_by_field_name("condition")
+        if condition and node.type != "let_chain" and "planted(" not in raw:
+            yield f"!({raw})"
+
+    def switched(self, node, text, changed):
+        line = node.start_point[0]
+        mutant = Mutant(self.name, line + 1, self.lines[line].strip(), self.raw(node), changed)
+        same = self.seen[mutant.key()] = self.seen.get(mutant.key(), 0) + 1
+        mutant.before += f" ({same})" if same > 1 else ""
+        mutant.number = self.numbers.setdefault((self.name, mutant.key()), len(self.numbers))
+        if mutant.number in self.left_out:
+            return text
+        self.mutants.append(mutant)
+        switch = f'crate::bugs::planted("m{mutant.number}")'
+        if node.type == "expression_statement":
+            return f"if !{switch} {{ {text} }}"
+        return f"(if {switch} {{ {changed} }} else {{ {text} }})"
+
+
+def cargo(copy, *arguments, messages=False):
+    """Runs cargo in the copy; its messages, by line."""
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(copy.parent / "mutants-target"),
+                   "RUSTFLAGS": "--cfg vexfs_bugs --cap-lints warn",
+                   "CARGO_PROFILE_RELEASE_OPT_LEVEL": "2", "CARGO_PROFILE_RELEASE_DEBUG": "false"}
+    done = subprocess.run(["cargo", *arguments, "--message-format=json"], cwd=copy, env=environment, check=False,
+                          stdout=subprocess.PIPE, stderr=None if messages else subprocess.DEVNULL, text=True)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def blamed(copy, found):
+    """Numbers of the changes that the compiler's errors are about: the last switch before each."""
+    numbers = set()
+    for message in (each["message"] for each in found if each.get("reason") == "compiler-message"):
+        if message["level"] != "error":
+            continue
+        for span in message["spans"]:
+            text = (copy / span["file_name"]).read_bytes()[: span["byte_end"] + 40].decode(errors="ignore")
+            switches = PLANTED.findall(text)
+            numbers.update(int(number) for number in switches[-1:])
+    return numbers
+
+
+def instrument(copy):
+    """Writes all changes into the copy, but what does not compile; gives them."""
+    left_out, numbers = set(), {}
+    while True:
+        sources = [Source(name, left_out, numbers) for name in FILES]
+        for source in sources:
+            (copy / CORE / source.name).write_text(source.text)
+        failed, found = cargo(copy, "check", "--release", "--package", "vexfs_core")
+        if not failed:
+            return [mutant for source in sources for mutant in source.mutants], len(left_out)
+        more = blamed(copy, found) - left_out
+        if not more:
+            sys.exit("the changed sources do not compile, for another reason than a change")
+        left_out |= more
+
+
+def programs(copy):
+    """The test programs, as (name, path, directory)."""
+    wanted = [["--package", "vexfs_core", "--lib", "--tests"], ["--package", "vexfs_tests", "--no-default-features"]]
+    wanted[1] += [word for suite in SUITES for word in ("--test", suite)]
+    made = []
+    for arguments in wanted:
+        failed, found = cargo(copy, "test", "--release", "--no-run", *arguments, messages=True)
+        if failed:
+            sys.exit("the tests do not compile")
+        made += [(each["target"]["name"], each["executable"], pathlib.Path(each["manifest_path"]).parent)
+                 for each in found if each.get("executable") and each["profile"]["test"]]
+    return made
+
+
+def passes(program, number, seconds):
+    """True if the test program passes with this change (none: with None); one that hangs does not."""
+    environment = {**os.environ, "VEXFS_LIMITS": "few", "RUST_BACKTRACE": "0"}
+    environment.pop("VEXFS_BUG", None)
+    if number is not None:
+        environment["VEXFS_BUG"] = f"m{number}"
     try:
-        done = subprocess.run(["cargo", "test", "--quiet", "--release", *arguments], cwd=copy, env=environment, check=False,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=wanted_seconds)
+        done = subprocess.run([program[1], "--quiet"], cwd=program[2], env=environment, check=False, timeout=seconds,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)))
     except subprocess.TimeoutExpired:
-        # It hangs: whoever waits for it notices.
-        return 1
-    return done.returncode
+        return False
+    return done.returncode == 0
 
 
-def judge(copy, mutant):
-    name, number, _, changed = mutant
-    path = copy / "vexfs_core/src" / name
-    before = path.read_text()
-    lines = before.splitlines(keepends=True)
-    lines[number - 1] = changed + "\n"
-    path.write_text("".join(lines))
-    try:
-        if build(copy, ["--package", "vexfs_core", "--no-run"], 3600):
-            return "no mutant"
-        return "killed" if any(build(copy, suite, 3600) for suite in SUITES) else "survived"
-    finally:
-        path.write_text(before)
+def in_order(made):
+    """The programs, fastest first, each with the seconds after which it counts as hanging."""
+    timed = []
+    for program in made:
+        begin = time.monotonic()
+        if not passes(program, None, None):
+            sys.exit(f"{program[0]} fails without any change")
+        timed.append((time.monotonic() - begin, program))
+    timed.sort(key=lambda each: each[0])
+    return [(program, max(60, 20 * seconds)) for seconds, program in timed]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=150)
-    parser.add_argument("--count", type=int, default=None, help="mutants to try in this run")
+    parser.add_argument("--count", type=int, default=sys.maxsize, help="changes to try in this run")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--log", type=pathlib.Path, required=True)
     parser.add_argument("--state", type=pathlib.Path, required=True)
     wanted = parser.parse_args()
+    end = time.monotonic() + 60 * wanted.minutes
     copy = wanted.state.resolve().parent / "mutants-source"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("target", ".git", "*.img"))
-    known = json.loads(wanted.state.read_text()) if wanted.state.exists() else {}
-    end, tried = time.monotonic() + 60 * wanted.minutes, 0
-    everything = mutants()
+    everything, no_mutants = instrument(copy)
+    suites = in_order(programs(copy))
+    print(f"{len(everything)} changes, {no_mutants} more do not compile; suites: {', '.join(program[0] for program, _ in suites)}", flush=True)
+    random.Random(1).shuffle(everything)
+
+    state = json.loads(wanted.state.read_text()) if wanted.state.exists() else {}
+    known = {}
+    for name in FILES:
+        digest = hashlib.sha256((ROOT / CORE / name).read_bytes()).hexdigest()
+        if state.get(name, {}).get("sha256") != digest:
+            state[name] = {"sha256": digest, "verdicts": {}}
+        known[name] = state[name]["verdicts"]
+    todo = [mutant for mutant in everything if mutant.key() not in known[mutant.file]]
+    lock, tried = threading.Lock(), 0
+
+    def judge(mutant):
+        nonlocal tried
+        if time.monotonic() > end:
+            return
+        noticed = next((program[0] for program, seconds in suites if not passes(program, mutant.number, seconds)), None)
+        with lock:
+            tried += 1
+            known[mutant.file][mutant.key()] = noticed or "survived"
+            print(f"{f'killed by {noticed}' if noticed else 'survived'}: {mutant}", flush=True)
+            wanted.state.write_text(json.dumps(state, indent=0))
+
+    with concurrent.futures.ThreadPoolExecutor(wanted.jobs) as pool:
+        list(pool.map(judge, todo[: wanted.count]))
+    verdicts = [known[mutant.file].get(mutant.key()) for mutant in everything]
+    survived = verdicts.count("survived")
+    killed = len(verdicts) - verdicts.count(None) - survived
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    left = False
-    for mutant in everything:
-        key = f"{mutant[0]}: {mutant[2].strip()} => {mutant[3].strip()}"
-        if key in known:
-            continue
-        left = time.monotonic() > end or tried == wanted.count
-        if left:
-            break
-        known[key] = judge(copy, mutant)
-        tried += 1
-        print(f"{known[key]}: {mutant[0]}:{mutant[1]}: {mutant[2].strip()} => {mutant[3].strip()}", flush=True)
-        wanted.state.write_text(json.dumps(known, indent=0))
-    killed, survived = (list(known.values()).count(word) for word in ("killed", "survived"))
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%FT%TZ")
-    told = f"{stamp} {commit} '{' '.join(sys.argv)}' {tried} tried now, {len(known)} of {len(everything)} in all: {killed} killed, {survived} survived"
+    told = (f"{stamp} {commit} '{' '.join(sys.argv)}' {tried} tried now, {killed + survived} of {len(everything)} in all: "
+            f"{killed} killed, {survived} survived; {no_mutants} do not compile")
     print(told)
     with open(wanted.log, "a", encoding="utf-8") as log:
         log.write(told + "\n")
     if killed + survived and killed < 0.9 * (killed + survived):
         sys.exit("fewer than 90 % are killed")
-    if left:
+    if None in verdicts:
         print("soak-mutants: more to do")
         sys.exit(3)
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [apps] [codecs] [interop] [coverage]
+# Installs what the Makefile's targets need: setup.sh [build] [demo] [test] [soak] [apps] [codecs] [interop] [coverage] [mutants]
 #
 # build: a C compiler, the libraries of SQLite and zstd, and cargo.  demo: tools for attributes and a Python venv.  test: other filesystems' tools, Linux's
 # source, and the conformance suites (from crates.io, into ~/.cache/vexfs/tools).  soak: what only the long runs need.  apps: PostgreSQL and dbench.
 # codecs: a second venv, with faiss.  interop: a third, with Arrow, polars, duckdb, faiss, LMDB and sqlite-vec.  coverage: cargo-llvm-cov.
+# mutants: a fourth, with a parser of Rust.
 # Does nothing, quickly, when all is there; needs root (or sudo) only when something is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VEXFS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/venv}
 codecs_venv=${VEXFS_CODECS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/codecs-venv}
+mutants_venv=${VEXFS_MUTANTS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/mutants-venv}
 interop_venv=${VEXFS_INTEROP_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/interop-venv}
 
 say() { echo "setup: $*" >&2; }
@@ -28,8 +30,8 @@ packages_of() {
     soak) echo 'stress-ng:/usr/bin/stress-ng fio:/usr/bin/fio' ;;
     apps) echo 'postgresql:/usr/lib/postgresql/*/bin/pgbench dbench:/usr/bin/dbench' ;;
     coverage) echo 'python3:/usr/bin/python3' ;;
-    codecs | interop) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
-    *) die "unknown group '$1': build, demo, test, soak, apps, codecs, interop or coverage" ;;
+    codecs | interop | mutants) echo 'python3:/usr/bin/python3 python3-venv:/usr/lib/python3*/ensurepip/__init__.py' ;;
+    *) die "unknown group '$1': build, demo, test, soak, apps, codecs, interop, coverage or mutants" ;;
     esac
 }
 
@@ -100,6 +102,7 @@ for group in "$@"; do
         command -v rustup >/dev/null || die "rustup is missing, which brings Rust's llvm-tools (https://rustup.rs)"
         rustup component add llvm-tools 2>/dev/null || die "cannot add llvm-tools with rustup (no network?)"
         ;;
+    mutants) make_venv "$mutants_venv" scripts/mutants-requirements.txt ;;
     interop) make_venv "$interop_venv" scripts/interop-requirements.txt ;;
     esac
 done

@@ -16,6 +16,8 @@ mkdir -p "$soak"
 
 cargo test --profile fuzz --package vexfs_tests --test mutants --no-run
 commit=$(git describe --always --dirty)
+# Large blocks are taken and given back all the time: not each by a call of the kernel (mallopt(3)).
+export MALLOC_MMAP_THRESHOLD_=$((64 << 20)) MALLOC_TRIM_THRESHOLD_=$((128 << 20))
 
 one() {
 	local first=$1 output="$soak/fuzz-$1.txt" status=0

@@ -111,7 +111,9 @@ apps)
 	parts scripts/soak-apps.sh history cargo sqlite postgres dbench linux
 	;;
 mutants)
-	exec scripts/mutate-code.py --minutes "${MINUTES:-150}" --log "$log" --state "$soak/mutants.json" ${MUTANTS:+--count "$MUTANTS"}
+	scripts/setup.sh mutants
+	python=${VEXFS_MUTANTS_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/vexfs/mutants-venv}/bin/python
+	exec "$python" scripts/mutate-code.py --minutes "${MINUTES:-150}" --log "$log" --state "$soak/mutants.json" ${MUTANTS:+--count "$MUTANTS"}
 	;;
 all)
 	more=()

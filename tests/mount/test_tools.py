@@ -1,14 +1,17 @@
 """The programs' manners: who may touch an image, what they say when not, and how the daemon ends."""
 
+import errno
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import textwrap
 import time
+import zlib
 
 import pytest
-from volume import BIN, ROOT, Volume, run, wait_for
+from volume import BIN, ROOT, Volume, fails_with, run, wait_for
 
 
 def refused(*command):
@@ -135,6 +138,49 @@ def test_a_read_only_mount_changes_nothing(make_volume):
     with pytest.raises(OSError):
         os.setxattr(volume.path / "file", "user.x", b"1")
     volume.unmount()
+    assert volume.image.read_bytes() == before
+
+
+def with_feature(image, offset, bit):
+    """Sets a feature bit in all copies of the superblock, as a later version would (docs/FORMAT.md)."""
+    size = image.stat().st_size
+    with image.open("r+b") as file:
+        for slot in (0, 16384, size - 32768, size - 16384):
+            file.seek(slot)
+            copy = bytearray(file.read(512))
+            copy[offset + bit // 8] |= 1 << bit % 8
+            copy[8:12] = bytes(4)
+            copy[8:12] = struct.pack("<I", zlib.crc32(copy))
+            file.seek(slot)
+            file.write(copy)
+
+
+def test_what_a_later_version_must_know_to_write_is_only_read(tmp_path, watchdog):
+    volume = Volume(tmp_path).mount()
+    (volume.path / "file").write_text("kept")
+    volume.unmount()
+    with_feature(volume.image, 80, 50)
+    before = volume.image.read_bytes()
+    volume.mount()
+    try:
+        assert (volume.path / "file").read_text() == "kept"
+        fails_with(errno.EROFS, (volume.path / "other").touch)
+        assert os.statvfs(volume.path).f_flag & os.ST_RDONLY
+    finally:
+        volume.unmount()
+    volume.fsck()
+    for repair in ("-p", "-y"):
+        said = run(BIN / "fsck.vexfs", repair, "-f", volume.image, ok=(8,)).stdout
+        assert "read but not write (bits 0x4000000000000)" in said
+    assert volume.image.read_bytes() == before
+
+
+def test_what_a_later_version_must_know_to_read_is_refused(tmp_path, watchdog):
+    volume = Volume(tmp_path)
+    with_feature(volume.image, 88, 50)
+    before = volume.image.read_bytes()
+    for program in (["mount.vexfs", volume.image, volume.path], ["fsck.vexfs", "-y", volume.image]):
+        assert "does not know (bits 0x4000000000000); use a newer one" in refused(BIN / program[0], *program[1:])
     assert volume.image.read_bytes() == before
 
 

@@ -113,6 +113,8 @@ pub enum Error {
     Version(u32),
     /// Feature bits that we do not know and may not ignore.
     Incompatible(u64),
+    /// Feature bits that we do not know, of a volume that is to be repaired: it may be read, and must not be written.
+    IncompatibleToWrite(u64),
     /// The device is shorter than the volume on it.
     Truncated {
         /// Bytes that the superblock tells.
@@ -171,7 +173,7 @@ impl Error {
             | Self::Incompatible(_) => 22, // EINVAL
             Self::FileTooLarge => 27,                               // EFBIG
             Self::NoSpace { .. } | Self::TooManyAttributes => 28,   // ENOSPC
-            Self::ReadOnly => 30,                                   // EROFS
+            Self::ReadOnly | Self::IncompatibleToWrite(_) => 30,    // EROFS
             Self::TooManyLinks => 31,                               // EMLINK
             Self::BufferTooSmall { .. } => 34,                      // ERANGE
             Self::NameTooLong => 36,                                // ENAMETOOLONG
@@ -249,6 +251,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "the volume uses features this program does not know (bits {bits:#x}); use a newer one"
+                )
+            }
+            Self::IncompatibleToWrite(bits) => {
+                write!(
+                    f,
+                    "the volume uses features this program can read but not write (bits {bits:#x}); repair it with a newer one"
                 )
             }
             Self::Truncated { expected, got } => {

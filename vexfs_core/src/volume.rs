@@ -198,7 +198,6 @@ impl<H: BlockDevice + Data> Volume<H> {
         if unknown != 0 {
             return Err(Error::Incompatible(unknown));
         }
-        let unknown_writable = superblock.read_only_compatible.get() & !ReadOnlyCompatible::all().bits();
         let root_level = superblock.root_level.get();
         let root = Pointer::from(superblock.root);
         if root_level >= LEVEL_MAX || !layout.covers(root.block, 1) {
@@ -215,8 +214,13 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::corrupt("superblock", 0, "impossible generation"));
         }
         let mut volume = Self::assemble(host, layout, superblock, space, options, damaged_slots);
-        volume.read_only |= unknown_writable != 0;
+        volume.read_only |= volume.unknown_to_write() != 0;
         Ok((volume, error))
+    }
+
+    /// Features of the volume that are unknown here, and that only who knows them may write with.
+    pub(crate) fn unknown_to_write(&self) -> u64 {
+        self.superblock.read_only_compatible.get() & !ReadOnlyCompatible::all().bits()
     }
 
     // A volume as `superblock` tells it, nothing changed yet.

@@ -322,6 +322,7 @@ fn every_refusal_has_a_number_and_says_what_to_do() {
         (Error::SuperblocksDamaged, 117, "superblocks"),
         (Error::Version(9), 22, "version 9"),
         (Error::Incompatible(0x40), 22, "0x40"),
+        (Error::IncompatibleToWrite(0x24), 30, "0x24"),
         (Error::Truncated { expected: 8, got: 4 }, 117, "8 bytes"),
         (Error::corrupt("tree node", 5, "why"), 117, "tree node 5: why"),
         (Error::checksum("tree node", 5), 74, "checksum"),

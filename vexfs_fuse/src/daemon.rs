@@ -44,6 +44,12 @@ pub fn run(
             log::warn!("superblock copy {slot} is damaged; the next commits write it anew");
         }
     }
+    let mut options = options.clone();
+    if volume.is_read_only() && !options.read_only {
+        log::warn!("it has features that this version can read but not write: it is mounted read-only");
+        options.read_only = true;
+    }
+    let options = &options;
     let recovered = volume.recovered().records;
     if recovered > 0 {
         log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");

@@ -13,6 +13,7 @@ use vexfs_core::error::{Error, Result};
 use vexfs_core::numbers::Time;
 use vexfs_core::volume::{MountOptions, Volume};
 
+use super::bases::BASES;
 use super::meter::Meter;
 use super::subject::Subject;
 use super::{operations, walk};
@@ -64,6 +65,8 @@ pub struct Exercise {
     pub meter: Meter,
     /// What came out so far.
     pub verdict: Verdict,
+    /// Questions of nearness are asked, too: they cost as much as all else.
+    pub asks: bool,
     limits: Limits,
     wrong: Vec<String>,
 }
@@ -86,6 +89,11 @@ impl Limits {
     }
 }
 
+// Seeds take the base images in turn; what is done with one image in some goes by these turns, and so comes to each.
+fn turn_of(seed: u64) -> u64 {
+    seed / BASES.len() as u64
+}
+
 /// Does everything with the image; the error tells every rule that was broken.
 pub fn run(
     subject: &Subject,
@@ -95,9 +103,11 @@ pub fn run(
 ) -> std::result::Result<Verdict, String> {
     let block_size = u64::from(subject.layout.block_size);
     let start = subject.layout.data_start * block_size;
+    let turn = turn_of(seed);
     let data = start..start + subject.layout.data_blocks * block_size;
-    let meter = Meter::new(image.clone(), data, !seed.is_multiple_of(16));
-    let mut exercise = Exercise { meter, verdict: Verdict::default(), limits, wrong: Vec::new() };
+    let meter = Meter::new(image.clone(), data, !turn.is_multiple_of(16));
+    let mut exercise =
+        Exercise { meter, verdict: Verdict::default(), asks: false, limits, wrong: Vec::new() };
     HOOK.call_once(note_places);
     QUIET.set(true);
     let done = catch_unwind(AssertUnwindSafe(|| exercise.all(subject, seed)));
@@ -137,7 +147,9 @@ impl Exercise {
         let meter = self.meter.clone();
         match self.call("mount", || Volume::mount(meter, options)) {
             Ok(mut volume) => {
+                self.asks = turn_of(seed).is_multiple_of(4);
                 walk::everything(self, &volume, subject, 1);
+                self.asks = false;
                 for _ in 0..OPERATIONS {
                     operations::one(self, &mut volume, subject, &mut random);
                 }
@@ -146,14 +158,17 @@ impl Exercise {
             }
             Err(_) => self.verdict.refused = true,
         }
-        if seed.is_multiple_of(3) {
+        if turn_of(seed).is_multiple_of(3) {
             self.repair(false);
         }
         self.repair(true);
         let meter = self.meter.clone();
         let mounted = self.call("mount", || Volume::mount(meter, options));
         match mounted {
-            Ok(volume) => walk::everything(self, &volume, subject, 3),
+            Ok(volume) => {
+                self.asks = turn_of(seed) % 4 == 2;
+                walk::everything(self, &volume, subject, 3);
+            }
             Err(_) if !checkable => {}
             Err(error) => self.wrong.push(format!("no mount after a repair: {error}")),
         }
@@ -189,6 +204,8 @@ impl Exercise {
         match (repaired, again) {
             // Without a superblock that tells where things are, nothing can be done.
             (Err(_), Err(_)) => {}
+            // What has features that are unknown here must not be written.
+            (Err(Error::IncompatibleToWrite(_)), Ok(_)) => {}
             (Err(error), Ok(_)) => self.wrong.push(format!("a repair fails, a check does not: {error}")),
             (Ok(_), Err(error)) => self.wrong.push(format!("a check after a repair fails: {error}")),
             (Ok(_), Ok(_)) if salvage && errors > 0 => {

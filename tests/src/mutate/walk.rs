@@ -74,7 +74,9 @@ fn one(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, whole: bool,
             exercise.probe("query", || {
                 vexfs_core::control::answer(asked, |rows, text| volume.owners(inode, rows, &nobody, text))
             });
-            nearness::ask(exercise, volume, inode);
+            if exercise.asks {
+                nearness::ask(exercise, volume, inode);
+            }
         }
         Some(vexfs_core::control::Pseudo::Column) => {
             content(exercise, volume, inode, found.map_or(0, |found| found.size));
@@ -113,7 +115,9 @@ fn collection(exercise: &mut Exercise, volume: &Volume<Meter>, id: CollectionId,
 fn directory(exercise: &mut Exercise, volume: &Volume<Meter>, inode: Ino, waiting: &mut Vec<Ino>) {
     exercise.probe("parent", || volume.parent(inode));
     #[cfg(feature = "nearness")]
-    nearness::list(exercise, volume, inode);
+    if exercise.asks {
+        nearness::list(exercise, volume, inode);
+    }
     let mut entries: Vec<(Vec<u8>, Ino)> = Vec::new();
     exercise.probe("read_directory", || {
         volume.read_directory(inode, 0, &mut |entry| {

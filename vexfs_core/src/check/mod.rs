@@ -83,7 +83,8 @@ impl CheckReport {
 /// Checks the volume on `host`; calls `found` for each finding and `progress` with (blocks of the tree seen, all).
 ///
 /// # Errors
-/// What keeps a check from being made at all: no superblock, unknown features, a failing device.
+/// What keeps a check from being made at all: no superblock, unknown features, a failing device; a repair, features that are
+/// unknown to who writes.
 pub fn check<H: BlockDevice + Data>(
     host: H,
     options: CheckOptions,
@@ -93,6 +94,9 @@ pub fn check<H: BlockDevice + Data>(
     let read_only = !options.repair && !options.salvage;
     let mount = MountOptions { read_only, ..MountOptions::default() };
     let (mut volume, trouble) = open::open(&host, mount, options)?;
+    if !read_only && volume.unknown_to_write() != 0 {
+        return Err(Error::IncompatibleToWrite(volume.unknown_to_write()));
+    }
     if options.salvage {
         return salvage::run(&mut volume, trouble, options, found, progress);
     }

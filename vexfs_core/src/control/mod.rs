@@ -416,7 +416,7 @@ fn part_attributes<H: BlockDevice + Data>(
         return Err(Error::NotFound);
     }
     let directory = load_inode(volume, collection_directory(id))?;
-    let matrix: InodeRecord = load_inode(volume, loaded.matrix())?;
+    let matrix: InodeRecord = loaded.matrix_record(volume)?;
     let shown = attributes_of(inode, &directory, volume.layout.block_size)?;
     let capacity = loaded.capacity(volume)?;
     let size = match (kind, part) {

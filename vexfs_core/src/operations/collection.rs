@@ -187,7 +187,7 @@ impl Loaded {
 
     /// Rows that the columns have room for; it never shrinks while the collection lives.
     pub(crate) fn capacity<N: Nodes>(&self, nodes: &N) -> Result<u64> {
-        let size = inode::load(nodes, self.matrix())?.size.get();
+        let size = self.matrix_record(nodes)?.size.get();
         let stride = u64::from(self.record.stride.get());
         Ok(size.saturating_sub(MATRIX_DATA).checked_div(stride).unwrap_or(0))
     }

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::collection::{Loaded, load, load_at};
+use super::inode;
 use super::rows::ROWS_MAX;
 use super::types::Recoding;
 use crate::bugs::planted;
@@ -17,9 +18,9 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    CodebookRecord, Codec, CollectionFlags, Key, Kind, MATRIX_NUMBERS, MatrixRecord, QuantizerRecord,
-    RedoRecord, RowRecord, collection_directory, collection_part, matrix_number, numbered_codebook,
-    numbered_matrix, numbered_scale,
+    CodebookRecord, Codec, CollectionFlags, InodeRecord, Key, Kind, MATRIX_NUMBERS, MatrixRecord,
+    QuantizerRecord, RedoRecord, RowRecord, collection_directory, collection_part, matrix_number,
+    numbered_codebook, numbered_matrix, numbered_scale,
 };
 use crate::memory;
 use crate::numbers::{CollectionId, Ino};
@@ -68,6 +69,16 @@ impl Loaded {
     /// The inode of its matrix.
     pub(crate) fn matrix(&self) -> Ino {
         numbered_matrix(self.id, self.number())
+    }
+
+    /// The record of its matrix, which is there as long as the collection is: without it the volume is damaged.
+    pub(crate) fn matrix_record<N: Nodes>(&self, nodes: &N) -> Result<InodeRecord> {
+        match inode::load(nodes, self.matrix()) {
+            Err(Error::NotFound) => {
+                Err(Error::corrupt("collection", self.id.0.into(), "its matrix is missing"))
+            }
+            other => other,
+        }
     }
 
     /// The inode of one of its files.

@@ -447,7 +447,7 @@ fn keep_capacity<H: BlockDevice + Data>(
     loaded: &Loaded,
     target: &Loaded,
 ) -> Result<()> {
-    let mut record = inode::load(tx, target.matrix())?;
+    let mut record = target.matrix_record(tx)?;
     let rows = loaded.capacity(tx)?.saturating_mul(u64::from(target.record.stride.get()));
     let size = if rows == 0 { 0 } else { rows.saturating_add(MATRIX_DATA).next_multiple_of(CHUNK) };
     record.size = U64::new(record.size.get().max(size));

@@ -132,7 +132,7 @@ impl Loaded {
         bytes: &[u8],
     ) -> Result<()> {
         let matrix = self.matrix();
-        let mut record = inode::load(tx, matrix)?;
+        let mut record = self.matrix_record(tx)?;
         let before = record;
         let offset = self.row_offset(row);
         self.make_room(tx, &mut record, offset, offset + bytes.len() as u64)?;
@@ -417,7 +417,7 @@ fn give_chunks<H: BlockDevice + Data>(
     let block_size = u64::from(tx.geometry().block_size);
     let directory = collection_directory(loaded.id);
     let matrix = loaded.matrix();
-    let mut record = inode::load(tx, matrix)?;
+    let mut record = loaded.matrix_record(tx)?;
     let before = record;
     let mut given = 0;
     for row in rows {

@@ -24,9 +24,7 @@ use crate::format::{
     parse_exact,
 };
 use crate::numbers::{CollectionId, Ino};
-use crate::operations::{
-    Attributes, LoadedCollection as Loaded, ReadPlan, load_collection, load_inode, of_matrix,
-};
+use crate::operations::{Attributes, LoadedCollection as Loaded, ReadPlan, load_collection, of_matrix};
 use crate::tree;
 use crate::volume::{Event, Nodes, Volume};
 
@@ -44,7 +42,7 @@ pub(super) fn matrix_of<N: Nodes>(nodes: &N, inode: Ino) -> Option<Ino> {
 
 /// The inode that shows a collection now; none while its dimension is not known.
 pub(super) fn current<N: Nodes>(nodes: &N, loaded: &Loaded) -> Result<Option<Ino>> {
-    let size = load_inode(nodes, loaded.matrix())?.size.get();
+    let size = loaded.matrix_record(nodes)?.size.get();
     Ok(Shape::of(loaded, size).map(|shape| shape.inode()))
 }
 
