@@ -209,9 +209,9 @@ void vexfs_host_nofs_restore(u32 flags)
 }
 
 /* As many as src/host.rs has classes: lockdep tells them apart. */
-static struct lock_class_key classes[7];
+static struct lock_class_key classes[8];
 static const char *const class_names[] = { "vexfs_exchange", "vexfs_telling", "vexfs_committing", "vexfs_moving",
-					   "vexfs_volume",   "vexfs_cache",   "vexfs_log" };
+					   "vexfs_volume",   "vexfs_cache",   "vexfs_log",        "vexfs_told" };
 
 void *vexfs_lock_new(u32 class)
 {

@@ -187,6 +187,8 @@ pub(crate) enum Class {
     Cache,
     /// The log.
     Log,
+    /// What the page cache was told of.
+    Told,
 }
 
 impl<T> Lock<T> {

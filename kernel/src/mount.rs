@@ -18,10 +18,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use vexfs_core::control::{Told, is_generation};
 use vexfs_core::format::{collection_part, matrix_number, numbered_codebook, numbered_scale};
 use vexfs_core::memory;
 use vexfs_core::operations::Sync;
-use vexfs_core::{Error, Event, MountOptions, Result, Volume};
+use vexfs_core::{Error, Event, MountOptions, Raised, Result, Volume};
 
 use crate::disk::Disk;
 use crate::host::{Class, Host, Level, Lock, Reading, Writing, now};
@@ -40,6 +41,7 @@ pub struct Mount {
     volume: Arc<Lock<Volume<Disk>>>,
     pub(crate) moving: Lock<()>,
     telling: Lock<()>,
+    pub(crate) told: Lock<Told>,
     committing: Lock<()>,
     /// How many changes were made, and how many of them are durable.
     changes: AtomicU64,
@@ -65,6 +67,7 @@ impl Mount {
             volume,
             moving: Lock::new(Class::Moving, ())?,
             telling: Lock::new(Class::Telling, ())?,
+            told: Lock::new(Class::Told, Told::default())?,
             committing: Lock::new(Class::Committing, ())?,
             changes: AtomicU64::new(0),
             durable: AtomicU64::new(0),
@@ -107,15 +110,18 @@ impl Mount {
         loop {
             let (result, dirty) = {
                 let _telling = self.telling.read();
-                let (result, events, dirty) = {
+                let (result, events, raised, dirty) = {
                     let mut volume = self.volume.write();
                     let result = change(&mut volume);
                     // Counted under the lock, so that a record or commit knows exactly what it holds.
                     self.changes.fetch_add(1, Ordering::AcqRel);
                     self.note_failure(&mut volume);
-                    (result, volume.events(), volume.statistics().dirty_bytes)
+                    let events = volume.events();
+                    let raised = volume.raised();
+                    self.told.write().begin(&raised);
+                    (result, events, raised, volume.statistics().dirty_bytes)
                 };
-                self.tell(events);
+                self.tell(events, &raised);
                 (result, dirty)
             };
             match result {
@@ -275,13 +281,19 @@ impl Mount {
         self.log.write().say(self.host, level, text);
     }
 
-    // Tells what changed; a collection's matrix before its other columns: who finds a row valid shall find its bytes.
-    fn tell(&self, mut events: Vec<Event>) {
+    // Tells what changed; a collection's matrix before its other columns: who finds a row valid shall find its bytes. Its generation
+    // before and after them.
+    fn tell(&self, mut events: Vec<Event>, raised: &[Raised]) {
         events.sort_unstable_by_key(|event| (event.inode.0, event.offset, event.len));
         events.dedup();
-        for event in events {
-            self.host.changed(event.inode, event.offset, event.len);
-        }
+        let tell = |generations: bool| {
+            let wanted = events.iter().filter(|event| is_generation(event.inode) == generations);
+            wanted.for_each(|event| self.host.changed(event.inode, event.offset, event.len));
+        };
+        tell(true);
+        tell(false);
+        self.told.write().end(raised);
+        tell(true);
     }
 
     // Gives back to the device what the commit frees, which nobody uses until it is published.

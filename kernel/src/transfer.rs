@@ -1,6 +1,6 @@
 //! The bytes of files, between the page cache and the disk: planned under the volume's lock, moved without it.
 
-use vexfs_core::control::near;
+use vexfs_core::control::{is_generation, near};
 use vexfs_core::device::{BlockDevice, Data};
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{ReadPlan, Source, WritePlan};
@@ -22,7 +22,14 @@ impl Mount {
     /// Reads from a file or a column into `buffer`; gives how many bytes, less than its length at the end.
     pub(crate) fn read(&self, inode: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let _moving = self.moving.read();
-        let plan = self.volume().read_begin(inode, offset, buffer)?;
+        let plan = {
+            let volume = self.volume();
+            let plan = volume.read_begin(inode, offset, buffer)?;
+            if is_generation(inode) {
+                self.told.read().show(inode, offset, &mut buffer[..plan.len]);
+            }
+            plan
+        };
         for (range, place) in plan.pieces {
             self.disk().read_at(place, &mut buffer[range])?;
         }

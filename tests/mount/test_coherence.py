@@ -49,12 +49,12 @@ def columns_of(volume):
 def test_the_mapped_generation_tells_of_every_change(filled):
     control = filled.path / ".vexfs" / "collections"
     mapped = np.load(control / "c" / "generation.npy", mmap_mode="r")
-    assert mapped.shape == (1,) and mapped.dtype == np.uint64
+    assert mapped.shape == (512,) and mapped.dtype == np.uint64
     opened = os.open(control / "c" / "generation.npy", os.O_RDONLY)
 
     def shown():
         told = json.loads((control / "c" / "schema.json").read_text())["generation"]
-        assert told == int(mapped[0]) == int.from_bytes(os.pread(opened, 16, 4096), "little")
+        assert told == int(mapped[0]) == int(mapped[1]) == int.from_bytes(os.pread(opened, 8, 4096), "little")
         return told
 
     seen = [shown()]
@@ -92,6 +92,117 @@ def test_the_mapped_generation_tells_of_every_change(filled):
     Path("/proc/sys/vm/drop_caches").write_text("3")
     vectors, headers, valid = others
     assert len(valid) and not valid.any() and not headers["vector_id"].any() and not np.nan_to_num(vectors).any()
+
+
+def rows_since(numbers, known):
+    """The rows that the changes from `known` on were of, as `generation.npy` tells them; None if it does not."""
+    told, rows = int(numbers[0]), set()
+    if not known <= told <= known + 510:
+        return None
+    for change in range(known + 1, told + 1):
+        entry = int(numbers[2 + change % 510])
+        if entry == 2**64 - 1 or entry >> 32 != change & 0xFFFFFFFF:
+            return None
+        rows.add(entry & 0xFFFFFFFF)
+    return rows
+
+
+def test_the_generation_tells_which_rows_changed(filled):
+    control = filled.path / ".vexfs" / "collections"
+    mapped = np.load(control / "c" / "generation.npy", mmap_mode="r")
+    before = int(mapped[0])
+    for i in (3, 5, 8):
+        os.removexattr(filled.path / f"f{i}", "user.vector.c")
+    assert rows_since(mapped, before) == {3, 5, 8} and rows_since(mapped, int(mapped[0])) == set()
+    known = int(mapped[0])
+    os.setxattr(filled.path / "f9", "user.vector.c", vector(1))
+    rows = rows_since(mapped, known)
+    assert 9 in rows and len(rows) == 2, "the old row and the new one"
+    # What is of no single row, and what was before the mount.
+    os.rename(control / "c", control / "d")
+    assert rows_since(mapped, known) is None
+    del mapped
+    filled.again()
+    mapped = np.load(control / "d" / "generation.npy", mmap_mode="r")
+    assert rows_since(mapped, before) is None and int(mapped[0]) > known
+    known = int(mapped[0])
+    os.setxattr(filled.path / "f9", "user.vector.d", vector(2))
+    assert len(rows_since(mapped, known)) == 2
+
+
+def change_rows(root, seed, end):
+    """Sets and removes vectors of 40 files until `end`."""
+    random = np.random.default_rng(seed)
+    count = 0
+    while time.monotonic() < end:
+        file = root / f"w{seed}-{random.integers(40)}"
+        if random.integers(3) == 0 and file.exists():
+            file.unlink()
+        else:
+            file.touch()
+            os.setxattr(file, "user.vector.c", vector(count))
+        count += 1
+        time.sleep(0.001)
+
+
+def ids_of(headers, rows):
+    """The numbers of the vectors in the first rows, by a read of its own."""
+    bytes_ = os.pread(headers, 64 * rows, 4096)
+    return np.frombuffer(bytes_.ljust(64 * rows, b"\0"), "<u8").reshape(-1, 8)[:, 1].copy()
+
+
+def follow_rows(control, end, stopped, out):
+    """Follows rows by `generation.npy` alone. What differs from a look at all of them must be told of later."""
+    numbers, headers = (os.open(control / f"{name}.npy", os.O_RDONLY) for name in ("generation", "headers"))
+    look = lambda: np.frombuffer(os.pread(numbers, 4096, 4096), "<u8")
+    # Freed rows are used again after a commit only.
+    rows = 40_000
+    known, ids = int(look()[0]), ids_of(headers, rows)
+    followed, seen_early = 0, set()
+    random = np.random.default_rng(os.getpid())
+    while time.monotonic() < end or not stopped.is_set():
+        now = look()
+        changed = rows_since(now, known)
+        if changed is None:
+            ids, seen_early = ids_of(headers, rows), set()
+        else:
+            for row in changed:
+                ids[row] = ids_of_row(headers, row)
+            followed += len(changed)
+            seen_early -= changed
+        known = int(now[0])
+        if random.integers(20) == 0:
+            # A column may show a change a moment before the generation does, never after it.
+            seen_early |= set(np.flatnonzero(ids_of(headers, rows) != ids).tolist())
+    changed = rows_since(look(), known)
+    for row in changed or ():
+        ids[row] = ids_of_row(headers, row)
+    missed = np.flatnonzero(ids_of(headers, rows) != ids).tolist() if changed is not None else []
+    out.put((followed, missed, sorted(seen_early - (changed or set())) if changed is not None else []))
+
+
+def ids_of_row(headers, row):
+    """The number of the vector in a row."""
+    return int.from_bytes(os.pread(headers, 8, 4096 + 64 * row + 8), "little")
+
+
+def test_who_follows_the_generation_misses_no_change(filled):
+    """What a generation counts is seen in the columns once it is told, however many change rows at a time."""
+    control = filled.path / ".vexfs" / "collections" / "c"
+    end = time.monotonic() + 8
+    out, stopped = multiprocessing.Queue(), multiprocessing.Event()
+    readers = [multiprocessing.Process(target=follow_rows, args=(control, end, stopped, out)) for _ in range(3)]
+    writers = [multiprocessing.Process(target=change_rows, args=(filled.path, seed, end)) for seed in range(4)]
+    for process in readers + writers:
+        process.start()
+    for process in writers:
+        process.join()
+    stopped.set()
+    told = [out.get(timeout=60) for _ in readers]
+    for process in readers:
+        process.join()
+    assert min(followed for followed, _, _ in told) > 100, told
+    assert [missed + early for _, missed, early in told] == [[], [], []]
 
 
 def test_mappings_that_exist_follow_every_change(filled):

@@ -52,4 +52,4 @@ pub mod volume;
 
 pub use commit::Sealed;
 pub use error::{Error, Result};
-pub use volume::{Event, Implicit, MountOptions, Recovered, Statistics, Volume};
+pub use volume::{Event, Implicit, MountOptions, Raised, Recovered, Statistics, Volume};

@@ -4,6 +4,7 @@
 //! way in `sealed`, all others on the device. Only a [`crate::transaction::Transaction`] changes any of it.
 
 mod notes;
+pub(crate) mod recent;
 
 use alloc::vec::Vec;
 use core::ops::Deref;
@@ -20,7 +21,10 @@ use crate::numbers::{CollectionId, Ino, Time};
 use crate::patches::Patches;
 use crate::space::Space;
 
+pub use recent::Raised;
+
 pub(crate) use notes::{Copied, KeptCodebook, Lease, Recode, Renamed, Staged, StagedRows};
+use recent::Recents;
 
 /// How a collection may come to be by setting a first vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +173,8 @@ pub struct Volume<H> {
     pub(crate) journal: Journal,
     pub(crate) patches: Patches,
     pub(crate) recovered: Recovered,
+    /// The last changes of collections.
+    pub(crate) recent: Recents,
     damaged_slots: [bool; 4],
 }
 
@@ -271,6 +277,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             journal: Journal::default(),
             patches: Patches::default(),
             recovered: Recovered::default(),
+            recent: Recents::default(),
             damaged_slots,
             needs: Incompatible::from_bits_retain(superblock.incompatible.get()) | Incompatible::JOURNAL,
             needs_to_write: ReadOnlyCompatible::from_bits_retain(superblock.read_only_compatible.get()),

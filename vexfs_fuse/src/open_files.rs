@@ -85,7 +85,7 @@ impl OpenFiles {
                 .map(|_| Some(Content::Exchange(Asker::of(who), Mutex::new(Exchange::new())))),
             _ => self.service.volume().attributes(inode).map(|_| None),
         };
-        let content = opened.inspect_err(|_| self.service.tell(&self.closed(inode)))?;
+        let content = opened.inspect_err(|_| self.service.tell(self.closed(inode)))?;
         let append = (kind == Some(Pseudo::Append)).then(|| Arc::new(Append::new(who, inode)));
         let flags = match content {
             _ if append.is_some() => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_STREAM,
@@ -257,7 +257,7 @@ impl OpenFiles {
         self.service.opens().remove(inode);
         if !self.service.opens().contains(inode) && self.service.volume().awaits_content(inode) {
             let (bound, events) = self.service.change(|volume| volume.bind_content(inode, now()));
-            self.service.tell(&events);
+            self.service.tell(events);
             if let Err(error) = bound {
                 log::warn!("inode {inode}: its vectors count as stale: {error}");
             }

@@ -20,6 +20,7 @@
 
 mod commits;
 mod failure;
+mod generations;
 mod notices;
 mod report;
 mod retired;
@@ -31,7 +32,7 @@ mod transfers;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use fuser::Notifier;
@@ -41,6 +42,7 @@ use vexfs_core::{Error, Result, Volume};
 
 use self::commits::Wake;
 pub use self::failure::Failure;
+use self::generations::Generations;
 use self::notices::Telling;
 pub use self::notices::{Later, Untold};
 use self::sync::Syncs;
@@ -80,6 +82,7 @@ pub struct Service {
     notifier: OnceLock<Notifier>,
     notifying: AtomicUsize,
     telling: Mutex<Telling>,
+    generations: Arc<Generations>,
     later: Mutex<Option<Sender<Later>>>,
     /// Sizes of columns that the kernel was told.
     sizes: Mutex<HashMap<u64, u64>>,
@@ -126,6 +129,7 @@ impl Service {
             notifier: OnceLock::new(),
             notifying: AtomicUsize::new(0),
             telling: Mutex::default(),
+            generations: Arc::default(),
             later: Mutex::new(None),
             sizes: Mutex::new(HashMap::new()),
             arrows: Mutex::new(HashMap::new()),
@@ -208,7 +212,7 @@ impl Service {
                 let result = change(&mut volume);
                 // Counted under the lock, so that a record or commit knows exactly what it holds.
                 self.changes.fetch_add(1, Ordering::AcqRel);
-                events.append(self.untold(volume.events()));
+                events.append(self.untold(&mut volume));
                 (result, volume.statistics().dirty_bytes)
             };
             match result {

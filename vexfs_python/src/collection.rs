@@ -76,7 +76,7 @@ impl Searcher {
     /// What queries must be like now: dimension, element and metric.
     fn form(&self, py: Python<'_>) -> PyResult<(usize, &'static str, &'static str)> {
         self.with(py, |searcher| {
-            searcher.refresh()?;
+            searcher.follow()?;
             let schema = searcher.collection().schema();
             Ok((schema.dimensions, schema.element.name(), schema.metric.name()))
         })

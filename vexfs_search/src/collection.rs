@@ -4,27 +4,25 @@
 //! come later are seen by opening again. The files never get shorter under a mapping (the filesystem's promise).
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use memmap2::Mmap;
 use serde_json::Value;
 use zerocopy::IntoBytes;
 
+use crate::changes::{Ask, Generation, Since};
 use crate::choice::Extent;
 use crate::codec::Coder;
 use crate::codec::pq::Codebook;
+use crate::column::{Column, computed};
 use crate::decoded::{Block, Decoded};
 use crate::error::{Error, Result};
 use crate::headers::Headers;
 use crate::metric::{Element, Metric};
-use crate::npy::Header;
-use crate::warmth::{Ahead, Warmth, apart};
+use crate::warmth::{Ahead, Warmth};
 
 /// How often files are opened while each time another matrix takes the place of the one before.
 const OPENS_MAX: u32 = 10;
@@ -44,7 +42,7 @@ pub struct Schema {
     pub rows: u64,
     /// Rows in use.
     pub live: u64,
-    /// Raised by every change of a row; 0 where it is not told.
+    /// Raised by every change of a row; 0 where it is not told. Of a [`Collection`] what its columns were known to show when it was opened.
     pub generation: u64,
     /// All of it.
     pub all: Value,
@@ -109,39 +107,20 @@ impl Schema {
     }
 }
 
-/// `generation.npy`, kept open: what the kernel has of it in its cache is true, so that looking costs no question to a
-/// daemon.
-#[derive(Debug)]
-struct Generation {
-    file: File,
-    data: u64,
-}
-
-impl Generation {
-    // None of files that were copied from a volume without it.
-    fn open(directory: &Path) -> Option<Self> {
-        let file = File::open(directory.join("generation.npy")).ok()?;
-        let mut head = [0; 4096];
-        let len = read_up_to(&file, &mut head).ok()?;
-        let header = Header::parse(&head[..len]).ok()?;
-        (header.descr == "<u8" && header.shape == [1]).then_some(Self { file, data: header.data as u64 })
-    }
-
-    fn read(&self) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.file.read_exact_at(&mut bytes, self.data).ok()?;
-        Some(u64::from_le_bytes(bytes))
-    }
-}
-
 /// A collection to search.
 #[derive(Debug)]
 pub struct Collection {
     directory: PathBuf,
     schema: Schema,
     generation: Option<Arc<Generation>>,
+    /// Up to which generation the files are known to be those that were opened, and how many changes since the opening.
+    known: u64,
+    followed: usize,
     source: Source,
-    rows: usize,
+    /// Rows that are looked at; it grows as far as the mappings have room.
+    rows: AtomicUsize,
+    /// Rows came that they have no room for.
+    outgrown: AtomicBool,
     stride: usize,
 }
 
@@ -163,14 +142,20 @@ pub(crate) struct Window<'a> {
     pub(crate) valid: &'a [u8],
 }
 
+/// Changes that are followed before the files are opened again, which renews what `schema.json` says; more of large collections.
+const FOLLOWED_MIN: usize = 4096;
 /// Rows of a codec that are decoded at once.
 const CODED_ROWS: usize = 256;
 
 impl Collection {
     /// Opens and maps the collection in `directory`; rows of a codec are decoded some at a time, by each search anew.
     pub fn open(directory: &Path) -> Result<Self> {
+        // Read before all else: what is told later is looked at again.
         let generation = Generation::open(directory).map(Arc::new);
-        let opened = Schema::opened(directory, |schema| Self::open_as(directory, schema))?;
+        let told = generation.as_ref().and_then(|generation| generation.told());
+        let mut opened = Schema::opened(directory, |schema| Self::open_as(directory, schema))?;
+        opened.schema.generation = told.unwrap_or(opened.schema.generation);
+        opened.known = opened.schema.generation;
         Ok(Self { generation, ..opened })
     }
 
@@ -181,9 +166,63 @@ impl Collection {
     /// What the system refuses.
     pub fn generation(&self) -> Result<u64> {
         // Of a collection that was removed it cannot be read: what is there now under its name?
-        match self.generation.as_ref().and_then(|generation| generation.read()) {
+        match self.generation.as_ref().and_then(|generation| generation.told()) {
             Some(number) => Ok(number),
             None => Ok(Schema::read(&self.directory)?.generation),
+        }
+    }
+
+    /// What changed since that generation; rows that came behind the last one are looked at from now on, if the mappings have room.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn since(&self, known: u64, ask: Ask) -> Result<Since> {
+        let since = match &self.generation {
+            Some(generation) => generation.since(known, ask),
+            None if self.generation()? == known => Since::Nothing,
+            None => Since::Much,
+        };
+        if let Since::Rows(_, rows) = &since {
+            let wanted = rows.last().map_or(0, |last| *last as usize + 1);
+            self.rows.fetch_max(wanted.min(self.room()), Ordering::Relaxed);
+            self.outgrown.fetch_or(wanted > self.rows(), Ordering::Relaxed);
+        }
+        Ok(since)
+    }
+
+    /// True if the files are still those that were opened, with as many rows as they have now; else they are to be opened again.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn follow(&mut self) -> Result<bool> {
+        let (told, rows) = match self.since(self.known, Ask::Cache)? {
+            Since::Nothing => return Ok(!self.is_outgrown()),
+            Since::Rows(told, rows) => (told, rows),
+            Since::Much => return Ok(false),
+        };
+        self.followed += rows.len();
+        if self.is_outgrown() || self.followed > FOLLOWED_MIN.max(self.rows() / 8) {
+            return Ok(false);
+        }
+        self.known = told;
+        Ok(true)
+    }
+
+    /// True if rows came that the mappings have no room for.
+    pub(crate) fn is_outgrown(&self) -> bool {
+        self.outgrown.load(Ordering::Relaxed)
+    }
+
+    // Rows that the mappings have room for.
+    fn room(&self) -> usize {
+        match &self.source {
+            Source::Mapped { vectors, valid, .. } => {
+                let of = |column: &Column, bytes: usize| {
+                    column.bytes().len().saturating_sub(column.header.data).checked_div(bytes)
+                };
+                of(vectors, self.stride).unwrap_or(0).min(of(valid, 1).unwrap_or(0))
+            }
+            Source::Coded(_) | Source::Memory(_) => self.rows(),
         }
     }
 
@@ -228,7 +267,17 @@ impl Collection {
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
         let source = Source::Mapped { vectors, valid, warmth: Warmth::unknown() };
-        Ok(Self { directory: directory.to_owned(), schema, generation: None, source, rows, stride })
+        Ok(Self {
+            directory: directory.to_owned(),
+            schema,
+            generation: None,
+            known: 0,
+            followed: 0,
+            source,
+            rows: rows.into(),
+            outgrown: false.into(),
+            stride,
+        })
     }
 
     fn coded(directory: &Path) -> Result<Self> {
@@ -237,17 +286,28 @@ impl Collection {
         let (schema, rows) = (decoded.schema().clone(), decoded.rows());
         let stride = schema.vector_len().next_multiple_of(size_of::<f32>());
         let source = Source::Coded(Box::new(decoded));
-        Ok(Self { directory: directory.to_owned(), schema, generation: None, source, rows, stride })
+        Ok(Self {
+            directory: directory.to_owned(),
+            schema,
+            generation: None,
+            known: 0,
+            followed: 0,
+            source,
+            rows: rows.into(),
+            outgrown: false.into(),
+            stride,
+        })
     }
 
     /// The collection with all rows of its codec decoded into memory; none if they lie there as they are.
     pub(crate) fn in_memory(&self) -> Option<Self> {
         let Source::Coded(decoded) = &self.source else { return None };
         let mut block = Block::default();
-        decoded.block(0..self.rows, self.stride, &mut block);
+        decoded.block(0..self.rows(), self.stride, &mut block);
         let source = Source::Memory(block);
         let (directory, schema) = (self.directory.clone(), self.schema.clone());
-        Some(Self { directory, schema, generation: self.generation.clone(), source, ..*self })
+        let (generation, rows) = (self.generation.clone(), self.rows().into());
+        Some(Self { directory, schema, generation, source, rows, outgrown: false.into(), ..*self })
     }
 
     /// Parts of the rows that [`window`](Self::window) shows at once.
@@ -310,7 +370,7 @@ impl Collection {
 
     /// Rows, free ones counted.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.rows.load(Ordering::Relaxed)
     }
 
     /// Bytes from one row to the next.
@@ -323,7 +383,7 @@ impl Collection {
         match &self.source {
             Source::Mapped { vectors, .. } => {
                 let start = vectors.header.data;
-                vectors.bytes().get(start..start + self.rows * self.stride).unwrap_or_default()
+                vectors.bytes().get(start..start + self.rows() * self.stride).unwrap_or_default()
             }
             Source::Coded(_) => &[],
             Source::Memory(block) => block.vectors.as_bytes(),
@@ -335,7 +395,7 @@ impl Collection {
         match &self.source {
             Source::Mapped { valid, .. } => {
                 let start = valid.header.data;
-                valid.bytes().get(start..start + self.rows).unwrap_or_default()
+                valid.bytes().get(start..start + self.rows()).unwrap_or_default()
             }
             Source::Coded(_) => &[],
             Source::Memory(block) => &block.valid,
@@ -367,7 +427,7 @@ impl Collection {
     /// The inode of the file that each row belongs to; 0 of a free row. Reads `headers.npy` as it is now.
     pub fn file_inodes(&self) -> Result<Vec<u64>> {
         let mut inodes = Self::inodes(&self.directory)?;
-        inodes.resize(self.rows, 0);
+        inodes.resize(self.rows(), 0);
         Ok(inodes)
     }
 
@@ -392,70 +452,4 @@ impl Collection {
     pub fn headers(&self) -> Result<Headers> {
         Headers::open(&self.directory)
     }
-}
-
-// A mapped npy file.
-#[derive(Debug)]
-pub(crate) struct Column {
-    path: PathBuf,
-    header: Header,
-    file: File,
-    map: Mmap,
-}
-
-impl Column {
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let io = |source| Error::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(io)?;
-        // SAFETY: the map is read alone. The filesystem never shortens a file under a mapping; bytes of a row
-        // may change while its flag says free, and no value of the types read from it is invalid.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        // Read, not touched in the mapping, and alone: pages behind it of a column that is rendered cost a look at each row.
-        apart(&file);
-        let mut head = [0; 4096];
-        let len = read_up_to(&file, &mut head).map_err(io)?;
-        let header = match Header::parse(&head[..len]) {
-            Ok(header) => header,
-            // Longer than any that VexFS writes.
-            Err(_) => Header::parse(&map).map_err(|why| Error::Format { path: path.clone(), why })?,
-        };
-        Ok(Self { path, header, file, map })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-
-    /// All that lies behind the header.
-    pub(crate) fn data(&self) -> &[u8] {
-        self.map.get(self.header.data..).unwrap_or_default()
-    }
-
-    /// Bytes of a text, if it is an array of texts.
-    pub(crate) fn text_width(&self) -> Option<usize> {
-        self.header.descr.strip_prefix("|S")?.parse().ok().filter(|width| *width > 0)
-    }
-
-    /// The file does not hold what it should.
-    pub(crate) fn wrong(&self, why: &str) -> Error {
-        Error::Format { path: self.path.clone(), why: why.to_owned() }
-    }
-}
-
-/// A whole file whose size is told as 0, in as few reads as can be: each is a question to a daemon.
-pub(crate) fn computed(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(1 << 14);
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-pub(crate) fn read_up_to(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], done as u64)? {
-            0 => break,
-            len => done += len,
-        }
-    }
-    Ok(done)
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::collection::read_up_to;
+use crate::column::read_up_to;
 use crate::error::{Error, Result};
 use crate::npy::Header;
 

@@ -31,10 +31,12 @@
 mod adc;
 pub mod analysis;
 mod batch;
+mod changes;
 pub mod choice;
 mod clustered;
 pub mod codec;
 pub mod collection;
+mod column;
 mod cpu;
 mod decoded;
 pub mod error;

@@ -3,13 +3,15 @@
 //! INVARIANT: an index that cannot be trusted is told and not used, and the exact answer stands in: it never makes a search
 //! fail, and what it did not give is never called exact.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::changes::{Ask, Since};
 use crate::choice::{self, Chosen, Known};
 pub use crate::choice::{Way, Wish, suffices};
-use crate::collection::{Collection, Schema, computed};
+use crate::collection::{Collection, Schema};
+use crate::column::computed;
 use crate::error::{Error, Result};
-use crate::nearest::Hit;
+use crate::nearest::{Hit, RowSet};
 use crate::query::Query;
 use crate::scan::Options;
 use crate::stored::{Delta, Effort, Kind, StoredIndex, Summary};
@@ -17,6 +19,10 @@ use crate::tally::Figure;
 
 /// A filter that leaves less than this share of the rows is faster compared row by row.
 const FILTER_MAX: f64 = 0.1;
+/// How long an index rests that could not be compared while it was searched.
+const REST: Duration = Duration::from_secs(1);
+/// Looks at what changed behind a search, each at what changed during the one before.
+const RENEWALS: u32 = 64;
 /// Attempts at a moment in which the collection does not change.
 const ATTEMPTS: u32 = 4;
 /// The file of a collection that tells what real searches found.
@@ -43,6 +49,8 @@ pub fn pays(schema: &Schema) -> bool {
 pub struct Plan {
     index: Option<Used>,
     why: String,
+    /// An index that could not be compared during a search, why it is used, and since when it is not.
+    resting: Option<(Used, String, Instant)>,
     warnings: Vec<String>,
     /// What it cost so far.
     pub cost: Cost,
@@ -55,6 +63,8 @@ struct Used {
     /// What changed up to which generation.
     delta: Delta,
     generation: u64,
+    /// The numbers of the vectors in the index, by row, once they were needed.
+    ids: Option<Vec<u64>>,
 }
 
 /// What searches have cost.
@@ -80,7 +90,7 @@ impl Plan {
     // Reads every row.
     fn exact(why: impl Into<String>) -> Self {
         let (why, cost, begun) = (why.into(), Cost::default(), Instant::now());
-        Self { index: None, why, warnings: Vec::new(), cost, begun }
+        Self { index: None, why, resting: None, warnings: Vec::new(), cost, begun }
     }
 
     /// Chooses for searches of a collection's nearest rows.
@@ -142,9 +152,9 @@ impl Plan {
     }
 
     fn used(index: StoredIndex, effort: Effort, collection: &Collection, why: String) -> Self {
-        let generation = collection.schema().generation;
-        let mut used = Used { index, effort, delta: Delta::default(), generation };
-        if let Err(error) = used.compare(collection) {
+        let (delta, generation) = (Delta::default(), index.generation());
+        let mut used = Used { index, effort, delta, generation, ids: None };
+        if let Err(error) = used.catch_up(collection, Ask::Cache) {
             return Self::distrusted(&error);
         }
         if let Some(why) = collection.schema().extent().outdated(&used.delta) {
@@ -205,9 +215,33 @@ impl Plan {
         options: Options<'_>,
     ) -> Result<Vec<Hit>> {
         let start = Instant::now();
+        self.wake();
         let hits = self.rows(collection, query, options);
         self.cost.ms += start.elapsed().as_secs_f64() * 1e3;
         hits
+    }
+
+    /// [`search`](Self::search) of many queries; of all rows by products of blocks.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_all(
+        &mut self,
+        collection: &Collection,
+        queries: &[Query],
+        options: Options<'_>,
+    ) -> Result<Vec<Vec<Hit>>> {
+        self.wake();
+        if !self.is_exact() {
+            return queries.iter().map(|query| self.search(collection, query, options)).collect();
+        }
+        let known = collection.generation()?;
+        let all = collection.search_all(queries, options);
+        let settle = |(query, hits)| match since(collection, known, query, options, hits)? {
+            Some(hits) => Ok(hits),
+            None => Self::all(collection, query, options),
+        };
+        queries.iter().zip(all).map(settle).collect()
     }
 
     fn rows(&mut self, collection: &Collection, query: &Query, options: Options<'_>) -> Result<Vec<Hit>> {
@@ -222,14 +256,34 @@ impl Plan {
             match used.search(collection, query, options, &mut self.cost) {
                 Ok(Some(hits)) => return Ok(hits),
                 Ok(None) => {
-                    let why = "the collection changes faster than the index can be compared";
-                    *self = self.instead(Self::exact(why));
+                    let why = "the collection changes faster than the index can be compared".into();
+                    let rests = |used| (used, std::mem::replace(&mut self.why, why), Instant::now());
+                    self.resting = self.index.take().map(rests);
                 }
                 Err(error) => *self = self.instead(Self::distrusted(&error)),
             }
         }
         self.cost.candidates += options.rows.map_or(live, |rows| rows.len() as u64);
+        Self::all(collection, query, options)
+    }
+
+    // Of all rows; those that changed meanwhile are looked at once more.
+    fn all(collection: &Collection, query: &Query, options: Options<'_>) -> Result<Vec<Hit>> {
+        for _ in 1..ATTEMPTS {
+            let known = collection.generation()?;
+            let hits = collection.search(query, options);
+            if let Some(hits) = since(collection, known, query, options, hits)? {
+                return Ok(hits);
+            }
+        }
         Ok(collection.search(query, options))
+    }
+
+    /// Takes up the index again that rested for a while.
+    pub(crate) fn wake(&mut self) {
+        if let Some((used, why, _)) = self.resting.take_if(|(_, _, since)| since.elapsed() >= REST) {
+            (self.index, self.why) = (Some(used), why);
+        }
     }
 
     // Exactly from now on; what it cost so far stays.
@@ -240,16 +294,37 @@ impl Plan {
 }
 
 impl Used {
-    // Finds out what changed since the index was built, unless nothing did.
-    fn compare(&mut self, collection: &Collection) -> Result<()> {
-        self.delta = match self.index.generation() == self.generation {
-            true => Delta::default(),
-            false => self.index.delta(collection)?,
+    // Looks at the rows that changed since the delta was known to be right, and gives them; at all rows, if nobody tells which.
+    fn catch_up(&mut self, collection: &Collection, ask: Ask) -> Result<Option<Vec<u64>>> {
+        let (told, rows) = match collection.since(self.generation, ask)? {
+            Since::Nothing => return Ok(Some(Vec::new())),
+            Since::Rows(told, rows) => (told, rows),
+            Since::Much => {
+                let told = collection.generation()?;
+                self.delta = self.index.delta(collection)?;
+                self.generation = told;
+                return Ok(None);
+            }
         };
-        Ok(())
+        if self.ids.is_none() {
+            self.ids = Some(self.index.ids()?);
+        }
+        let (ids, headers) = (self.ids.as_deref().unwrap_or_default(), collection.headers()?);
+        // A collection that has grown is opened again by who keeps it; those rows are then looked at again.
+        let (within, rest): (Vec<u64>, Vec<u64>) =
+            rows.into_iter().partition(|row| *row < collection.rows() as u64);
+        for row in &within {
+            let before = ids.get(*row as usize).copied().unwrap_or(0);
+            self.delta.follow(*row, before, headers.vector_id(*row)?);
+        }
+        if rest.is_empty() {
+            self.generation = told;
+        }
+        Ok(Some(within))
     }
 
-    // None if the collection changed in every attempt: a row that moves meanwhile could be missed.
+    // Rows that changed meanwhile are looked at behind the search, so that none that moved is missed. None if in every attempt more
+    // changed than is told of.
     fn search(
         &mut self,
         collection: &Collection,
@@ -258,19 +333,62 @@ impl Used {
         cost: &mut Cost,
     ) -> Result<Option<Vec<Hit>>> {
         for _ in 0..ATTEMPTS {
+            self.catch_up(collection, Ask::Cache)?;
             let answer = self.index.search(collection, query, options, &self.delta, &self.effort)?;
             cost.candidates += answer.candidates as u64;
             cost.leaves += answer.leaves as u64;
             cost.nodes += answer.nodes as u64;
             cost.index_bytes += answer.index_bytes;
             cost.changed = self.delta.changed() as u64;
-            let now = collection.generation()?;
-            if now == self.generation {
-                return Ok(Some(answer.hits));
+            let settled =
+                settled(collection, query, options, answer.hits, || self.catch_up(collection, Ask::Host))?;
+            if settled.is_some() {
+                return Ok(settled);
             }
-            self.generation = now;
-            self.compare(collection)?;
         }
         Ok(None)
     }
+}
+
+// What a search of all rows that began at the generation `known` found, with the rows that changed meanwhile as they are now.
+fn since(
+    collection: &Collection,
+    mut known: u64,
+    query: &Query,
+    options: Options<'_>,
+    hits: Vec<Hit>,
+) -> Result<Option<Vec<Hit>>> {
+    settled(collection, query, options, hits, || {
+        Ok(match collection.since(known, Ask::Host)? {
+            Since::Nothing => Some(Vec::new()),
+            Since::Rows(told, rows) => {
+                known = told;
+                Some(rows)
+            }
+            Since::Much => None,
+        })
+    })
+}
+
+// What a search found, with the rows that changed meanwhile as they are now; `changed` tells them, each time since the last. What moved
+// while those were looked at moved from a row that was looked at before, or was none of the nearest: so it ends where none of those
+// changed. None if it does not, or if more changed than is told of.
+fn settled(
+    collection: &Collection,
+    query: &Query,
+    options: Options<'_>,
+    mut hits: Vec<Hit>,
+    mut changed: impl FnMut() -> Result<Option<Vec<u64>>>,
+) -> Result<Option<Vec<Hit>>> {
+    let mut looked: RowSet = hits.iter().map(|hit| hit.row as usize).collect();
+    for round in 0..RENEWALS {
+        let Some(rows) = changed()? else { return Ok(None) };
+        if rows.is_empty() || round > 0 && !rows.iter().any(|row| looked.contains(*row as usize)) {
+            return Ok(Some(hits));
+        }
+        let Some(renewed) = collection.renewed(hits, query, &rows, options)? else { return Ok(None) };
+        hits = renewed;
+        rows.iter().for_each(|row| looked.insert(*row as usize));
+    }
+    Ok(None)
 }

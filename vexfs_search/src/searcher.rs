@@ -1,8 +1,9 @@
 //! A collection that is searched many times while it changes.
 //!
 //! INVARIANT: a search is of the collection as it is then: what was set before it is found, what was removed is not.
-//! Files are opened again when the collection's generation is another. A plan is made again when an index file is another,
-//! which is looked for every second and when the collection changed: until then the index before answers as well.
+//! Files are opened again when the collection's generation is another and `generation.npy` does not tell which rows that is of. A plan
+//! is made again when an index file is another, which is looked for every second and when files are opened: until then the index
+//! before answers as well.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,8 @@ use crate::stored::{DIRECTORY, Kind};
 
 /// Plans that are kept, each for other wishes.
 const PLANS_MAX: usize = 8;
+/// Searches that are made again because the collection got longer meanwhile.
+const OUTGROWN_MAX: u32 = 2;
 /// A plan is made again when the collection has so much more or less than it had.
 const GROWN: f64 = 1.25;
 /// How long an index file that another takes the place of may go on answering.
@@ -89,6 +92,18 @@ impl Searcher {
         Ok(changed)
     }
 
+    /// [`refresh`](Self::refresh), but where only rows of the files that are open changed: then nothing is to be opened. What
+    /// `schema.json` counts may be a little older then.
+    ///
+    /// # Errors
+    /// As [`Collection::open`].
+    pub fn follow(&mut self) -> Result<()> {
+        if !self.collection.follow()? {
+            self.collection = Collection::open(&self.directory)?;
+        }
+        Ok(())
+    }
+
     /// The nearest rows of the collection as it is now. `options` may ask for other rows and scores than the last
     /// search did; of `wish` each difference makes another plan.
     ///
@@ -97,7 +112,16 @@ impl Searcher {
     /// dimensions, which are fixed from its first vector on.
     pub fn search(&mut self, query: &Query, wish: Wish, options: Options<'_>) -> Result<Vec<Hit>> {
         check(query, &wish)?;
-        self.refresh()?;
+        self.follow()?;
+        for _ in 0..OUTGROWN_MAX {
+            let number = self.plan(wish, Look::Seldom)?;
+            let hits = self.plans[number].plan.search(&self.collection, query, options)?;
+            // Rows that came behind the last one may hold what was in others before.
+            if !self.collection.is_outgrown() {
+                return Ok(hits);
+            }
+            self.follow()?;
+        }
         let number = self.plan(wish, Look::Seldom)?;
         self.plans[number].plan.search(&self.collection, query, options)
     }
@@ -114,13 +138,12 @@ impl Searcher {
         options: Options<'_>,
     ) -> Result<Vec<Vec<Hit>>> {
         queries.iter().try_for_each(|query| check(query, &wish))?;
-        self.refresh()?;
-        let number = self.plan(wish, Look::Seldom)?;
-        if self.plans[number].plan.is_exact() {
-            return Ok(self.collection.search_all(queries, options));
+        self.follow()?;
+        if let [query] = queries {
+            return Ok(vec![self.search(query, wish, options)?]);
         }
-        let plan = &mut self.plans[number].plan;
-        queries.iter().map(|query| plan.search(&self.collection, query, options)).collect()
+        let number = self.plan(wish, Look::Seldom)?;
+        self.plans[number].plan.search_all(&self.collection, queries, options)
     }
 
     /// How searches with this wish are done now.
@@ -130,6 +153,7 @@ impl Searcher {
     pub fn explain(&mut self, wish: Wish) -> Result<&mut Plan> {
         self.refresh()?;
         let number = self.plan(wish, Look::Now)?;
+        self.plans[number].plan.wake();
         Ok(&mut self.plans[number].plan)
     }
 

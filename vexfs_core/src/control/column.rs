@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{CODEBOOK, COLUMNS, GENERATION, HEADERS, MATRIX, SCALE, VALID, arrow};
+use super::{CODEBOOK, COLUMNS, GENERATION, HEADERS, MATRIX, SCALE, VALID, arrow, generation};
 use crate::codec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
     }
     let (id, part) = collection_part(inode).ok_or(Error::NotFound)?;
     let loaded = match shown(volume, inode) {
-        Err(Error::NotFound) => return Ok(gone(part, offset, buffer)),
+        Err(Error::NotFound) => return Ok(gone(part, buffer)),
         found => found?,
     };
     let size = volume.attributes(inode)?.size;
@@ -78,8 +78,9 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
             Vec::new()
         }
         GENERATION => {
+            let numbers = generation::numbers(volume, &loaded)?;
             rest.fill(0);
-            put_entry(loaded.record.changes.as_bytes(), 0, at.saturating_sub(MATRIX_DATA), rest);
+            put_entry(numbers.as_bytes(), 0, at.saturating_sub(MATRIX_DATA), rest);
             Vec::new()
         }
         CODEBOOK => {
@@ -97,10 +98,10 @@ pub(crate) fn read_column<H: BlockDevice + Data>(
 }
 
 // A file of a collection that was removed, which somebody has open or mapped: no row is live, and no generation was ever as high.
-fn gone(part: u64, offset: u64, buffer: &mut [u8]) -> ReadPlan {
+fn gone(part: u64, buffer: &mut [u8]) -> ReadPlan {
     buffer.fill(0);
     if part == GENERATION {
-        put_entry(&u64::MAX.to_le_bytes(), MATRIX_DATA, offset, buffer);
+        buffer.fill(u8::MAX);
     }
     ReadPlan { len: buffer.len(), pieces: Vec::new() }
 }
@@ -191,7 +192,7 @@ pub(super) fn rows<N: Nodes>(
 }
 
 // Copies the part of an entry at byte `at` of the data that falls into `buffer`, which begins at byte `start`.
-fn put_entry(entry: &[u8], at: u64, start: u64, buffer: &mut [u8]) {
+pub(super) fn put_entry(entry: &[u8], at: u64, start: u64, buffer: &mut [u8]) {
     let (from, to) = (at.max(start), (at + entry.len() as u64).min(start + buffer.len() as u64));
     if from < to {
         buffer[(from - start) as usize..(to - start) as usize]
@@ -258,7 +259,9 @@ fn npy_header<N: Nodes>(nodes: &N, loaded: &Loaded, part: u64) -> Result<Vec<u8>
             }
             write!(text, "', 'fortran_order': False, 'shape': ({rows},), }}")
         }
-        GENERATION => write!(text, "{{'descr': '<u8', 'fortran_order': False, 'shape': (1,), }}"),
+        GENERATION => {
+            write!(text, "{{'descr': '<u8', 'fortran_order': False, 'shape': ({},), }}", generation::ENTRIES)
+        }
         SCALE => write!(text, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows},), }}"),
         CODEBOOK => {
             let Quantizer { subvectors, sub_dimensions, .. } = codec.quantizer();

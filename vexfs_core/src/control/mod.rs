@@ -7,6 +7,7 @@ pub mod append;
 pub mod arrow;
 mod column;
 mod exchange;
+mod generation;
 mod listing;
 pub mod near;
 mod query;
@@ -15,6 +16,8 @@ mod request;
 
 pub(crate) use column::read_column;
 pub use exchange::Exchange;
+pub(crate) use generation::LEN as GENERATION_LEN;
+pub use generation::{Told, is_generation};
 pub use query::{QUESTION_MAX, answer, asks_nearness};
 pub use render::json_string;
 pub(crate) use request::codec_named;
@@ -78,7 +81,7 @@ pub const METADATA: u64 = 12;
 pub const RECALL: u64 = 13;
 /// `codebook.npy`, of collections that are stored by product quantisation.
 pub const CODEBOOK: u64 = 14;
-/// `generation.npy`: one number, raised by every change that a search could see.
+/// `generation.npy`: the number that every change raises which a search could see, and what the last ones were of.
 pub const GENERATION: u64 = 15;
 /// Part of the first of the columns that are made from metadata.
 pub const COLUMNS: u64 = 48;
@@ -423,7 +426,7 @@ fn part_attributes<H: BlockDevice + Data>(
         (Pseudo::Column, MATRIX) => matrix.size.get().max(MATRIX_DATA),
         (Pseudo::Column, HEADERS) => MATRIX_DATA + capacity * 64,
         (Pseudo::Column, SCALE) => MATRIX_DATA + capacity * 4,
-        (Pseudo::Column, GENERATION) => MATRIX_DATA + size_of::<u64>() as u64,
+        (Pseudo::Column, GENERATION) => MATRIX_DATA + generation::LEN,
         (Pseudo::Column, CODEBOOK) => {
             MATRIX_DATA + loaded.quantizer().map_or(0, |quantizer| quantizer.codebook_len() as u64)
         }

@@ -30,7 +30,8 @@ takes files and vectors and nothing else.
     vectors.npy         the matrix, one row a slot; data from byte 4096 on, rows padded to 64 bytes
     headers.npy         one 64-byte header a row: vector id, inode, times, CRC-32
     valid.npy           True where a row is in use
-    generation.npy      one number, raised by every change of a row: a mapping tells without a call that something changed
+    generation.npy      512 numbers that tell a mapping what changed: [0] rises with each change, once the other columns show it, up to [1];
+                        change g was of row x[2 + g % 510] & 0xffffffff if the upper half of that is g & 0xffffffff, else unknown
     vectors.arrow         the same in one Arrow IPC file: vector, vector_id, inode, n; free rows are null (FUSE)
     append              takes vectors as a stream of records, in batches (FUSE)
     metadata.jsonl      row, inode, number and metadata of every vector that has some, a JSON object a line

@@ -215,9 +215,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             loaded.drop_target();
             loaded.store_at(tx, old)?;
             give_up_matrix(tx, old)?;
-            let changes = loaded.record.changes.get().wrapping_add(1);
+            let before = loaded.record.changes.get();
             loaded = Loaded { matrices: target.matrices, ..target };
-            loaded.record.changes = U64::new(changes);
+            tx.volume.recent.note_all(id, before);
+            loaded.record.changes = U64::new(before.wrapping_add(1));
             loaded.record.modified = tx.now.into();
             loaded.store(tx)?;
             tell_switch(tx, &loaded)?;
@@ -463,7 +464,7 @@ fn tell_switch<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, loaded: &Load
         (control::VALID, MATRIX_DATA),
         (control::MATRIX, 0),
         (control::SCALE, 0),
-        (control::GENERATION, MATRIX_DATA + 8),
+        (control::GENERATION, MATRIX_DATA + control::GENERATION_LEN),
         (control::CODEBOOK, 0),
         (control::SCHEMA, 0),
         (0, 0),

@@ -199,7 +199,9 @@ impl Loaded {
     ) -> Result<()> {
         let stride = u64::from(self.record.stride.get());
         let count = rows.end - rows.start;
-        self.record.changes = U64::new(self.record.changes.get().wrapping_add(count));
+        let before = self.record.changes.get();
+        tx.volume.recent.note_rows(self.id, before, rows.clone());
+        self.record.changes = U64::new(before.wrapping_add(count));
         self.record.modified = tx.now.into();
         let columns =
             [(control::MATRIX, stride), (control::HEADERS, 64), (control::VALID, 1), (control::SCALE, 4)];
@@ -259,7 +261,9 @@ pub(crate) fn raise_generation<H: BlockDevice + Data>(
     id: CollectionId,
 ) -> Result<()> {
     let mut loaded = load(tx, id)?;
-    loaded.record.changes = U64::new(loaded.record.changes.get().wrapping_add(1));
+    let before = loaded.record.changes.get();
+    tx.volume.recent.note_all(id, before);
+    loaded.record.changes = U64::new(before.wrapping_add(1));
     loaded.store(tx)?;
     tell_generation(tx, id)
 }
@@ -270,7 +274,7 @@ pub(crate) fn tell_generation<H: BlockDevice + Data>(
     id: CollectionId,
 ) -> Result<()> {
     let inode = Ino(collection_directory(id).0 + control::GENERATION);
-    tx.event(Event { inode, offset: MATRIX_DATA, len: size_of::<u64>() as u64 })
+    tx.event(Event { inode, offset: MATRIX_DATA, len: control::GENERATION_LEN })
 }
 
 // True if a matrix can grow from byte `from` to byte `to`.

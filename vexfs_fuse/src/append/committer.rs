@@ -100,14 +100,14 @@ fn set(
         let staged = volume.stage_vectors(id, &vectors, caller, now()).map_err(&mut note)?;
         Ok((staged, vectors))
     });
-    service.tell(&events);
+    service.tell(events);
     let Ok((staged, vectors)) = staged else { return Err(refused) };
     let (set, events) =
         service.change(|volume| volume.set_staged(&staged, &vectors, caller, now()).map_err(&mut note));
-    service.tell(&events);
+    service.tell(events);
     set.map_err(|_| {
         let (unstaged, events) = service.change(|volume| volume.unstage_vectors(&staged));
-        service.tell(&events);
+        service.tell(events);
         if let Err(error) = unstaged {
             log::warn!("free rows keep the bytes of vectors that were not set: {error}");
         }

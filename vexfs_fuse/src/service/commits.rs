@@ -111,8 +111,7 @@ impl Service {
                     true => volume.tidy(now()),
                     false => Ok(true),
                 });
-            self.tell(&events);
-            drop(events);
+            self.tell(events);
             match more {
                 Ok(true) => {}
                 Ok(false) => {

@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use fuser::{INodeNo, Notifier};
-use vexfs_core::Event;
-use vexfs_core::control::{Pseudo, arrow, pseudo};
+use vexfs_core::control::{Pseudo, arrow, is_generation, pseudo};
 use vexfs_core::format::collection_part;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::Attributes;
+use vexfs_core::{Event, Volume};
 
+use super::generations::Held;
 use super::{Service, THREADS};
+use crate::disk::Disk;
 
 /// Of all threads, so many may wait for a notification at once; the others keep serving the reads it may wait for.
 const NOTIFYING_MAX: usize = THREADS - 3;
@@ -23,6 +25,7 @@ const NOTIFYING_MAX: usize = THREADS - 3;
 #[derive(Default)]
 pub struct Untold {
     list: Vec<Event>,
+    held: Held,
     tickets: Vec<Sender<()>>,
 }
 
@@ -30,6 +33,7 @@ impl Untold {
     /// Adds `others` to these.
     pub fn append(&mut self, mut others: Self) {
         self.list.append(&mut others.list);
+        self.held.append(others.held);
         self.tickets.append(&mut others.tickets);
     }
 }
@@ -55,10 +59,11 @@ pub struct Later {
 
 impl Service {
     /// Takes what a change brought, while the volume is still held.
-    pub(super) fn untold(&self, list: Vec<Event>) -> Untold {
+    pub(super) fn untold(&self, volume: &mut Volume<Disk>) -> Untold {
+        let (list, held) = (volume.events(), self.generations.hold(volume.raised()));
         let telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let tickets = if list.is_empty() { Vec::new() } else { vec![telling.ticket.clone()] };
-        Untold { list, tickets }
+        Untold { list, held, tickets }
     }
 
     /// Returns once everything is told that was changed before the call.
@@ -82,7 +87,7 @@ impl Service {
             (count < NOTIFYING_MAX).then_some(count + 1)
         });
         if free.is_ok() {
-            self.tell(&events);
+            self.tell(events);
             self.notifying.fetch_sub(1, Ordering::AcqRel);
             return answer();
         }
@@ -95,18 +100,30 @@ impl Service {
         };
         drop(later);
         if let Err(refused) = handed {
-            self.tell(&refused.events);
+            self.tell(refused.events);
             (refused.answer)();
         }
     }
 
     /// Tells the kernel what changed under its caches. No lock may be held.
-    pub fn tell(&self, events: &Untold) {
+    pub fn tell(&self, events: Untold) {
+        let Untold { list, held, tickets } = events;
         let Some(notifier) = self.notifier.get() else { return };
         // A collection's matrix comes before its other columns: who finds a row valid shall find its bytes.
-        let list = joined(&events.list);
+        let (generations, list): (Vec<Event>, Vec<Event>) =
+            joined(&list).into_iter().partition(|event| is_generation(event.inode));
         let mirrored = self.mirrored(&list);
-        for event in list.iter().chain(&mirrored) {
+        // That something is under way is told first.
+        self.tell_each(notifier, generations.iter());
+        self.tell_each(notifier, list.iter().chain(&mirrored));
+        // Now they may be shown.
+        drop(held);
+        self.tell_each(notifier, generations.iter());
+        drop(tickets);
+    }
+
+    fn tell_each<'a>(&self, notifier: &Notifier, events: impl Iterator<Item = &'a Event>) {
+        for event in events {
             self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
@@ -186,7 +203,7 @@ impl Service {
     /// Sends the notifications that were handed over, until the service stops.
     pub fn serve_later(&self, queue: &Receiver<Later>) {
         while let Ok(later) = queue.recv() {
-            self.tell(&later.events);
+            self.tell(later.events);
             (later.answer)();
         }
     }

@@ -38,7 +38,7 @@ impl Service {
         }
         loop {
             let (done, events) = self.change(|volume| volume.free_retired(matrix, now()));
-            self.tell(&events);
+            self.tell(events);
             if done? {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vexfs_core::control::{Pseudo, pseudo};
+use vexfs_core::control::{Pseudo, is_generation, pseudo};
 use vexfs_core::device::Data;
 use vexfs_core::numbers::Ino;
 use vexfs_core::operations::WritePlan;
@@ -38,7 +38,7 @@ impl Service {
     // What was written to a file that takes requests; the work is done in the background.
     fn request(&self, inode: Ino, bytes: &[u8]) -> Result<()> {
         let (taken, events) = self.change(|volume| volume.request(inode, bytes, now()));
-        self.tell(&events);
+        self.tell(events);
         if let Err(error) = taken {
             self.refused();
             log::warn!("refused: a request to inode {inode}: {error}");
@@ -59,7 +59,14 @@ impl Service {
     /// Reads from a file or a column into `buffer`; gives how many bytes.
     pub fn read(&self, inode: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let _moving = self.moving();
-        let plan = self.volume().read_begin(inode, offset, buffer)?;
+        let plan = {
+            let volume = self.volume();
+            let plan = volume.read_begin(inode, offset, buffer)?;
+            if is_generation(inode) {
+                self.generations.show(inode, offset, &mut buffer[..plan.len]);
+            }
+            plan
+        };
         for (range, place) in plan.pieces {
             self.disk.read_at(place, &mut buffer[range])?;
         }

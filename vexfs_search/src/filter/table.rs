@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Field, FileField, Filter, Kind, ParseError, Scalar, Source, Values};
-use crate::collection::{Column, Schema};
+use crate::collection::Schema;
+use crate::column::Column;
 use crate::error::{Error, Result};
 
 /// What only the caller can tell of files.

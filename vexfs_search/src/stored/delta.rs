@@ -39,6 +39,21 @@ impl Delta {
         Ok(delta)
     }
 
+    /// Looks again at a row that had the vector `before` in the index and has `now`, 0 for none.
+    pub(crate) fn follow(&mut self, row: u64, before: u64, now: u64) {
+        if before != 0 && now != before {
+            self.gone.insert(row as usize);
+        }
+        let place = self.changed.iter().position(|changed| *changed == row);
+        match (place, now != 0 && now != before) {
+            (Some(place), false) => {
+                self.changed.swap_remove(place);
+            }
+            (None, true) => self.changed.push(row),
+            _ => {}
+        }
+    }
+
     /// True if the index is right about every row.
     pub fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.changed.is_empty()
@@ -52,5 +67,26 @@ impl Delta {
     /// Rows of the index that are never found.
     pub fn gone(&self) -> usize {
         self.gone.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_followed_wherever_it_goes() {
+        let mut delta = Delta::default();
+        let mut follow = |row, before, now| {
+            delta.follow(row, before, now);
+            (delta.gone.iter().collect::<Vec<_>>(), delta.changed.clone())
+        };
+        // As it was; another vector; none; one that the index never had, and that goes.
+        assert_eq!(follow(3, 7, 7), (vec![], vec![]));
+        assert_eq!(follow(3, 7, 9), (vec![3], vec![3]));
+        assert_eq!(follow(3, 7, 11), (vec![3], vec![3]));
+        assert_eq!(follow(3, 7, 0), (vec![3], vec![]));
+        assert_eq!(follow(5, 0, 12), (vec![3], vec![5]));
+        assert_eq!(follow(5, 0, 0), (vec![3], vec![]));
     }
 }

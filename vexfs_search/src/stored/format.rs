@@ -401,7 +401,7 @@ impl StoredIndex {
     }
 
     /// The numbers of the vectors by row, as they were when it was built; 0 of a row that was free.
-    pub(super) fn ids(&self) -> Result<Vec<u64>> {
+    pub(crate) fn ids(&self) -> Result<Vec<u64>> {
         let len = self.head.rows as usize * 8;
         let bytes =
             bytes::read(&self.bytes, self.head.table_end(), len).map_err(|_| self.wrong("is cut off"))?;

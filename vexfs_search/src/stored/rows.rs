@@ -32,6 +32,30 @@ impl Collection {
         Ok(self.picked(query, rows, options, true))
     }
 
+    /// What a search found, but of `rows` (ascending), which changed meanwhile, as they are now. None if there may be others in place of
+    /// what is gone.
+    ///
+    /// # Errors
+    /// As [`search_rows`](Self::search_rows).
+    pub(crate) fn renewed(
+        &self,
+        mut hits: Vec<Hit>,
+        query: &Query,
+        rows: &[u64],
+        options: Options<'_>,
+    ) -> Result<Option<Vec<Hit>>> {
+        if rows.is_empty() {
+            return Ok(Some(hits));
+        }
+        let found = hits.len();
+        hits.retain(|hit| rows.binary_search(&hit.row).is_err());
+        let mut best = Best::new(options.k, options.min_score);
+        let again = self.search_rows(query, rows, options)?;
+        hits.into_iter().chain(again).for_each(|hit| best.offer(hit));
+        let best = best.into_sorted();
+        Ok((best.len() >= found || found < options.k).then_some(best))
+    }
+
     fn picked(&self, query: &Query, rows: &[u64], options: Options<'_>, live: bool) -> Vec<Hit> {
         let begun = Instant::now();
         let best = cpu::best(Picked { collection: self, query, rows, options, live });
