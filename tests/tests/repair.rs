@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vexfs_core::check::{CheckOptions, CheckReport, Finding, check};
 use vexfs_core::device::{BlockDevice, Direct};
-use vexfs_core::format::{Codec, FileKind, Key, Kind, ROOT, collection_directory, collection_part};
+use vexfs_core::format::{Codec, ExtentRecord, FileKind, InodeRecord, Key, Kind, ROOT, collection_part};
 use vexfs_core::numbers::{CollectionId, Ino, Time};
 use vexfs_core::operations::NewInode;
 use vexfs_core::volume::{MountOptions, Volume};
@@ -14,6 +14,7 @@ use vexfs_tests::mutate::bases;
 use vexfs_tests::mutate::edit::Edit;
 use vexfs_tests::mutate::subject::Subject;
 use vexfs_tests::sim::SimDevice;
+use zerocopy::FromBytes;
 
 const NOW: Time = Time { seconds: 1_900_000_000, nanoseconds: 0 };
 const NEW: NewInode =
@@ -240,7 +241,53 @@ fn a_codebook_that_is_not_whole_costs_its_collection_or_its_recode_alone() {
 
 // True for the record of a row of a collection's first matrix.
 fn rows_at_directory(key: Key) -> bool {
-    collection_part(Ino(key.inode)).is_some_and(|(id, _)| collection_directory(id) == Ino(key.inode))
+    collection_part(Ino(key.inode)).is_some_and(|(_, part)| part == 0)
+}
+
+// What both have was freed with all that the later one has behind it, and given to nodes: a repair that says that it loses
+// nothing wrote over files.
+#[test]
+fn a_repair_leaves_a_volume_alone_where_two_files_have_one_block() {
+    let subject = subject("random-4k");
+    let before = contents(&SimDevice::from_image(subject.image().clone()), &subject);
+    let of_files = |(key, _): &&(Key, Vec<u8>)| key.kind == Kind::Extent as u8 && key.inode < 1 << 48;
+    let extents: Vec<(Key, ExtentRecord)> = (subject.records.iter().filter(of_files))
+        .map(|(key, value)| (*key, ExtentRecord::read_from_bytes(value).expect("an extent")))
+        .filter(|(_, extent)| extent.count.get() > 1)
+        .collect();
+    let mut pairs = 0;
+    for pair in extents.windows(2).filter(|pair| pair[0].0.inode != pair[1].0.inode) {
+        let ((first, extent), second) = (pair[0], pair[1].0);
+        // The first of its blocks is the second of the other's.
+        let start = extent.start.get() + 1;
+        let image = subject.with(&[Edit::Patch(second, 0, start.to_le_bytes().to_vec())]);
+        let (device, report, findings) = run(&image, REPAIR);
+        assert!(findings.iter().any(|finding| finding.contains("referred to twice")), "{findings:?}");
+        assert_eq!((report.repaired, device.image().hash()), (0, image.hash()), "{findings:?}");
+        let (device, ..) = run(&image, SALVAGE);
+        check_clean(&device).unwrap_or_else(|why| panic!("{second:?}: {why}"));
+        let mut after = contents(&device, &subject);
+        after.insert(second.inode, before[&second.inode].clone());
+        assert!(after == before, "{first:?} {second:?}");
+        pairs += 1;
+    }
+    assert!(pairs > 1, "{pairs}");
+}
+
+// The mark alone was believed: of a root that had it, a salvage took all directories out and marked all files.
+#[test]
+fn a_wrong_mark_of_an_index_costs_no_name() {
+    let subject = subject("golden-4k");
+    let flags = std::mem::offset_of!(InodeRecord, flags);
+    let image = subject.with(&[Edit::Patch(Key::new(ROOT, Kind::Inode, 0), flags, vec![4])]);
+    let (device, report, findings) = run(&image, SALVAGE);
+    assert_eq!((report.errors, report.repaired), (1, 1), "{findings:?}");
+    check_clean(&device).expect("clean");
+    assert!(
+        contents(&device, &subject) == contents(&SimDevice::from_image(subject.image().clone()), &subject)
+    );
+    let volume = Volume::mount(Direct(device), MountOptions::default()).expect("mounts");
+    assert!(volume.lookup(ROOT, b"lost+found").is_err(), "something lost its name");
 }
 
 // A root that could not be read cost everything, though the generation before was whole in its own two slots. Now a
@@ -422,20 +469,11 @@ fn forge(bytes: &mut [u8], at: usize, wanted: u32) {
 /// Two records, of which the first is damaged: what `-p` must leave alone, and `-y` gives up.
 #[test]
 fn a_damaged_journal_is_given_up_by_a_salvage_alone() {
-    use vexfs_core::check::{CheckOptions, check};
-    use vexfs_core::device::{BlockDevice, Direct};
-    use vexfs_core::format::{FileKind, ROOT};
-    use vexfs_core::numbers::Time;
-    use vexfs_core::{MountOptions, Volume};
-    use vexfs_tests::sim::{self, SimDevice};
-
-    let now = Time { seconds: 1_800_000_000, nanoseconds: 0 };
-    let device = SimDevice::new(4 << 20);
-    sim::format(&device, 4096).expect("formats");
+    let (now, device) = (NOW, SimDevice::new(4 << 20));
+    vexfs_tests::sim::format(&device, 4096).expect("formats");
     let mut volume = Volume::mount(Direct(device.clone()), MountOptions::default()).expect("mounts");
-    let new = NewInode { kind: FileKind::Regular, permissions: 0o600, umask: 0, uid: 0, gid: 0, device: 0 };
     for name in [&b"first"[..], b"second"] {
-        volume.create(ROOT, name, &new, now).expect("creates");
+        volume.create(ROOT, name, &NEW, now).expect("creates");
         volume.sync(now).expect("syncs");
     }
     let journal = volume.layout().journal_start * 4096;

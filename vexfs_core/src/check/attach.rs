@@ -52,7 +52,8 @@ pub(super) fn attach<H: BlockDevice + Data>(volume: &mut Volume<H>, inode: Ino, 
     })
 }
 
-// The directory for what has no name: made if it is not there, the root if its name is taken by something else.
+// The directory for what has no name: made if it is not there, the root if its name is taken by something else or there is
+// no room for it.
 fn lost_and_found<H: BlockDevice + Data>(volume: &mut Volume<H>, inode: Ino, now: Time) -> Result<Ino> {
     let usable = |found: Ino| if found == inode { ROOT } else { found };
     match volume.lookup(ROOT, LOST_AND_FOUND) {
@@ -67,7 +68,11 @@ fn lost_and_found<H: BlockDevice + Data>(volume: &mut Volume<H>, inode: Ino, now
                 gid: 0,
                 device: 0,
             };
-            Ok(volume.create(ROOT, LOST_AND_FOUND, &new, now)?.inode)
+            match volume.create(ROOT, LOST_AND_FOUND, &new, now) {
+                // Nor will a commit bring any.
+                Err(Error::NoSpace { pending: 0 }) => Ok(ROOT),
+                other => Ok(other?.inode),
+            }
         }
         Err(error) => Err(error),
     }

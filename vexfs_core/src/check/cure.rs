@@ -20,6 +20,12 @@ use crate::volume::Volume;
 /// Records that one transaction removes at most.
 const STEP: u64 = 64;
 
+/// What putting one record, or another node in place of one, needs: as little as will do, since a volume may be full, or look
+/// so.
+const PUT: Budget = Budget { puts: 1, touches: 0, removes: 0, blocks: 0, frees: true };
+/// What removing one record needs.
+const REMOVE: Budget = Budget { puts: 0, touches: 0, removes: 1, blocks: 0, frees: true };
+
 /// Turns of cures, one after another: see [`Cure::turn`].
 const TURNS: u32 = 3;
 
@@ -102,34 +108,35 @@ pub(super) fn apply<H: BlockDevice + Data>(volume: &mut Volume<H>, cures: &[Cure
 
 // True if that changed anything.
 fn one<H: BlockDevice + Data>(volume: &mut Volume<H>, cure: &Cure, now: Time) -> Result<bool> {
-    let budget = Budget::freeing(2);
     match cure {
-        Cure::Node(low, level) => volume.transact(budget, now, |tx| tree::give_up(tx, *low, *level))?,
-        Cure::Padding(low, level) => {
-            volume.transact(budget, now, |tx| tree::clear_padding(tx, *low, *level))?
-        }
-        Cure::Drop(key) => {
-            // As little as will do: a map that is wrong may show a nearly full volume.
-            let least = Budget { puts: 0, touches: 0, removes: 1, blocks: 0, frees: true };
-            return volume.transact(least, now, |tx| tree::remove(tx, *key));
-        }
+        Cure::Node(low, level) => volume.transact(PUT, now, |tx| tree::give_up(tx, *low, *level))?,
+        Cure::Padding(low, level) => volume.transact(PUT, now, |tx| tree::clear_padding(tx, *low, *level))?,
+        Cure::Drop(key) => return volume.transact(REMOVE, now, |tx| tree::remove(tx, *key)),
         Cure::Put(key, value) => {
             if tree::find(volume, *key, |old| Ok(old == value.as_slice()))? == Some(true) {
                 return Ok(false);
             }
-            volume.transact(budget, now, |tx| tree::put(tx, *key, value))?;
+            volume.transact(PUT, now, |tx| tree::put(tx, *key, value))?;
         }
-        Cure::DropRange(from, to) => {
-            let mut step =
-                || volume.transact(Budget::freeing(STEP), now, |tx| tree::remove_range(tx, *from, *to, STEP));
-            let mut any = false;
-            while step()? > 0 {
-                any = true;
-            }
-            return Ok(any);
-        }
+        Cure::DropRange(from, to) => return drop_range(volume, *from, *to, now),
         Cure::Attach(inode) => attach::attach(volume, *inode, now)?,
         Cure::FreeRows(id) => free_rows::renew(volume, *id, now)?,
     }
     Ok(true)
+}
+
+fn drop_range<H: BlockDevice + Data>(volume: &mut Volume<H>, from: Key, to: Key, now: Time) -> Result<bool> {
+    let mut any = false;
+    loop {
+        let mut step =
+            |budget, limit| volume.transact(budget, now, |tx| tree::remove_range(tx, from, to, limit));
+        let removed = match step(Budget::freeing(STEP), STEP) {
+            Err(Error::NoSpace { .. }) => step(REMOVE, 1)?,
+            other => other?,
+        };
+        if removed == 0 {
+            return Ok(any);
+        }
+        any = true;
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Group {
     record: Option<InodeRecord>,
     pub(super) links: u64,
     pub(super) link_parent: u64,
+    /// A collection names it: it is that one's index directory.
+    pub(super) is_index: bool,
     pub(super) entries: u64,
     pub(super) subdirectories: u64,
     attributes: u64,
@@ -49,6 +51,7 @@ impl Group {
             record: None,
             links: 0,
             link_parent: 0,
+            is_index: false,
             entries: 0,
             subdirectories: 0,
             attributes: 0,
@@ -64,11 +67,6 @@ impl Group {
     /// Its type, if its record was seen and has one.
     pub(super) fn kind(&self) -> Option<FileKind> {
         self.record.and_then(|record| FileKind::from_mode(record.mode.get()))
-    }
-
-    /// True if it is marked as an index directory, or a file in one.
-    pub(super) fn is_index(&self) -> bool {
-        self.record.is_some_and(|record| is_of_index(&record))
     }
 
     /// Looks at one record. `Err(Corrupt)` says that it cannot be read.
@@ -258,6 +256,13 @@ impl Group {
             let mended = InodeRecord { mode: U32::new(mode & !0o777 | listed), ..*inode_record };
             state.contradiction(finding, Cure::put_inode(inode, &mended)?)?;
         }
+        // Of all others the entries that name them tell.
+        if is_of_index(inode_record) && (inode == ROOT || control::is_control(inode)) {
+            let mut right = *inode_record;
+            right.set_flag(InodeFlags::INDEX, false);
+            let finding = record(inode, "is marked as an index, and cannot be one", 0);
+            state.contradiction(finding, Cure::put_inode(inode, &right)?)?;
+        }
         if inode_record.links.get() == 0 && !control::is_control(inode) {
             let finding = record(inode, "has no name, and does not wait to be freed", 0);
             state.contradiction(finding, Cure::Attach(inode))?;
@@ -342,12 +347,13 @@ impl Group {
             let cure = Cure::Put(key, memory::copy(right.as_bytes())?);
             state.contradiction(record(inode, "an extent from the future", key.offset), cure)?;
         }
+        // Its own blocks, whoever else has them.
+        self.blocks += run.count;
         if !state.claim(run.start.0, run.count, false)? {
             return state.cure(Cure::Drop(key));
         }
         self.extent_end = key.offset + run.count;
         self.extents += 1;
-        self.blocks += run.count;
         Ok(())
     }
 

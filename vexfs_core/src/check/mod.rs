@@ -101,8 +101,7 @@ pub fn check<H: BlockDevice + Data>(
         return salvage::run(&mut volume, trouble, options, found, progress);
     }
     let seen = look(&volume, trouble, true, options, found, progress)?;
-    // Any commit would empty a journal that cannot be replayed.
-    if !options.repair || trouble.journal.is_some() {
+    if !options.repair || !seen.can_be_repaired(trouble) {
         return Ok(seen.report);
     }
     repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
@@ -114,7 +113,7 @@ pub fn check<H: BlockDevice + Data>(
         }
         let again = look(&volume, Trouble::default(), false, options, &mut |_| {}, &mut |_, _| {})?;
         left = again.report.errors;
-        if repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0 {
+        if again.shared || repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0 {
             break;
         }
     }
@@ -129,6 +128,16 @@ pub(crate) struct Look {
     cures: Vec<Cure>,
     /// False if a part of the tree could not be read: then nothing may be taken for missing.
     whole: bool,
+    /// Two things refer to one block.
+    shared: bool,
+}
+
+impl Look {
+    // Any commit would empty a journal that cannot be replayed. Nothing can be allocated without a map, nor be freed or moved
+    // where two things have one block: that would give away what the other one still needs.
+    fn can_be_repaired(&self, trouble: Trouble) -> bool {
+        trouble.journal.is_none() && (trouble.map.is_none() || self.whole) && !self.shared
+    }
 }
 
 /// Looks at everything; at what is only found at mount, the first time.
@@ -161,8 +170,8 @@ fn look<H: BlockDevice + Data>(
     walk::tree(volume, &mut state)?;
     walk::space(volume, &mut state)?;
     walk::counters(volume, &mut state)?;
-    let State { report, repairs, cures, whole, .. } = state;
-    Ok(Look { report, repairs, cures, whole })
+    let State { report, repairs, cures, whole, shared, .. } = state;
+    Ok(Look { report, repairs, cures, whole, shared })
 }
 
 /// What a check knows so far.
@@ -182,6 +191,8 @@ pub(crate) struct State<'a> {
     cures: Vec<Cure>,
     /// False once a part of the tree could not be read: then nothing may be taken for missing.
     whole: bool,
+    /// Two things refer to one block.
+    shared: bool,
     tree_blocks: u64,
     known: circle::Known,
     highest_inode: u64,
@@ -210,6 +221,7 @@ impl<'a> State<'a> {
             repairs: Vec::new(),
             cures: Vec::new(),
             whole: true,
+            shared: false,
             tree_blocks: 0,
             known: circle::Known::default(),
             highest_inode: 0,
@@ -268,19 +280,23 @@ impl<'a> State<'a> {
         free
     }
 
-    /// Notes that an extent (or a node) refers to the blocks, which lie in the data area; each but once. False if
-    /// another thing has one of them, which is reported.
+    /// Notes that an extent (or a node) refers to the blocks, which lie in the data area; each but once. False, and none is
+    /// noted, if another thing has one of them, which is reported.
     fn claim(&mut self, start: u64, count: u64, is_node: bool) -> Result<bool> {
         let first = start - self.data_start;
         for bit in first..first + count {
             let (byte, mask) = ((bit / 8) as usize, 1u8 << (bit % 8));
             if self.used[byte] & mask != 0 || (!is_node && self.nodes[byte] & mask != 0) {
+                for claimed in first..bit {
+                    self.used[(claimed / 8) as usize] &= !(1 << (claimed % 8));
+                }
+                self.shared = true;
                 self.report(Finding::BlockTwice { block: bit + self.data_start })?;
                 return Ok(false);
             }
             self.used[byte] |= mask;
-            self.report.blocks_used += 1;
         }
+        self.report.blocks_used += count;
         Ok(true)
     }
 }

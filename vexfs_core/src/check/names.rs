@@ -41,7 +41,11 @@ impl Group {
             Ok(records::dirent(parent, value)?.0.inode.get() == inode.0)
         });
         match state.absorb(named)? {
-            Some(Some(true)) | None => Ok(()),
+            Some(Some(true)) => {
+                self.is_index = control::has_index(parent);
+                Ok(())
+            }
+            None => Ok(()),
             _ => {
                 state.contradiction(record(inode, "a directory does not name it", parent.0), Cure::Drop(key))
             }
@@ -116,7 +120,8 @@ impl Group {
 }
 
 impl Group {
-    // A collection holds one directory, its index; in that are regular files. These have its mark, and nothing else.
+    // A collection holds one directory, its index; in that are regular files. These have its mark, and nothing else. What
+    // is one tells the entry of a collection, not the mark, which may be what is wrong.
     fn wrong_index(
         &self,
         key: Key,
@@ -125,7 +130,7 @@ impl Group {
         target: &InodeRecord,
     ) -> Result<Option<Cure>> {
         let in_collection = control::has_index(Ino(self.inode));
-        let in_index = self.is_index();
+        let in_index = self.is_index;
         let kind = if in_collection { FileKind::Directory } else { FileKind::Regular };
         if (in_collection || in_index) && entry.kind != kind as u8 {
             return Ok(Some(Cure::Drop(key)));

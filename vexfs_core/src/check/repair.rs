@@ -22,9 +22,6 @@ pub(super) fn apply<H: BlockDevice + Data>(
     now: Time,
 ) -> Result<u64> {
     // The map first: nothing may be allocated by a wrong one.
-    if repairs.iter().any(|finding| matches!(finding, Finding::SpaceMap { .. })) && !whole {
-        return Ok(0);
-    }
     let mut repaired = map(volume, repairs);
     for finding in repairs {
         let done = match *finding {

@@ -114,8 +114,9 @@ pub(super) fn space<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State
         let (start, count) = (start + layout.data_start, bit - start);
         if !marked {
             state.report(Finding::Unmarked { start, count })?;
-        } else if state.whole {
-            // Below a node that cannot be read, blocks may well be in use.
+        } else if state.options.salvage || (state.whole && !state.shared) {
+            // Below a node that cannot be read, and in an extent of which another has a part, blocks may well be in use. A
+            // salvage gives those up, and on a volume that seems full it may need their room to do so.
             state.report(Finding::Leaked { start, count })?;
         }
     }
@@ -124,7 +125,7 @@ pub(super) fn space<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State
 
 /// Compares the superblock's counters with what was counted.
 pub(super) fn counters<H: BlockDevice + Data>(volume: &Volume<H>, state: &mut State<'_>) -> Result<()> {
-    if !state.whole {
+    if !state.whole || state.shared {
         return Ok(());
     }
     let counters = volume.counters;
