@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::{offset_of, size_of};
+use std::rc::Rc;
 
 use vexfs_core::checksum::crc32;
 use vexfs_core::format::{
@@ -15,6 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::edit::Edit;
 use crate::image::Image;
+use crate::verified::Verified;
 
 /// A whole image, to make damaged copies of.
 pub struct Subject {
@@ -29,6 +31,8 @@ pub struct Subject {
     pub records: Vec<(Key, Vec<u8>)>,
     /// The records of the journal on the newest superblock: byte offset on the device, bytes.
     pub log: Vec<(u64, Vec<u8>)>,
+    /// Blocks that were accepted in damaged copies, which share most of their pages.
+    pub verified: Rc<Verified>,
 }
 
 /// A node of the image.
@@ -69,8 +73,15 @@ impl Subject {
         }
         let superblock = newest.ok_or("no superblock")?;
         let layout = superblock.layout().map_err(|error| error.to_string())?;
-        let mut subject =
-            Self { image, superblock, layout, nodes: Vec::new(), records: Vec::new(), log: Vec::new() };
+        let mut subject = Self {
+            image,
+            superblock,
+            layout,
+            nodes: Vec::new(),
+            records: Vec::new(),
+            log: Vec::new(),
+            verified: Rc::default(),
+        };
         let root = Pointer::from(superblock.root);
         subject.descend(root, superblock.root_level.get(), Key::MIN, &mut Vec::new())?;
         subject.read_log();
