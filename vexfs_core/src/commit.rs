@@ -157,7 +157,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     // Fills in the checksums of all dirty nodes below `pointer`, children first, and gives the node's own.
     // Not deeper than the tree's levels.
     fn finish(&mut self, pointer: Pointer, level: u32) -> Result<u32> {
-        if pointer.generation != self.generation {
+        // Nodes of this generation have no checksum before they get one here. A pointer that has one, and no node, was read from a
+        // damaged volume: it stays what it is, for a check to find, and keeps nothing else from being committed.
+        let foreign = pointer.checksum != 0 && self.dirty.get(pointer.block).is_none();
+        if pointer.generation != self.generation || foreign {
             return Ok(pointer.checksum);
         }
         let missing = Error::corrupt("tree node", pointer.block, "dirty node lost");
