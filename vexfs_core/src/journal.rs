@@ -6,6 +6,7 @@
 //! once another follows. A record counts only on the generation that it names: a commit empties the log.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,6 +38,8 @@ pub(crate) struct Journal {
     pub(crate) sequence: u64,
     /// A record is on its way to the device.
     pub(crate) writing: bool,
+    /// Up to this byte offset there may be records of older generations.
+    remains: u64,
     /// Inodes that are durably stale since the last commit.
     pub(crate) settled: Map<()>,
     changes: Changes,
@@ -82,6 +85,23 @@ impl Changes {
 }
 
 impl Journal {
+    /// The log of a volume that is opened; anything may lie in so many bytes of its journal.
+    pub(crate) fn opened(size: u64) -> Self {
+        Self { remains: size, ..Self::default() }
+    }
+
+    /// The last part of what older records left behind the present ones, of at most `len` bytes; none if nothing is left.
+    pub(crate) fn remains(&self, len: u64) -> Option<Range<u64>> {
+        (self.position < self.remains)
+            .then(|| self.remains.saturating_sub(len).max(self.position)..self.remains)
+    }
+
+    /// That part was overwritten; `changed` if there was something. What says that it is gone must not be durable before.
+    pub(crate) fn purged(&mut self, part: &Range<u64>, changed: bool) {
+        self.remains = part.start;
+        self.flush_first |= changed;
+    }
+
     /// Makes room so that [`Self::absorb`] of these cannot fail.
     pub(crate) fn reserve(&mut self, changes: &Changes, runs: usize) -> Result<()> {
         memory::reserve(&mut self.changes.keys, changes.keys.len())?;
@@ -196,6 +216,7 @@ impl Journal {
         header.sequence = U64::new(self.sequence);
         let offset = layout.journal_start * block_size + self.position;
         self.position = end;
+        self.remains = self.remains.max(end);
         self.sequence += 1;
         self.flush_first = false;
         self.overwritten = Map::new();

@@ -146,10 +146,14 @@ pub struct Volume<H> {
     /// Orphans that a crash left, once they were looked for.
     pub(crate) waiting: Vec<Ino>,
     pub(crate) waiting_loaded: bool,
+    /// The last generation in which a matrix was given up.
+    pub(crate) given_up: u64,
     /// Collections that may have rows to be blanked.
     pub(crate) blanks: Vec<CollectionId>,
     /// Rows that were copied and are to be moved.
     pub(crate) copied: Option<Copied>,
+    /// Rows that were copied and then not moved: they keep the copy until it is blanked.
+    pub(crate) strays: Vec<(CollectionId, u64)>,
     /// Vectors whose bytes lie in the rows that they will have.
     pub(crate) staged: Vec<Staged>,
     /// The same for batches of vectors.
@@ -262,6 +266,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             events: Vec::new(),
             waiting: Vec::new(),
             waiting_loaded: false,
+            given_up: 0,
             blanks: Vec::new(),
             compacting: Vec::new(),
             recoding: Vec::new(),
@@ -270,11 +275,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             renamed: Vec::new(),
             awaiting: Vec::new(),
             copied: None,
+            strays: Vec::new(),
             staged: Vec::new(),
             staged_rows: Vec::new(),
             next_batch: 0,
             leases: Vec::new(),
-            journal: Journal::default(),
+            journal: Journal::opened(layout.journal_blocks * u64::from(layout.block_size)),
             patches: Patches::default(),
             recovered: Recovered::default(),
             recent: Recents::default(),

@@ -68,6 +68,7 @@ fn filled(volume: &mut Mounted<'_>, count: u32) -> (CollectionId, Vec<Ino>) {
 
 fn finish(volume: &mut Mounted<'_>) {
     work(volume);
+    volume.commit(NOW).unwrap();
     for matrix in volume.retired().to_vec() {
         while !volume.free_retired(matrix, NOW).unwrap() {}
     }

@@ -384,6 +384,7 @@ fn recode(maker: &mut Maker<'_>) -> Result<()> {
     }
     maker.settle()?;
     maker.recode("larger", Codec::None)?;
+    maker.volume.commit(NOW)?;
     for matrix in maker.volume.retired().to_vec() {
         while !maker.volume.free_retired(matrix, NOW)? {}
     }

@@ -163,7 +163,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             memory::append(&mut self.staged_rows, StagedRows { batch: number, id, rows });
         }
         // Compaction may have copied into those rows before.
-        self.copied.take_if(|copied| copied.id == id);
+        self.leave_copies(id);
         let form = Form::of(&loaded)?;
         Ok(StagedBatch { number, id, form, placed })
     }

@@ -73,10 +73,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         // Rows that are kept for vectors on their way are not to be copied into.
         if self.has_staged(id) {
-            self.copied = None;
+            self.leave_copies(id);
             return Ok((false, true));
         }
-        if let Some(copied) = self.copied.take().filter(|copied| copied.id == id) {
+        if let Some(copied) = self.take_copies(id)? {
             let mut pieces = 0;
             for (from, ..) in &copied.moves {
                 pieces += metadata::records(self, id, *from)?;

@@ -39,7 +39,7 @@ impl Extent {
     }
 
     /// The part of it in `from..to`.
-    fn part(&self, from: u64, to: u64) -> Option<Self> {
+    pub(super) fn part(&self, from: u64, to: u64) -> Option<Self> {
         let (from, to) = (from.max(self.at), to.min(self.end()));
         (from < to).then(|| Self {
             at: from,

@@ -12,6 +12,7 @@ mod collection;
 mod columns;
 mod compact;
 mod directory;
+mod erase;
 mod extents;
 mod file;
 pub mod guide;

@@ -32,6 +32,9 @@ pub(crate) fn add<H: BlockDevice + Data>(
     inode: Ino,
     kind: OrphanKind,
 ) -> Result<()> {
+    if collection_part(inode).is_some() {
+        tx.volume.given_up = tx.generation();
+    }
     let record = OrphanRecord { kind: U32::new(kind as u32), reserved: U32::ZERO };
     tree::put(tx, Key::new(ORPHANS, Kind::Orphan, inode.0), record.as_bytes())
 }
@@ -87,11 +90,14 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok(false);
         }
         self.load_waiting()?;
-        if let Some(orphan) = self.waiting.last().copied() {
-            let reaped = self.reap(orphan, now);
+        self.blank_strays()?;
+        // Matrices that wait for a commit let others pass.
+        let (all, waiting) = (self.may_wipe(), self.waiting.iter());
+        if let Some(index) = { waiting }.rposition(|orphan| all || collection_part(*orphan).is_none()) {
+            let reaped = self.reap(self.waiting[index], now);
             // What is damaged must not keep the others waiting.
             if matches!(reaped, Ok(true) | Err(Error::Corrupt(_))) {
-                self.waiting.pop();
+                self.waiting.remove(index);
             }
             return reaped.map(|_| true);
         }
@@ -184,6 +190,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             if self.reap_past(inode, now)? || self.reap_vector(inode, now)? {
                 return Ok(false);
             }
+        }
+        if self.wipe_matrix(inode, kind, now)? {
+            return Ok(false);
         }
         match self.free_orphan(inode, kind, STEP, Budget::freeing(STEP + 8), now) {
             // A full volume: record by record, until a commit brings space.

@@ -74,7 +74,7 @@ impl<H: BlockDevice + Data> Volume<H> {
 
     /// Fails while a collection is compacted; what it was about to move stays.
     pub(super) fn make_way(&mut self, id: CollectionId) -> Result<()> {
-        self.copied.take_if(|copied| copied.id == id);
+        self.leave_copies(id);
         if self.is_compacting(id) {
             return Err(Error::Underway(
                 "the collection is being compacted: wait for its end, which its `control` shows",
@@ -248,10 +248,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         &self.retired
     }
 
-    /// One bounded step of freeing a matrix that was replaced, which nobody has open and nobody can open meanwhile; true when that
-    /// is done.
+    /// One bounded step of freeing a matrix that was replaced, which nobody has open and nobody can open meanwhile; true when there
+    /// is no more to do. Until a commit after its replacement there is nothing: its vectors are what a crash would lead back to.
     pub fn free_retired(&mut self, matrix: Ino, now: Time) -> Result<bool> {
-        if !self.retired.contains(&matrix) {
+        if !self.retired.contains(&matrix) || !self.may_wipe() {
             return Ok(true);
         }
         let done = self.reap(matrix, now)?;

@@ -337,8 +337,13 @@ pub(crate) fn blank_step<H: BlockDevice + Data>(
     if rows.is_empty() {
         return Ok((false, rest));
     }
+    // That they are gone is told last: a crash before finds them waiting, and all of this is done again.
+    if volume.purge_journal()? {
+        return Ok((true, true));
+    }
     // Chunks may be given back below, rows that were copied into with them.
-    volume.copied = None;
+    volume.leave_copies(id);
+    volume.blank_strays()?;
     let mut blanked = blank_bytes(volume, &loaded, &rows)?;
     let target = loaded.target()?;
     if let Some(target) = &target {
@@ -386,6 +391,18 @@ pub(super) fn blank_bytes<H: BlockDevice + Data>(
         memory::push(&mut volume.events, Event { inode: matrix, offset, len: bytes.len() as u64 })?;
     }
     Ok(places)
+}
+
+/// True if a row is free: in no use, and not waiting to be blanked.
+pub(super) fn is_free<N: Nodes>(nodes: &N, loaded: &Loaded, row: u64) -> Result<bool> {
+    let key = |row| Key::new(collection_directory(loaded.id), Kind::FreeRows, row);
+    if row >= loaded.record.frontier.get() {
+        return Ok(true);
+    }
+    match tree::last(nodes, key(0), key(row + 1))? {
+        Some((run, value)) => Ok(row < run.offset + free_count(loaded.id, run.offset, &value)?),
+        None => Ok(false),
+    }
 }
 
 // Adds a row to the runs of free ones.

@@ -67,7 +67,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         })?;
         memory::append(&mut self.staged, staged);
         // Compaction may have copied into that row before.
-        self.copied.take_if(|copied| copied.id == id);
+        self.leave_copies(id);
         Ok(true)
     }
 
