@@ -134,6 +134,12 @@ impl Space {
         self.buddy.take_exact(run.start.0 - self.layout.data_start, run.count)
     }
 
+    /// The first run at or behind block `from` that could be given out, from there on.
+    pub fn next_free(&self, from: u64) -> Option<Run> {
+        let first = from.saturating_sub(self.layout.data_start);
+        self.buddy.next_free(first).map(|(start, count)| Run::new(start + self.layout.data_start, count))
+    }
+
     /// Gives back blocks that nothing on disk refers to, to be used again at once.
     pub fn give_back(&mut self, run: Run) {
         self.buddy.release(run.start.0 - self.layout.data_start, run.count);

@@ -5,8 +5,8 @@
 
 use fuser::{InitFlags, KernelConfig};
 
-/// Bytes of one read or write at most.
-const REQUEST_BYTES: u32 = 1 << 20;
+/// Bytes of one read or write at most, where no relay needs them smaller.
+pub const REQUEST_BYTES: u32 = 1 << 20;
 
 /// Requests that the kernel may have under way by itself, as reads ahead.
 const BACKGROUND_MAX: u16 = 64;
@@ -27,12 +27,12 @@ const WANTED: [InitFlags; 10] = [
     InitFlags::FUSE_MAX_PAGES,
 ];
 
-/// Asks for all of it; an older kernel lacks some, and works without.
-pub fn ask(config: &mut KernelConfig) {
+/// Asks for all of it, with reads and writes of so many bytes; an older kernel lacks some, and works without.
+pub fn ask(config: &mut KernelConfig, request_bytes: u32) {
     for flag in WANTED {
         let _ = config.add_capabilities(flag);
     }
-    let _ = config.set_max_write(REQUEST_BYTES);
-    let _ = config.set_max_readahead(REQUEST_BYTES);
+    let _ = config.set_max_write(request_bytes);
+    let _ = config.set_max_readahead(request_bytes);
     let _ = config.set_max_background(BACKGROUND_MAX);
 }

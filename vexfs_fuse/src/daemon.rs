@@ -12,12 +12,15 @@ use nix::sys::signal::{SigSet, Signal};
 use vexfs_core::{Implicit as CoreImplicit, MountOptions, Volume};
 use vexfs_host::{Access, LockedImage};
 
+use crate::capabilities::REQUEST_BYTES;
 use crate::disk::Disk;
 use crate::filesystem::Vexfs;
 use crate::messages::Ring;
 use crate::mounting;
 use crate::near::{self, Indexes};
+use crate::notifier::Notifier;
 use crate::options::{Implicit, Options};
+use crate::relay;
 use crate::service::{Later, Service, THREADS};
 
 /// How long a mount waits for another program to let go of the image, as after an unmount.
@@ -35,7 +38,7 @@ pub fn run(
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), String> {
     let access = if options.read_only { Access::Read } else { Access::Write };
-    let image = LockedImage::open(source, access, WAIT_FOR_IMAGE).map_err(|error| error.to_string())?;
+    let image = open_image(source, access, options)?;
     let disk = Disk::new(image, options.cache_bytes);
     let volume = Volume::mount(disk.clone(), mount_options(options))
         .map_err(|error| format!("{}: {error}", source.display()))?;
@@ -55,14 +58,16 @@ pub fn run(
         log::info!("it was not unmounted: replayed {recovered} record(s) of its journal");
     }
     let indexes = Indexes::new(options.index_cache_bytes as u64);
-    let service = Arc::new(Service::new(disk, volume, ring, options.discard, indexes));
+    let request_bytes = if options.block { relay::REQUEST_BYTES } else { REQUEST_BYTES };
+    let service = Service::new(disk, volume, ring, options.discard, indexes);
+    let service = Arc::new(service.with_requests_of(request_bytes));
     let signals = stop_signals();
     signals.thread_block().map_err(|error| format!("signals: {error}"))?;
 
     let filesystem = Vexfs::new(Arc::clone(&service), !options.no_access_times && !options.read_only);
     let target = target.canonicalize().map_err(|error| format!("{}: {error}", target.display()))?;
-    let session = start_session(filesystem, source, &target, options)?;
-    let queue = service.connect(session.notifier());
+    let (session, notifier) = start_session(&service, filesystem, source, &target, options)?;
+    let queue = service.connect(notifier);
     let helpers = Helpers::start(&service, options, queue)?;
     let place = target.clone();
     thread::Builder::new()
@@ -89,22 +94,50 @@ pub fn run(
     Ok(())
 }
 
+// Of a `fuseblk` mount the kernel claims the device, so the daemon must not; the lock keeps our own tools out either way.
+fn open_image(source: &Path, access: Access, options: &Options) -> Result<LockedImage, String> {
+    if !options.block {
+        return LockedImage::open(source, access, WAIT_FOR_IMAGE).map_err(|error| error.to_string());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("only root can mount with -o fuseblk; leave it out".to_owned());
+    }
+    let image =
+        LockedImage::open_for_mount(source, access, WAIT_FOR_IMAGE).map_err(|error| error.to_string())?;
+    match image.is_block_device() {
+        true => Ok(image),
+        false => Err(format!(
+            "{source} is no block device, which -o fuseblk needs; `mount -t vexfs -o loop,fuseblk {source} DIR` \
+             makes one of it",
+            source = source.display()
+        )),
+    }
+}
+
 // Root mounts by itself, others through fusermount3.
 fn start_session(
+    service: &Arc<Service>,
     filesystem: Vexfs,
     source: &Path,
     target: &Path,
     options: &Options,
-) -> Result<Session<Vexfs>, String> {
-    let config = config(source, options);
+) -> Result<(Session<Vexfs>, Notifier), String> {
+    let config = config(source, options, service.request_bytes());
     if !nix::unistd::geteuid().is_root() {
         let session = Session::new(filesystem, target, &config);
-        return session.map_err(|error| mounting::why_not(target, &error));
+        let session = session.map_err(|error| mounting::why_not(target, &error))?;
+        let notifier = Notifier::new(&session).map_err(|error| format!("descriptors: {error}"))?;
+        return Ok((session, notifier));
     }
     let image = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
-    let fuse = mounting::mount_fuse(&image, target, options)?;
+    let fuse = mounting::mount_fuse(&image, target, options, service.request_bytes())?;
     let acl = config.acl;
-    Session::from_fd(filesystem, fuse, acl, config).map_err(|error| {
+    let started = || -> io::Result<(Session<Vexfs>, Notifier)> {
+        let notifier = Notifier::new(&fuse)?;
+        let fuse = if options.block { relay::start(fuse, service)? } else { fuse };
+        Ok((Session::from_fd(filesystem, fuse, acl, config)?, notifier))
+    };
+    started().map_err(|error| {
         // Nothing is served there.
         let _ = mounting::unmount(target, true);
         format!("the kernel's FUSE did not start: {error}")
@@ -152,14 +185,14 @@ fn mount_options(options: &Options) -> MountOptions {
     }
 }
 
-fn config(source: &Path, options: &Options) -> Config {
+fn config(source: &Path, options: &Options, request_bytes: u32) -> Config {
     let name = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(name.to_string_lossy().into_owned()),
         MountOption::Subtype("vexfs".into()),
         MountOption::DefaultPermissions,
-        MountOption::CUSTOM("max_read=1048576".into()),
+        MountOption::CUSTOM(format!("max_read={request_bytes}")),
         if options.read_only { MountOption::RO } else { MountOption::RW },
         if options.devices { MountOption::Dev } else { MountOption::NoDev },
         if options.setuid { MountOption::Suid } else { MountOption::NoSuid },
@@ -172,7 +205,8 @@ fn config(source: &Path, options: &Options) -> Config {
     }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(THREADS);
-    config.clone_fd = true;
+    // The relay has one descriptor: a reply must come by the one that its request came by.
+    config.clone_fd = !options.block;
     config
 }
 

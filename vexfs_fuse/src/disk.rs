@@ -45,6 +45,11 @@ impl Disk {
         self.0.cached.device().start_writeback();
     }
 
+    /// False once the system refused a discard as unknown.
+    pub fn discards(&self) -> bool {
+        self.0.cached.device().discards()
+    }
+
     /// How well the metadata cache does.
     pub fn cache_statistics(&self) -> CacheStatistics {
         self.0.cached.statistics()

@@ -30,7 +30,7 @@ use crate::near::Pool;
 use crate::near_directory::{NearDirectory, is_near};
 use crate::open_files::OpenFiles;
 use crate::service::{Service, Untold};
-use crate::{attributes, capabilities, directories, inodes, names, replies};
+use crate::{attributes, capabilities, controls, directories, inodes, names, replies};
 
 /// The filesystem that fuser serves.
 pub struct Vexfs {
@@ -63,7 +63,7 @@ impl Vexfs {
 
 impl Filesystem for Vexfs {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        capabilities::ask(config);
+        capabilities::ask(config, self.service.request_bytes());
         Ok(())
     }
 
@@ -486,12 +486,12 @@ impl Filesystem for Vexfs {
         _fh: FileHandle,
         _flags: IoctlFlags,
         command: u32,
-        _in_data: &[u8],
+        in_data: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.guard(|| match inodes::control(&self.service, request.uid(), command) {
-            Ok(()) => reply.ioctl(0, &[]),
+        self.guard(|| match controls::control(&self.service, request.uid(), command, in_data) {
+            Ok(answer) => reply.ioctl(0, &answer),
             Err(error) => reply.error(error),
         });
     }

@@ -2,7 +2,6 @@
 //!
 //! Whatever moves the end of a file or its blocks keeps writers of that file out meanwhile.
 
-use fuser::Errno;
 use vexfs_core::numbers::{Ino, Time};
 use vexfs_core::operations::{Allocate, Attributes, Changes, Seek};
 use vexfs_core::{Error, Result};
@@ -10,8 +9,6 @@ use vexfs_core::{Error, Result};
 use crate::clock::now;
 use crate::service::{Service, Untold};
 
-/// `XFS_IOC_GOINGDOWN`, which ext4 and others have too: `_IOR('X', 125, __u32)`.
-const SHUT_DOWN: u32 = 0x8004_587d;
 /// setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
 
@@ -62,21 +59,6 @@ pub fn allocate(
         Ok(())
     });
     (result, events)
-}
-
-/// Does what ioctl(2) asks for, if user `uid` may.
-///
-/// # Errors
-/// `EPERM`; `ENOTTY` for what there is not.
-pub fn control(service: &Service, uid: u32, command: u32) -> std::result::Result<(), Errno> {
-    match command {
-        SHUT_DOWN if [0, service.shown().owner.0].contains(&uid) => {
-            service.shut_down();
-            Ok(())
-        }
-        SHUT_DOWN => Err(Errno::EPERM),
-        _ => Err(Errno::ENOTTY),
-    }
 }
 
 /// What fallocate(2) asks for with `mode`; none if there is no such thing here.

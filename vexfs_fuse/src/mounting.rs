@@ -17,6 +17,9 @@ use nix::unistd::{getegid, geteuid};
 use crate::options::Options;
 
 const KIND: &str = "fuse.vexfs";
+const BLOCK_KIND: &str = "fuseblk.vexfs";
+/// What the kernel counts blocks of a `fuseblk` mount's device in; statfs(2) has the volume's own.
+const BLOCK_OPTION: &str = ",blksize=4096";
 const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
 const INSTALL: &str = "install the package fuse3";
@@ -27,13 +30,18 @@ const READ_AHEAD_KIB: u32 = 1024;
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub fn mount_fuse(image: &Path, directory: &Path, options: &Options) -> Result<OwnedFd, String> {
+pub fn mount_fuse(
+    image: &Path,
+    directory: &Path,
+    options: &Options,
+    request_bytes: u32,
+) -> Result<OwnedFd, String> {
     let fuse = OpenOptions::new().read(true).write(true).open(DEVICE);
     let fuse =
         fuse.map_err(|cause| format!("{DEVICE}: {cause}; is the fuse module loaded (modprobe fuse)?"))?;
     let point = fs::metadata(directory).map_err(|cause| format!("{}: {cause}", directory.display()))?;
     let mut data = format!(
-        "fd={},rootmode={:o},user_id={},group_id={},default_permissions,max_read=1048576",
+        "fd={},rootmode={:o},user_id={},group_id={},default_permissions,max_read={request_bytes}",
         fuse.as_raw_fd(),
         point.mode() & libc::S_IFMT,
         geteuid(),
@@ -42,7 +50,11 @@ pub fn mount_fuse(image: &Path, directory: &Path, options: &Options) -> Result<O
     if options.allow_other {
         data.push_str(",allow_other");
     }
-    match mount(Some(image), directory, Some(KIND), flags(options), Some(data.as_str())) {
+    if options.block {
+        data.push_str(BLOCK_OPTION);
+    }
+    let kind = if options.block { BLOCK_KIND } else { KIND };
+    match mount(Some(image), directory, Some(kind), flags(options), Some(data.as_str())) {
         Ok(()) => Ok(fuse.into()),
         Err(Errno::ENODEV) => Err("this kernel has no FUSE (modprobe fuse)".to_owned()),
         Err(cause) => Err(format!("cannot mount on {}: {}", directory.display(), cause.desc())),

@@ -28,6 +28,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod trim;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -35,7 +36,6 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use fuser::Notifier;
 use nix::unistd::{getegid, geteuid};
 use vexfs_core::numbers::Ino;
 use vexfs_core::{Error, Result, Volume};
@@ -46,12 +46,14 @@ use self::generations::Generations;
 use self::notices::Telling;
 pub use self::notices::{Later, Untold};
 use self::sync::Syncs;
+use crate::capabilities::REQUEST_BYTES;
 use crate::clock::now;
 use crate::convert::Shown;
 use crate::disk::Disk;
 use crate::gone::Gone;
 use crate::messages::Ring;
 use crate::near::Indexes;
+use crate::notifier::Notifier;
 use crate::opens::Opens;
 
 /// Threads that serve requests.
@@ -67,6 +69,8 @@ pub struct Service {
     disk: Disk,
     /// Freed blocks are given back to the device.
     discard: bool,
+    /// Bytes of one read or write at most.
+    request_bytes: u32,
     shown: Shown,
     volume: RwLock<Volume<Disk>>,
     /// Looks at the volume and changes of it, for requests.
@@ -117,6 +121,7 @@ impl Service {
             shown: Shown { block_size: volume.layout().block_size, owner },
             disk,
             discard,
+            request_bytes: REQUEST_BYTES,
             volume: RwLock::new(volume),
             requests: AtomicU64::new(0),
             moving: RwLock::new(()),
@@ -152,6 +157,16 @@ impl Service {
             written_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with reads and writes of so many bytes at most.
+    pub fn with_requests_of(self, request_bytes: u32) -> Self {
+        Self { request_bytes, ..self }
+    }
+
+    /// Bytes of one read or write at most.
+    pub fn request_bytes(&self) -> u32 {
+        self.request_bytes
     }
 
     /// The volume, to read, for a request.

@@ -66,6 +66,11 @@ impl Image {
         }
     }
 
+    /// False once the system refused a discard as unknown: then none does anything.
+    pub fn discards(&self) -> bool {
+        !self.no_discard.load(Ordering::Relaxed)
+    }
+
     fn try_discard(&self, offset: u64, len: u64) -> std::result::Result<(), Errno> {
         if self.is_device {
             let range = [offset, len];

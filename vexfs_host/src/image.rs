@@ -1,7 +1,8 @@
 //! An image: a regular file or a block device that a volume lies on, or will.
 //!
 //! INVARIANT: a [`LockedImage`] holds the image's `flock` (shared if it only reads), and a block device is
-//! claimed with `O_EXCL` besides, for as long as it lives; none exists of a device that the kernel mounts.
+//! claimed with `O_EXCL` besides, for as long as it lives; none exists of a device that the kernel mounts. Where the
+//! kernel is about to mount the device for the holder, that mount is the claim ([`LockedImage::open_for_mount`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -124,6 +125,16 @@ pub struct LockedImage {
 impl LockedImage {
     /// Opens and locks an image; refuses one that is mounted, or locked by another for longer than `wait`.
     pub fn open(path: &Path, access: Access, wait: Duration) -> Result<Self, ImageError> {
+        Self::open_claiming(path, access, wait, true)
+    }
+
+    /// The same for who has the kernel mount the device afterwards, which then claims it: it could not, were it
+    /// claimed already.
+    pub fn open_for_mount(path: &Path, access: Access, wait: Duration) -> Result<Self, ImageError> {
+        Self::open_claiming(path, access, wait, false)
+    }
+
+    fn open_claiming(path: &Path, access: Access, wait: Duration, claims: bool) -> Result<Self, ImageError> {
         let metadata = fs::metadata(path).map_err(|source| ImageError::io("open", path, source))?;
         let is_device = metadata.file_type().is_block_device();
         // udev locks a block device for a moment after each close of a writer.
@@ -132,7 +143,7 @@ impl LockedImage {
         let below = lock_below(path, &metadata, access, end)?;
         let image = loop {
             refuse_mounted(path, &metadata)?;
-            let claim = if is_device { OFlag::O_EXCL } else { OFlag::empty() };
+            let claim = if is_device && claims { OFlag::O_EXCL } else { OFlag::empty() };
             match Image::open_with(path, access, claim) {
                 Err(ImageError::Io { source, .. }) if is_busy(&source) => {}
                 other => break other?,

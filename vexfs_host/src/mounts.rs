@@ -18,7 +18,7 @@ pub struct Mount {
     pub device: u64,
     /// Where it is mounted.
     pub point: PathBuf,
-    /// Filesystem type: `ext4`, `vexfs`, `fuse.vexfs` ...
+    /// Filesystem type: `ext4`, `vexfs`, `fuse.vexfs`, `fuseblk.vexfs` ...
     pub kind: OsString,
     /// What is mounted: a device, an image, or any word.
     pub source: PathBuf,
@@ -30,7 +30,7 @@ impl Mount {
     /// A FUSE mount may have lost its subtype on the way; then the image that is its source tells. The mount
     /// itself is not touched: its daemon may be dead.
     pub fn is_vexfs(&self) -> bool {
-        let named = self.kind == "vexfs" || self.kind == "fuse.vexfs";
+        let named = ["vexfs", "fuse.vexfs", "fuseblk.vexfs"].iter().any(|kind| self.kind == *kind);
         named || self.kind == "fuse" && self.source.is_absolute() && holds_superblock(&self.source)
     }
 }

@@ -36,6 +36,7 @@ mod rows;
 mod settings;
 mod stage;
 mod sync;
+mod trim;
 mod truncate;
 mod types;
 mod unlinked;
@@ -49,6 +50,7 @@ pub use append::{Batch, NewVector, Refused, StagedBatch};
 pub use columns::Column;
 pub use owner::{Holder, Owner, Reach};
 pub use sync::Sync;
+pub use trim::Held;
 pub use types::*;
 
 pub(crate) use collection::{Loaded as LoadedCollection, load as load_collection};

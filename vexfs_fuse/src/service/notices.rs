@@ -7,7 +7,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use fuser::{INodeNo, Notifier};
 use vexfs_core::control::{Pseudo, arrow, is_generation, pseudo};
 use vexfs_core::format::collection_part;
 use vexfs_core::numbers::Ino;
@@ -17,6 +16,7 @@ use vexfs_core::{Event, Volume};
 use super::generations::Held;
 use super::{Service, THREADS};
 use crate::disk::Disk;
+use crate::notifier::Notifier;
 
 /// Of all threads, so many may wait for a notification at once; the others keep serving the reads it may wait for.
 const NOTIFYING_MAX: usize = THREADS - 3;
@@ -127,7 +127,7 @@ impl Service {
             self.tell_size(notifier, event.inode);
             // A negative offset stands for the attributes alone.
             let offset = if event.len == 0 { -1 } else { event.offset as i64 };
-            if let Err(error) = notifier.inval_inode(INodeNo(event.inode.0), offset, event.len as i64) {
+            if let Err(error) = notifier.invalidate(event.inode, offset, event.len as i64) {
                 log::debug!("notification for inode {}: {error}", event.inode);
             }
         }
@@ -185,8 +185,8 @@ impl Service {
             return;
         }
         self.told(&attributes);
-        let stored = notifier.store(INodeNo(inode.0), size - 1, &[0]);
-        let done = stored.and_then(|()| notifier.inval_inode(INodeNo(inode.0), size as i64 - 1, 1));
+        let stored = notifier.store(inode, size - 1, &[0]);
+        let done = stored.and_then(|()| notifier.invalidate(inode, size as i64 - 1, 1));
         if let Err(error) = done {
             log::debug!("size of inode {inode}: {error}");
         }
