@@ -350,12 +350,15 @@ impl Oracle for History {
             .map_err(|error| format!("after the crash: {error}"))?;
         let name = Name::from("made after the crash");
         let create = Op::Create { directory: 1, name, kind: FileKind::Regular, permissions: 0o644, owner: 0 };
+        let mut committed = false;
         for op in [Op::Tidy, Op::Commit, create, Op::Tidy, Op::Remount] {
             let recovering = matches!(op, Op::Tidy);
+            committed |= matches!(op, Op::Commit);
             pair.run(&op).map_err(|why| format!("after the crash: {why}"))?;
             if recovering {
                 let report = check_committed(&mut pair)?;
-                if report > 0 {
+                // A matrix that a recode replaced just now waits for the commit.
+                if report > 0 && committed {
                     return Err(format!("after the crash and tidy: {report} orphans are left"));
                 }
             }

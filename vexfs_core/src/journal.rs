@@ -85,9 +85,9 @@ impl Changes {
 }
 
 impl Journal {
-    /// The log of a volume that is opened; anything may lie in so many bytes of its journal.
+    /// The log of a volume that is opened: all of its journal, of so many bytes, may be records that count.
     pub(crate) fn opened(size: u64) -> Self {
-        Self { remains: size, ..Self::default() }
+        Self { position: size, remains: size, ..Self::default() }
     }
 
     /// The last part of what older records left behind the present ones, of at most `len` bytes; none if nothing is left.

@@ -43,9 +43,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         let base = self.superblock.generation.get();
         self.recovered = Recovered { base, ..Recovered::default() };
         if self.superblock.incompatible.get() & Incompatible::JOURNAL.bits() == 0 {
+            self.journal.restart();
             return Ok(());
         }
-        let Some((records, last)) = self.hold()? else { return Ok(()) };
+        let Some((records, last)) = self.hold()? else {
+            self.journal.restart();
+            return Ok(());
+        };
+        // What was replayed stays until a commit has made it final.
+        self.journal.position = last.end();
         if !planted("replay_without_bytes") {
             self.restore_bytes(&last)?;
         }

@@ -3,6 +3,11 @@
 
 mod common;
 
+use std::cell::RefCell;
+
+use vexfs_core::Result;
+use vexfs_core::check::{CheckOptions, check};
+use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::format::{COLLECTIONS, Codec, ROOT};
 use vexfs_core::numbers::{CollectionId, Ino};
 
@@ -163,4 +168,53 @@ fn the_matrix_before_a_recode_is_overwritten() {
     assert_eq!((volume.retired(), copies(&ram, &floats(7))), (&[][..], 0));
     assert!(volume.lookup(ROOT, b"f7").is_ok());
     settle(&mut volume);
+}
+
+/// A device that remembers what was written, in order.
+struct Recorder {
+    ram: Ram,
+    writes: RefCell<Vec<(u64, Vec<u8>)>>,
+}
+
+impl BlockDevice for Recorder {
+    fn size(&self) -> u64 {
+        self.ram.size()
+    }
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.ram.read(offset, buffer)
+    }
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.writes.borrow_mut().push((offset, bytes.to_vec()));
+        self.ram.write(offset, bytes)
+    }
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_off_keeps_what_the_journal_tells() {
+    let ram = device(4096);
+    let mut volume = mount(&ram);
+    let (_, files) = filled(&mut volume, 8);
+    remove(&mut volume, files[3]);
+    volume.commit(NOW).unwrap();
+    set(&mut volume, files[5], NAME, &vector(50)).unwrap();
+    volume.sync(NOW).unwrap();
+    drop(volume);
+    // A row waits to be blanked, and the journal has a record that counts.
+    let before = ram.0.borrow().clone();
+    let recorder = Recorder { ram, writes: RefCell::default() };
+    let options = CheckOptions { repair: true, now: NOW, ..CheckOptions::default() };
+    check(Direct(&recorder), options, &mut |_| {}, &mut |_, _| {}).unwrap();
+    assert_eq!(copies(&recorder.ram, &vector(3)), 0);
+    let writes = recorder.writes.into_inner();
+    assert!(writes.len() > 10);
+    let cut = Ram(RefCell::new(before));
+    for (offset, bytes) in &writes {
+        let after_crash = Ram(RefCell::new(cut.0.borrow().clone()));
+        let volume = mount(&after_crash);
+        assert_eq!(volume.attribute(files[5], NAME.as_bytes()).unwrap(), vector(50));
+        cut.write(*offset, bytes).unwrap();
+    }
 }

@@ -74,7 +74,8 @@ pub(crate) fn kind_of<N: Nodes>(nodes: &N, inode: Ino) -> Result<Option<OrphanKi
 impl<H: BlockDevice + Data> Volume<H> {
     /// After the last close of an inode: frees it if it has no name, in as many transactions as that takes.
     pub fn release(&mut self, inode: Ino, now: Time) -> Result<()> {
-        if kind_of(self, inode)? != Some(OrphanKind::Delete) {
+        // Matrices wait for a commit, and for `free_retired` or `tidy`.
+        if kind_of(self, inode)? != Some(OrphanKind::Delete) || collection_part(inode).is_some() {
             return Ok(());
         }
         while !self.reap(inode, now)? {}
