@@ -355,13 +355,6 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
-
-    /// Takes what changed under the host's caches since the last call.
-    ///
-    /// The host invalidates it after it released its lock, before it answers the caller.
-    pub fn events(&mut self) -> Vec<Event> {
-        core::mem::take(&mut self.events)
-    }
 }
 
 /// Something that holds a tree: a volume, or a transaction on it.

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::Volume;
+use super::{Event, Volume};
 use crate::memory;
 use crate::numbers::CollectionId;
 
@@ -101,6 +101,13 @@ impl Recents {
 }
 
 impl<H> Volume<H> {
+    /// Takes what changed under the host's caches since the last call.
+    ///
+    /// The host invalidates it after it released its lock, before it answers the caller.
+    pub fn events(&mut self) -> Vec<Event> {
+        core::mem::take(&mut self.events)
+    }
+
     /// Collections whose generation rose since the last call, to be held back until what changed is told:
     /// [`Told`](crate::control::Told).
     pub fn raised(&mut self) -> Vec<Raised> {
