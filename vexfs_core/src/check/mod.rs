@@ -104,7 +104,14 @@ pub fn check<H: BlockDevice + Data>(
     if !options.repair || !seen.can_be_repaired(trouble) {
         return Ok(seen.report);
     }
-    repair::apply(&mut volume, &seen.repairs, seen.whole, options.now)?;
+    let mend = |volume: &mut Volume<&H>, look: &Look| {
+        match repair::apply(volume, &look.repairs, look.whole, options.now) {
+            // One block was met in two places, as after a damaged journal: what is left is for a salvage.
+            Err(Error::ReadOnly) => Ok(0),
+            other => other,
+        }
+    };
+    mend(&mut volume, &seen)?;
     let mut left = seen.report.errors;
     // Where something is damaged that stays so, what waited and was finished may have changed what was right.
     for _ in 0..ROUNDS_MAX {
@@ -113,7 +120,7 @@ pub fn check<H: BlockDevice + Data>(
         }
         let again = look(&volume, Trouble::default(), false, options, &mut |_| {}, &mut |_, _| {})?;
         left = again.report.errors;
-        if again.shared || repair::apply(&mut volume, &again.repairs, again.whole, options.now)? == 0 {
+        if again.shared || mend(&mut volume, &again)? == 0 {
             break;
         }
     }
