@@ -310,16 +310,17 @@ impl Used {
             self.ids = Some(self.index.ids()?);
         }
         let (ids, headers) = (self.ids.as_deref().unwrap_or_default(), collection.headers()?);
-        // A collection that has grown is opened again by who keeps it; those rows are then looked at again.
+        // A collection that has grown is opened again by who keeps it, and searched again: nothing more is to be done now.
         let (within, rest): (Vec<u64>, Vec<u64>) =
             rows.into_iter().partition(|row| *row < collection.rows() as u64);
         for row in &within {
             let before = ids.get(*row as usize).copied().unwrap_or(0);
             self.delta.follow(*row, before, headers.vector_id(*row)?);
         }
-        if rest.is_empty() {
-            self.generation = told;
+        if !rest.is_empty() {
+            return Ok(Some(Vec::new()));
         }
+        self.generation = told;
         Ok(Some(within))
     }
 
