@@ -41,6 +41,16 @@ fn remove(volume: &mut Mounted<'_>, inode: Ino) {
     volume.remove_attribute(inode, NAME.as_bytes(), &root(), NOW).unwrap();
 }
 
+// Files of which the fourth lost its vector 3 durably; behind that a record of the journal sets the sixth's to 50.
+fn removed_and_synced(volume: &mut Mounted<'_>) -> Vec<Ino> {
+    let (_, files) = filled(volume, 8);
+    remove(volume, files[3]);
+    volume.commit(NOW).unwrap();
+    set(volume, files[5], NAME, &vector(50)).unwrap();
+    volume.sync(NOW).unwrap();
+    files
+}
+
 #[test]
 fn the_journal_carries_no_vector_that_is_gone() {
     for block_size in BLOCK_SIZES {
@@ -76,11 +86,7 @@ fn the_journal_carries_no_vector_that_is_gone() {
 fn records_since_the_commit_stay_as_they_are() {
     let ram = device(4096);
     let mut volume = mount(&ram);
-    let (_, files) = filled(&mut volume, 8);
-    remove(&mut volume, files[3]);
-    volume.commit(NOW).unwrap();
-    set(&mut volume, files[5], NAME, &vector(50)).unwrap();
-    volume.sync(NOW).unwrap();
+    let files = removed_and_synced(&mut volume);
     while volume.tidy(NOW).unwrap() {}
     assert_eq!(copies(&ram, &vector(3)), 0);
     // The power goes: the record is replayed.
@@ -196,11 +202,7 @@ impl BlockDevice for Recorder {
 fn a_repair_that_is_cut_off_keeps_what_the_journal_tells() {
     let ram = device(4096);
     let mut volume = mount(&ram);
-    let (_, files) = filled(&mut volume, 8);
-    remove(&mut volume, files[3]);
-    volume.commit(NOW).unwrap();
-    set(&mut volume, files[5], NAME, &vector(50)).unwrap();
-    volume.sync(NOW).unwrap();
+    let files = removed_and_synced(&mut volume);
     drop(volume);
     // A row waits to be blanked, and the journal has a record that counts.
     let before = ram.0.borrow().clone();

@@ -1,4 +1,4 @@
-//! `generation.npy`, kept open: which rows changed, without a question to a daemon and without a look at all of them.
+//! `generation.npy`, kept open: which rows changed, without a look at all of them.
 //!
 //! The kernel keeps the file's page, and drops it before and after the host tells it of a change of the other columns: what is read
 //! of it is true, and costs a call of the system. But a page of another column that was in no memory can show a change a moment before that
@@ -59,13 +59,15 @@ impl Generation {
         let mut head = [0; 4096];
         let len = read_up_to(&file, &mut head).ok()?;
         let header = Header::parse(&head[..len]).ok()?;
-        let fits = header.descr == "<u8" && header.shape == [(NUMBERS + CHANGES) as u64];
+        if header.descr != "<u8" || header.shape != [(NUMBERS + CHANGES) as u64] {
+            return None;
+        }
         let host = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECT.bits()).open(&path).ok();
         let mut generation = Self { file, host, data: header.data as u64 };
         if generation.read::<2>(Ask::Host).is_none() {
             generation.host = None;
         }
-        fits.then_some(generation)
+        Some(generation)
     }
 
     /// Every change up to this one is seen in the other columns. None once the file is gone.

@@ -267,7 +267,12 @@ impl Collection {
         fits(&valid, 1).ok_or_else(|| too_short(&valid))?;
         let rows = fits(&vectors, stride).ok_or_else(|| too_short(&vectors))?;
         let source = Source::Mapped { vectors, valid, warmth: Warmth::unknown() };
-        Ok(Self {
+        Ok(Self::of(directory, schema, source, (rows, stride)))
+    }
+
+    // Its rows, and the bytes from one to the next.
+    fn of(directory: &Path, schema: Schema, source: Source, (rows, stride): (usize, usize)) -> Self {
+        Self {
             directory: directory.to_owned(),
             schema,
             generation: None,
@@ -277,7 +282,7 @@ impl Collection {
             rows: rows.into(),
             outgrown: false.into(),
             stride,
-        })
+        }
     }
 
     fn coded(directory: &Path) -> Result<Self> {
@@ -286,17 +291,7 @@ impl Collection {
         let (schema, rows) = (decoded.schema().clone(), decoded.rows());
         let stride = schema.vector_len().next_multiple_of(size_of::<f32>());
         let source = Source::Coded(Box::new(decoded));
-        Ok(Self {
-            directory: directory.to_owned(),
-            schema,
-            generation: None,
-            known: 0,
-            followed: 0,
-            source,
-            rows: rows.into(),
-            outgrown: false.into(),
-            stride,
-        })
+        Ok(Self::of(directory, schema, source, (rows, stride)))
     }
 
     /// The collection with all rows of its codec decoded into memory; none if they lie there as they are.
