@@ -30,14 +30,6 @@ class Marked:
         return [whole[at : at + PIECE] for at in range(0, len(whole), PIECE)]
 
 
-def sync(volume):
-    descriptor = os.open(volume.path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def traces(volume, marked, gone):
     """Offsets in the image of pieces of the vectors `gone`: (vector, offset)."""
     found = []
@@ -83,8 +75,8 @@ def fill(volume, marked, name="things", durable=True):
         os.setxattr(path, f"user.vector.{name}", marked.bytes(i))
         if durable and i % 10 == 0:
             # Their bytes ride in a record of the journal.
-            sync(volume)
-    sync(volume)
+            volume.sync()
+    volume.sync()
     time.sleep(1.5)
 
 

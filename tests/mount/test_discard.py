@@ -15,14 +15,6 @@ def used(volume):
     return os.stat(volume.image).st_blocks * 512
 
 
-def commit(volume):
-    descriptor = os.open(volume.path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def fill(volume, mib):
     with open(volume.path / "big", "wb") as file:
         for _ in range(mib):
@@ -36,17 +28,17 @@ def discarded(volume):
 
 def test_space_of_a_removed_file_comes_back(make_volume):
     volume = make_volume(options=["discard"])
-    commit(volume)
+    volume.sync()
     before = used(volume)
     fill(volume, 48)
     assert used(volume) >= before + 48 * MIB
     os.unlink(volume.path / "big")
-    wait_for(lambda: commit(volume) or used(volume) < before + MIB, "the image's space")
+    wait_for(lambda: volume.sync() or used(volume) < before + MIB, "the image's space")
     assert discarded(volume) >= 48 * MIB
     # A part of a file, too.
     fill(volume, 16)
     os.truncate(volume.path / "big", 4 * MIB)
-    wait_for(lambda: commit(volume) or used(volume) < before + 5 * MIB, "the image's space")
+    wait_for(lambda: volume.sync() or used(volume) < before + 5 * MIB, "the image's space")
     volume.again()
 
 
@@ -57,7 +49,7 @@ def test_without_the_option_the_image_keeps_its_space(make_volume):
     os.unlink(volume.path / "big")
     for _ in range(3):
         (volume.path / "other").touch()
-        commit(volume)
+        volume.sync()
     assert used(volume) >= before and discarded(volume) == 0
 
 
@@ -69,7 +61,7 @@ def test_nothing_that_is_still_there_is_discarded(make_volume):
 
     def commits():
         while not done.is_set():
-            commit(volume)
+            volume.sync()
 
     committing = threading.Thread(target=commits)
     committing.start()

@@ -77,6 +77,14 @@ class Volume:
         self.fsck()
         return self.mount(*options)
 
+    def sync(self):
+        """Makes all durable that was changed before, by an fsync(2) of the root."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def daemon(self):
         """The process that serves the mount: the one of the programs here that has the image open."""
         image = self.image.stat()
