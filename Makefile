@@ -135,7 +135,7 @@ coverage: setup-coverage ## which lines of the core its tests run; fails below 9
 	scripts/coverage.sh
 
 .PHONY: test-bugs
-test-bugs: setup-build ## plant bugs on purpose; the crash tests must find each
+test-bugs: setup-build ## every allocation fails once; bugs are planted on purpose, and the crash tests must find each
 	scripts/planted-bugs.sh
 
 .PHONY: test-mount

@@ -32,7 +32,7 @@ import tree_sitter_rust
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORE = pathlib.Path("vexfs_core/src")
-FILES = ["journal.rs", "commit.rs", "recover.rs", "patches.rs", "space.rs"]
+FILES = ["journal.rs", "journal/reader.rs", "commit.rs", "recover.rs", "patches.rs", "space.rs"]
 # What becomes of an operator.
 TURNS = {
     "==": ["!="], "!=": ["=="], "<": ["<="], "<=": ["<"], ">": [">="], ">=": [">"], "&&": ["||"], "||": ["&&"],

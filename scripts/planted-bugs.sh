@@ -1,6 +1,7 @@
 #!/bin/sh
 # Plants one bug after the other into the core (the places say `planted("...")`) and runs a short part of the suites,
-# which must pass without it and fail with it: a suite that finds no planted bug would find no real one.
+# which must pass without it and fail with it: a suite that finds no planted bug would find no real one. Before them, the suite
+# in which every allocation fails, which needs the same build.
 # Usage: scripts/planted-bugs.sh [NAME ...]      without names: all of them.
 set -eu
 cd "$(dirname "$0")/.."
@@ -62,7 +63,14 @@ run() {
 
 suites=$(printf '%s\n' "$bugs" | awk 'NF { print "--test " $2 }' | sort -u)
 # shellcheck disable=SC2086 # words
-cargo test --quiet --package vexfs_tests --no-default-features --release --no-run $suites
+cargo test --quiet --package vexfs_tests --no-default-features --release --no-run --test memory $suites
+
+# In the same build allocations fail on purpose.
+if ! cargo test --package vexfs_tests --no-default-features --release --test memory -- --nocapture >"$target/memory.log" 2>&1; then
+    cat "$target/memory.log" >&2
+    exit 1
+fi
+grep '^memory:' "$target/memory.log"
 
 planted=0
 found=0

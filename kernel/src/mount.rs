@@ -150,6 +150,8 @@ impl Mount {
         let (sealed, covered) = {
             let mut volume = self.volume.write();
             let sealed = match volume.seal(now()) {
+                // Nothing changed: a later commit may find memory.
+                Err(Error::NoMemory) => return Err(Error::NoMemory),
                 Err(error) => return Err(self.fail(&mut volume, error)),
                 Ok(sealed) => sealed,
             };
@@ -204,8 +206,11 @@ impl Mount {
         let written = record.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
         let mut volume = self.volume.write();
         if let Err(error) = written {
-            volume.sync_failed();
-            return Err(self.fail(&mut volume, error));
+            volume.sync_failed(error);
+            return Err(match error {
+                Error::NoMemory => error,
+                error => self.fail(&mut volume, error),
+            });
         }
         volume.sync_end();
         drop(volume);
@@ -338,10 +343,10 @@ impl Mount {
 // A kernel's stack is 16 KiB, and a volume is moved on it: each move has a frame of its own, which ends.
 #[inline(never)]
 fn open(disk: &Disk, options: MountOptions) -> Result<Arc<Lock<Volume<Disk>>>> {
-    shared(Volume::mount(disk.clone(), options)?)
+    shared(Volume::mount(disk.clone(), options))
 }
 
 #[inline(never)]
-fn shared(volume: Volume<Disk>) -> Result<Arc<Lock<Volume<Disk>>>> {
-    memory::shared(Lock::new(Class::Volume, volume)?)
+fn shared(volume: Result<Volume<Disk>>) -> Result<Arc<Lock<Volume<Disk>>>> {
+    memory::shared(Lock::new(Class::Volume, volume?)?)
 }

@@ -29,4 +29,5 @@ logged "$cache/module.log" "vexfs.ko does not build" in_chroot "$tree" nice make
 # objtool knows by a list of names which of Rust's functions never return, and takes the end of a function that ends
 # with a call of another for a mistake.
 grep -E 'WARNING|warning:' "$cache/module.log" | grep -v 'objtool: .* falls through to next function' && fail "vexfs.ko builds with warnings ($cache/module.log)"
+"$(dirname "$0")/frames.py" "$place/$module_folder/vexfs.ko" >&2 || fail "vexfs.ko needs too much stack"
 echo "$place/$module_folder/vexfs.ko"

@@ -23,6 +23,7 @@ pub mod mutate;
 pub mod random;
 pub mod record;
 pub mod sim;
+pub mod starved;
 pub mod states;
 pub mod verified;
 pub mod witness;

@@ -75,7 +75,7 @@ fn run(operations: &[Op], call: Call, n: u64, for_ever: bool) -> Result<u64, Str
                 }
                 break;
             }
-            Outcome::ReadOnly | Outcome::Busy | Outcome::NoSpace { .. } => break,
+            Outcome::ReadOnly | Outcome::Busy | Outcome::NoMemory | Outcome::NoSpace { .. } => break,
         }
     }
     let failures = device.failures();

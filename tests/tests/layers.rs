@@ -78,11 +78,11 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-/// The top-level module a file of the core belongs to; none for `lib.rs`.
+/// The top-level module a file of the core belongs to; none for `lib.rs`, and for what unit tests share.
 fn module(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("vexfs_core/src/")?;
     let name = inside.split('/').next()?;
-    Some(name.strip_suffix(".rs").unwrap_or(name)).filter(|name| *name != "lib")
+    Some(name.strip_suffix(".rs").unwrap_or(name)).filter(|name| !["lib", "testing"].contains(name))
 }
 
 /// Modules that a text names behind `crate::`, by line; in comments only links count for nothing.

@@ -67,7 +67,7 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// Freezes all changes so far into a commit; memory only. `None` if nothing changed.
     ///
     /// # Errors
-    /// `Busy` while another commit is not published; `ReadOnly` after one failed.
+    /// `Busy` while another commit is not published; `ReadOnly` after one failed; `NoMemory`, and all is as before.
     pub fn seal(&mut self, now: Time) -> Result<Option<Sealed>> {
         if self.sealing || self.journal.writing {
             return Err(if self.read_only { Error::ReadOnly } else { Error::Busy });
@@ -76,11 +76,13 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok(None);
         }
         let checksum = self.finish(self.root, self.root_level)?;
-        self.root.checksum = checksum;
-        let (map_blocks, space) = self.space.seal(self.generation)?;
+        let map = self.space.prepare(self.generation)?;
         let block_size = u64::from(self.layout.block_size);
         let mut blocks = Vec::new();
-        memory::reserve(&mut blocks, map_blocks.len() + self.dirty.len())?;
+        memory::reserve(&mut blocks, map.blocks.len() + self.dirty.len())?;
+        // Nothing fails from here on: what failed above left all as it was.
+        self.root.checksum = checksum;
+        let (map_blocks, space) = self.space.seal(map);
         for (block, bytes) in map_blocks {
             memory::append(&mut blocks, (block * block_size, bytes));
         }
@@ -165,7 +167,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         let missing = Error::corrupt("tree node", pointer.block, "dirty node lost");
         if level > 0 {
-            let mut block = self.dirty.get(pointer.block).cloned().ok_or(missing)?;
+            let block = self.dirty.get(pointer.block).cloned().ok_or(missing)?;
             let node = Node::new(&block);
             let mut sums = Vec::new();
             for index in 0..node.count() {
@@ -175,12 +177,11 @@ impl<H: BlockDevice + Data> Volume<H> {
                     memory::push(&mut sums, (index, Pointer { checksum, ..child }))?;
                 }
             }
-            self.dirty.remove(pointer.block);
-            let mut writer = NodeWriter::new(block.make_mut()?);
+            drop(block);
+            let mut writer = NodeWriter::new(self.dirty.get_mut(pointer.block).ok_or(missing)?.make_mut()?);
             for (index, child) in sums {
                 writer.replace(index, PointerRecord::from(child).as_bytes());
             }
-            self.dirty.insert(pointer.block, block)?;
         }
         self.dirty.get(pointer.block).map(|bytes| crc32(bytes)).ok_or(missing)
     }

@@ -9,6 +9,14 @@ use core::fmt;
 /// The result of everything in the core.
 pub type Result<T> = core::result::Result<T, Error>;
 
+/// What there is, or none where it is missing or damaged; an error where that is not known for want of memory.
+pub(crate) fn if_whole<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::NoMemory) => Err(Error::NoMemory),
+        other => Ok(other.ok()),
+    }
+}
+
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {

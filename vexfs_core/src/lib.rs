@@ -46,10 +46,14 @@ pub mod operations;
 mod patches;
 mod recover;
 pub mod space;
+#[cfg(test)]
+mod testing;
 pub mod transaction;
 pub mod tree;
 pub mod volume;
 
+#[cfg(vexfs_bugs)]
+pub use bugs::{feed, starve};
 pub use commit::Sealed;
 pub use error::{Error, Result};
 pub use volume::{Event, Implicit, MountOptions, Raised, Recovered, Statistics, Volume};

@@ -111,7 +111,8 @@ impl<D: BlockDevice> Volume<Direct<D>> {
     // A volume of generation 0: an empty leaf, not yet on the device.
     fn blank(host: Direct<D>, layout: Layout, superblock: Superblock) -> Result<Self> {
         let space = Space::empty(&layout)?;
-        let mut volume = Self::assemble(host, layout, superblock, space, MountOptions::default(), [false; 4]);
+        let mut volume =
+            Self::assemble(host, layout, &superblock, (space, None), MountOptions::default(), [false; 4])?;
         let run = volume.space.take(1, layout.data_start).ok_or(Error::NoSpace { pending: 0 })?;
         volume.space.mark(Run::new(run.start.0, 1), true);
         let mut bytes = memory::zeroed(layout.block_size as usize)?;

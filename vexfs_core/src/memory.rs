@@ -8,11 +8,23 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
+use crate::bugs::granted;
 use crate::error::{Error, Result};
 
 /// Makes room for `additional` more elements.
 pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
+    if additional > vec.capacity() - vec.len() && !granted() {
+        return Err(Error::NoMemory);
+    }
     vec.try_reserve(additional).map_err(|_| Error::NoMemory)
+}
+
+// As `reserve`, without room for more.
+fn reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
+    if additional > vec.capacity() - vec.len() && !granted() {
+        return Err(Error::NoMemory);
+    }
+    vec.try_reserve_exact(additional).map_err(|_| Error::NoMemory)
 }
 
 /// Appends one element.
@@ -59,7 +71,7 @@ pub fn extend<T: Copy>(vec: &mut Vec<T>, slice: &[T]) -> Result<()> {
 /// A vector of `len` copies of `value`.
 pub fn filled<T: Clone>(len: usize, value: T) -> Result<Vec<T>> {
     let mut vec = Vec::new();
-    vec.try_reserve_exact(len).map_err(|_| Error::NoMemory)?;
+    reserve_exact(&mut vec, len)?;
     #[cfg(not(no_global_oom_handling))]
     vec.resize(len, value);
     #[cfg(no_global_oom_handling)]
@@ -83,6 +95,9 @@ pub fn copy<T: Copy>(slice: &[T]) -> Result<Vec<T>> {
 
 /// A value that several hold.
 pub fn shared<T>(value: T) -> Result<Arc<T>> {
+    if !granted() {
+        return Err(Error::NoMemory);
+    }
     #[cfg(not(no_global_oom_handling))]
     return Ok(Arc::new(value));
     #[cfg(no_global_oom_handling)]
@@ -177,7 +192,7 @@ impl<V> Map<V> {
         }
         let size = wanted.saturating_mul(2).max(16).checked_next_power_of_two().ok_or(Error::NoMemory)?;
         let mut slots = Vec::new();
-        slots.try_reserve_exact(size).map_err(|_| Error::NoMemory)?;
+        reserve_exact(&mut slots, size)?;
         for _ in 0..size {
             append(&mut slots, None);
         }

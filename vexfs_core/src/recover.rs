@@ -24,16 +24,25 @@ impl<H: BlockDevice + Data> Volume<H> {
     /// the journal.
     #[inline(never)]
     pub fn mount(host: H, options: MountOptions) -> Result<Self> {
-        let (mut volume, error) = Self::open_damaged(host, options)?;
-        if let Some(error) = error {
+        let mut mounted = Self::open_damaged(host, options);
+        if let Err(error) = mounted.as_mut().map_or(Ok(()), Self::bring_up) {
+            mounted = Err(error);
+        }
+        mounted
+    }
+
+    // Out of `mount`'s frame, and the volume stays where it is.
+    #[inline(never)]
+    fn bring_up(&mut self) -> Result<()> {
+        if let Some(error) = self.damage {
             return Err(error);
         }
-        volume.recover()?;
-        if volume.recovered.records > 0 && !volume.is_read_only() {
+        self.recover()?;
+        if self.recovered.records > 0 && !self.is_read_only() {
             // The journal's own time: a mount has none.
-            volume.commit(volume.recovered.written)?;
+            self.commit(self.recovered.written)?;
         }
-        Ok(volume)
+        Ok(())
     }
 
     /// Replays the journal; the commit that makes it final is the caller's.

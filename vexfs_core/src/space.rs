@@ -41,6 +41,15 @@ pub struct Space {
     promised: u64,
 }
 
+/// The map as a commit is to write it.
+#[derive(Debug)]
+pub struct PreparedMap {
+    /// The changed blocks with their places.
+    pub(crate) blocks: Vec<(u64, Block)>,
+    /// What changes in the entries of each level.
+    entries: Vec<Vec<(usize, SpaceEntry)>>,
+}
+
 impl Space {
     /// Everything free, as on a new volume.
     pub fn empty(layout: &Layout) -> Result<Self> {
@@ -236,17 +245,17 @@ impl Space {
         }
     }
 
-    /// Freezes the map for a commit: the changed blocks with their places, and the top entry for the superblock.
-    pub fn seal(&mut self, generation: u64) -> Result<(Vec<(u64, Block)>, SpaceEntry)> {
+    /// The map as the commit of a generation is to write it; nothing of it counts before [`Self::seal`].
+    pub fn prepare(&self, generation: u64) -> Result<PreparedMap> {
         let block_size = self.layout.block_size as usize;
-        let levels = self.layout.space.levels;
-        let mut written = Vec::new();
-        let mut changed = core::mem::take(&mut self.dirty);
-        self.dirty = memory::filled(changed.len(), false)?;
-        for level in 0..levels {
-            let fanout = SpaceLayout::fanout(self.layout.block_size) as usize;
-            let parents = changed.len().div_ceil(fanout);
-            let mut above = memory::filled(parents, false)?;
+        let fanout = SpaceLayout::fanout(self.layout.block_size) as usize;
+        let mut blocks = Vec::new();
+        let mut entries: Vec<Vec<(usize, SpaceEntry)>> = Vec::new();
+        let mut changed = memory::copy(&self.dirty)?;
+        for level in 0..self.layout.space.levels {
+            let mut above = memory::filled(changed.len().div_ceil(fanout), false)?;
+            let below = entries.last().map_or(&[][..], Vec::as_slice);
+            let mut these = Vec::new();
             for index in (0..changed.len()).filter(|index| changed[*index]) {
                 let bytes = if level == 0 {
                     memory::copy(&self.bits[index * block_size..(index + 1) * block_size])?
@@ -254,27 +263,44 @@ impl Space {
                     let mut bytes = memory::zeroed(block_size)?;
                     let children = &self.entries[level - 1];
                     let last = children.len().min((index + 1) * fanout);
-                    let entries = children[index * fanout..last].as_bytes();
-                    bytes[..entries.len()].copy_from_slice(entries);
+                    let old = children[index * fanout..last].as_bytes();
+                    bytes[..old.len()].copy_from_slice(old);
+                    for (child, entry) in below.iter().filter(|(child, _)| child / fanout == index) {
+                        let at = child % fanout * size_of::<SpaceEntry>();
+                        bytes[at..at + size_of::<SpaceEntry>()].copy_from_slice(entry.as_bytes());
+                    }
                     bytes
                 };
-                let entry = &mut self.entries[level][index];
-                let slot = if entry.generation.get() == 0 { 0 } else { 1 - entry.slot.get().min(1) };
-                *entry = SpaceEntry {
+                let old = &self.entries[level][index];
+                let slot = if old.generation.get() == 0 { 0 } else { 1 - old.slot.get().min(1) };
+                let entry = SpaceEntry {
                     generation: U64::new(generation),
                     checksum: U32::new(crc32(&bytes)),
                     slot: U32::new(slot),
                 };
                 let place = self.layout.space.block(level, index as u64, slot);
-                memory::push(&mut written, (place, Block::new(bytes)?))?;
+                memory::push(&mut blocks, (place, Block::new(bytes)?))?;
+                memory::push(&mut these, (index, entry))?;
                 above[index / fanout] = true;
             }
             changed = above;
+            memory::push(&mut entries, these)?;
         }
+        Ok(PreparedMap { blocks, entries })
+    }
+
+    /// Freezes the map for that commit: the changed blocks with their places, and the top entry for the superblock.
+    pub fn seal(&mut self, prepared: PreparedMap) -> (Vec<(u64, Block)>, SpaceEntry) {
+        for (entries, changed) in self.entries.iter_mut().zip(prepared.entries) {
+            for (index, entry) in changed {
+                entries[index] = entry;
+            }
+        }
+        self.dirty.fill(false);
         // A generation is sealed only after the one before was published, so nothing is lost here.
         debug_assert!(self.sealed.is_empty());
         self.sealed = core::mem::take(&mut self.pending);
-        Ok((written, self.entries[levels - 1][0]))
+        (prepared.blocks, self.entries[self.layout.space.levels - 1][0])
     }
 
     /// What the generation on its way to the device freed.
@@ -375,3 +401,6 @@ fn read_map_block(
     }
     Block::new(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::device::{BlockDevice, Data, Place};
 use crate::error::{Error, Result};
 use crate::format::{Expected, Key, Layout, Node, NodeWriter, Pointer};
-use crate::journal::Changes;
+use crate::journal::{Changes, Told};
 use crate::memory::{self, Block, Map};
 use crate::numbers::{Run, Time};
 use crate::volume::{Counters, Event, NodeRef, Nodes, Volume};
@@ -87,8 +87,21 @@ pub struct Transaction<'v, H: BlockDevice + Data> {
 impl<H: BlockDevice + Data> Volume<H> {
     /// Blocks of tree nodes that a transaction can take at most.
     pub(crate) fn tree_worst(&self, budget: Budget) -> u64 {
+        Self::worst_of(self.root_level, self.counters.tree_blocks, budget)
+    }
+
+    /// Blocks that the nodes may take which a replay makes of so many records put and removed since the last commit. It takes them
+    /// one by one, so that nodes are copied which the changes themselves may have dropped as they were.
+    pub(crate) fn replay_worst(&self, told: Told) -> u64 {
+        let Told { puts, removes } = told;
+        let level = self.root_level.max(self.superblock.root_level.get());
+        Self::worst_of(level, self.superblock.tree_blocks.get(), Budget { removes, ..Budget::records(puts) })
+    }
+
+    // Blocks of nodes at most, for a tree whose root is of this level, with so many nodes.
+    fn worst_of(level: u32, nodes: u64, budget: Budget) -> u64 {
         let Budget { puts, touches, removes, .. } = budget;
-        let below = u64::from(self.root_level);
+        let below = u64::from(level);
         // The root once; then each record its own path below it, a put a split on every level and a new root, a
         // removal a neighbour on every level.
         let apart = puts
@@ -99,7 +112,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         // However many records: a node is copied once a generation, and a put splits a leaf; one split of a leaf in
         // ten at most splits the node above.
         let splits = puts.saturating_add(puts / 8).saturating_add(16);
-        apart.min(self.counters.tree_blocks.saturating_add(splits)) + 2
+        apart.min(nodes.saturating_add(splits)) + 2
     }
 
     /// Starts a transaction, after making sure that its worst case fits.

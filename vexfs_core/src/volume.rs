@@ -4,6 +4,7 @@
 //! way in `sealed`, all others on the device. Only a [`crate::transaction::Transaction`] changes any of it.
 
 mod notes;
+mod open;
 pub(crate) mod recent;
 
 use alloc::vec::Vec;
@@ -12,11 +13,10 @@ use core::ops::Deref;
 use crate::device::{Address, BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{
-    Expected, FIRST_INODE, Incompatible, Key, LEVEL_MAX, Layout, Node, Pointer, ReadOnlyCompatible,
-    SUPERBLOCK, Superblock, slot_offsets,
+    Expected, FIRST_INODE, Incompatible, Key, Layout, Node, Pointer, ReadOnlyCompatible, Superblock,
 };
 use crate::journal::Journal;
-use crate::memory::{self, Block, Map};
+use crate::memory::{Block, Map};
 use crate::numbers::{CollectionId, Ino, Time};
 use crate::patches::Patches;
 use crate::space::Space;
@@ -24,6 +24,7 @@ use crate::space::Space;
 pub use recent::Raised;
 
 pub(crate) use notes::{Copied, KeptCodebook, Lease, Recode, Renamed, Staged, StagedRows};
+pub(crate) use open::{find_superblock, older_superblocks};
 use recent::Recents;
 
 /// How a collection may come to be by setting a first vector.
@@ -180,54 +181,11 @@ pub struct Volume<H> {
     /// The last changes of collections.
     pub(crate) recent: Recents,
     damaged_slots: [bool; 4],
+    /// What was wrong with the free-space map, until somebody has taken note of it.
+    pub(crate) damage: Option<Error>,
 }
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// Opens the newest generation of which a whole superblock is found, without what the journal adds to it. A
-    /// free-space map that cannot be used is told, and all taken for free.
-    // Not part of its caller's frame, and so below: a volume is large for a kernel's stack.
-    #[inline(never)]
-    pub(crate) fn open_damaged(host: H, options: MountOptions) -> Result<(Self, Option<Error>)> {
-        let (superblock, damaged_slots) = find_superblock(&host)?;
-        Self::open_generation(host, options, superblock, damaged_slots)
-    }
-
-    // As `open_damaged`, the generation of this superblock.
-    #[inline(never)]
-    pub(crate) fn open_generation(
-        host: H,
-        options: MountOptions,
-        superblock: Superblock,
-        damaged_slots: [bool; 4],
-    ) -> Result<(Self, Option<Error>)> {
-        let layout = superblock.layout()?;
-        if layout.size() > host.size() {
-            return Err(Error::Truncated { expected: layout.size(), got: host.size() });
-        }
-        let unknown = superblock.incompatible.get() & !Incompatible::all().bits();
-        if unknown != 0 {
-            return Err(Error::Incompatible(unknown));
-        }
-        let root_level = superblock.root_level.get();
-        let root = Pointer::from(superblock.root);
-        if root_level >= LEVEL_MAX || !layout.covers(root.block, 1) {
-            return Err(Error::corrupt("superblock", 0, "impossible tree root"));
-        }
-        let different = Error::corrupt("superblock", 0, "free blocks differ from the free-space map");
-        let (space, error) = match Space::load(&host, &layout, superblock.space) {
-            Ok(space) if space.free() != superblock.free_blocks.get() => (space, Some(different)),
-            Ok(space) => (space, None),
-            Err(error @ Error::Corrupt(_)) => (Space::empty(&layout)?, Some(error)),
-            Err(error) => return Err(error),
-        };
-        if superblock.generation.get() >= u64::MAX / 2 {
-            return Err(Error::corrupt("superblock", 0, "impossible generation"));
-        }
-        let mut volume = Self::assemble(host, layout, superblock, space, options, damaged_slots);
-        volume.read_only |= volume.unknown_to_write() != 0;
-        Ok((volume, error))
-    }
-
     /// Features of the volume that are unknown here, and that only who knows them may write with.
     pub(crate) fn unknown_to_write(&self) -> u64 {
         self.superblock.read_only_compatible.get() & !ReadOnlyCompatible::all().bits()
@@ -238,12 +196,12 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub(crate) fn assemble(
         host: H,
         layout: Layout,
-        superblock: Superblock,
-        space: Space,
+        superblock: &Superblock,
+        (space, damage): (Space, Option<Error>),
         options: MountOptions,
         damaged_slots: [bool; 4],
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             host,
             layout,
             options,
@@ -287,8 +245,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             damaged_slots,
             needs: Incompatible::from_bits_retain(superblock.incompatible.get()) | Incompatible::JOURNAL,
             needs_to_write: ReadOnlyCompatible::from_bits_retain(superblock.read_only_compatible.get()),
-            superblock,
-        }
+            superblock: *superblock,
+            damage,
+        })
     }
 
     /// The host.
@@ -438,60 +397,5 @@ impl Expected {
     /// The root of a tree.
     pub const fn root((pointer, level): (Pointer, u32)) -> Self {
         Self { pointer, level, low: Key::MIN, high: Key::MAX }
-    }
-}
-
-/// The whole copies of the superblock of generations before `newest`, the latest first.
-pub(crate) fn older_superblocks(device: &impl BlockDevice, newest: &Superblock) -> Result<Vec<Superblock>> {
-    let size = newest.layout()?.size();
-    let mut older: Vec<Superblock> = Vec::new();
-    for (slot, offset) in (0..).zip(slot_offsets(size)) {
-        let mut bytes = memory::zeroed(SUPERBLOCK)?;
-        device.read(offset, &mut bytes)?;
-        let Ok(Some(found)) = Superblock::parse(&bytes, slot) else { continue };
-        let ours = found.uuid == newest.uuid && found.layout().is_ok_and(|layout| layout.size() == size);
-        if ours && found.generation.get() < newest.generation.get() {
-            memory::push(&mut older, found)?;
-        }
-    }
-    older.sort_unstable_by_key(|found| core::cmp::Reverse(found.generation.get()));
-    Ok(older)
-}
-
-/// Finds the newest whole superblock among the four slots, and which of them are damaged.
-#[inline(never)]
-pub(crate) fn find_superblock(device: &impl BlockDevice) -> Result<(Superblock, [bool; 4])> {
-    let mut best: Option<Superblock> = None;
-    let mut damaged = [false; 4];
-    let mut absent = [false; 4];
-    let mut refusal = None;
-    // Slots 2 and 3 lie at the volume's end, which is the device's unless the front ones say otherwise.
-    for slot in 0..4u32 {
-        let size = best.map_or(device.size(), |found| {
-            found.block_count.get().saturating_mul(u64::from(found.block_size.get())).min(device.size())
-        });
-        let offset = slot_offsets(size)[slot as usize];
-        let mut bytes = memory::zeroed(SUPERBLOCK)?;
-        if offset.checked_add(SUPERBLOCK as u64).is_none_or(|end| end > device.size()) {
-            continue;
-        }
-        device.read(offset, &mut bytes)?;
-        match Superblock::parse(&bytes, slot) {
-            Ok(Some(found)) => {
-                if best.is_none_or(|best| found.generation.get() > best.generation.get()) {
-                    best = Some(found);
-                }
-            }
-            Ok(None) => absent[slot as usize] = true,
-            Err(Error::Corrupt(_)) => damaged[slot as usize] = true,
-            Err(error) => refusal = Some(error),
-        }
-    }
-    match (best, refusal) {
-        // Formatting writes all four, so one without a trace of ours is damaged too.
-        (Some(best), _) => Ok((best, core::array::from_fn(|slot| damaged[slot] || absent[slot]))),
-        (None, Some(refusal)) => Err(refusal),
-        (None, None) if damaged.contains(&true) => Err(Error::SuperblocksDamaged),
-        (None, None) => Err(Error::NotVexfs),
     }
 }

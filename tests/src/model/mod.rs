@@ -12,6 +12,7 @@ mod learn;
 mod matrix;
 mod op;
 mod pair;
+mod perform;
 pub mod quantize;
 mod vectors;
 

@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use vexfs_core::device::{BlockDevice, Direct};
 use vexfs_core::error::{Error, Result};
-use vexfs_core::format::{COLLECTIONS, Codec, Element, FileKind, Metric, ROOT, collection_directory};
+use vexfs_core::format::ROOT;
 use vexfs_core::numbers::{Ino, Time};
-use vexfs_core::operations::{
-    Attributes, Caller, Changes, NewCollection, NewInode, NewVector, Removed, SetMode,
-};
+use vexfs_core::operations::Attributes;
 use vexfs_core::volume::{Implicit, MountOptions, Volume};
 
-use super::{Comparison, Learned, Model, Op, Overlay, VectorFill, compare, quantize};
+use super::{Comparison, Learned, Model, Op, Overlay, compare};
 
 /// A volume under test, and what it should be.
 pub struct Pair<D> {
@@ -42,6 +40,8 @@ pub enum Outcome {
     Failed,
     /// The volume turned read-only after such a failure.
     ReadOnly,
+    /// There was no memory, and nothing changed.
+    NoMemory,
     /// The volume is full, and nothing changed.
     NoSpace {
         /// Blocks that the next commit frees.
@@ -150,6 +150,16 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 }
                 Ok(Outcome::Busy)
             }
+            Err(Error::NoMemory) => {
+                match op {
+                    Op::Write { inode, offset, fill } => self.half_written(*inode, *offset, &fill.bytes())?,
+                    Op::Allocate { inode, offset, len, .. } => {
+                        self.half_allocated(*inode, *offset..offset + len)?;
+                    }
+                    _ => {}
+                }
+                Ok(Outcome::NoMemory)
+            }
             Err(Error::Device { .. }) => Ok(Outcome::Failed),
             Err(Error::ReadOnly) if self.volume.is_read_only() => Ok(Outcome::ReadOnly),
             Err(error) => {
@@ -183,176 +193,6 @@ impl<D: BlockDevice + Clone> Pair<D> {
         compare(&self.volume, &self.model, &Comparison::exact())
     }
 
-    fn perform(&mut self, op: &Op, now: Time) -> Result<Learned> {
-        let volume = &mut self.volume;
-        let open = &self.open;
-        let is_open = |inode: Ino| open.contains(&inode.0);
-        let group = |_| false;
-        let caller = Caller { uid: 0, gid: 0, in_group: &group };
-        let mut learned = Learned::default();
-        match op {
-            Op::Create { directory, name, kind, permissions, owner } => {
-                let new = NewInode {
-                    kind: *kind,
-                    permissions: *permissions,
-                    umask: 0,
-                    uid: *owner,
-                    gid: *owner,
-                    device: 0,
-                };
-                learned.inode = volume.create(Ino(*directory), &name.0, &new, now)?.inode.0;
-            }
-            Op::CreateUnnamed { directory } => {
-                let new = NewInode {
-                    kind: FileKind::Regular,
-                    permissions: 0o600,
-                    umask: 0,
-                    uid: 0,
-                    gid: 0,
-                    device: 0,
-                };
-                learned.inode = volume.create_unnamed(Ino(*directory), &new, now)?.inode.0;
-            }
-            Op::Symlink { directory, name, target } => {
-                learned.inode = volume.symlink(Ino(*directory), &name.0, &target.0, 0, 0, now)?.inode.0;
-            }
-            Op::Link { inode, directory, name } => {
-                volume.link(Ino(*inode), Ino(*directory), &name.0, now)?;
-            }
-            Op::Unlink { directory, name } => {
-                let removed = volume.unlink(Ino(*directory), &name.0, &is_open, now)?;
-                release(volume, Some(removed), &is_open, now)?;
-            }
-            Op::RemoveDirectory { directory, name } => {
-                let removed = volume.remove_directory(Ino(*directory), &name.0, &|_| false, now)?;
-                release(volume, Some(removed), &is_open, now)?;
-            }
-            Op::Rename { from, to, flags } => {
-                let (from, to) = ((Ino(from.0), &*from.1.0), (Ino(to.0), &*to.1.0));
-                let removed = volume.rename(from, to, *flags, &is_open, now)?;
-                release(volume, removed, &is_open, now)?;
-            }
-            Op::Open { .. } => {}
-            Op::Close { inode } => {
-                volume.bind_content(Ino(*inode), now)?;
-                volume.release(Ino(*inode), now)?;
-            }
-            Op::Write { inode, offset, fill } => {
-                volume.write(Ino(*inode), *offset, &fill.bytes(), now)?;
-            }
-            Op::Truncate { inode, size } => {
-                let changes = Changes { size: Some(*size), ..Changes::default() };
-                volume.set_attributes(Ino(*inode), &changes, now)?;
-            }
-            Op::Allocate { inode, what, offset, len } => {
-                volume.allocate(Ino(*inode), *what, *offset, *len, now)?;
-            }
-            Op::Permissions { inode, permissions } => {
-                let changes = Changes { permissions: Some(*permissions), ..Changes::default() };
-                volume.set_attributes(Ino(*inode), &changes, now)?;
-            }
-            Op::Owner { inode, uid, gid } => {
-                let changes = Changes { uid: Some(*uid), gid: Some(*gid), ..Changes::default() };
-                volume.set_attributes(Ino(*inode), &changes, now)?;
-            }
-            Op::Modified { inode, seconds } => {
-                let modified = Some(Time { seconds: *seconds, nanoseconds: 5 });
-                volume.set_attributes(Ino(*inode), &Changes { modified, ..Changes::default() }, now)?;
-            }
-            Op::SetAttribute { inode, name, fill, mode } => {
-                volume.set_attribute(Ino(*inode), &name.0, &fill.bytes(), *mode, &caller, now)?;
-            }
-            Op::RemoveAttribute { inode, name } => {
-                volume.remove_attribute(Ino(*inode), &name.0, &caller, now)?;
-            }
-            Op::SetVector { inode, vector, fill, mode } => {
-                let bytes = fill.bytes(vector.element);
-                volume.set_attribute(Ino(*inode), &vector.attribute(), &bytes, *mode, &caller, now)?;
-                volume.await_content(Ino(*inode), &vector.attribute())?;
-                let id = volume.collection_by_name(vector.collection.as_bytes())?.id;
-                volume.vectors_of(Ino(*inode), &mut |found| {
-                    if found.collection == id && found.n == vector.n {
-                        learned.collection = id.0;
-                        (learned.row, learned.vector_id) = (found.row, found.vector_id);
-                        learned.version = found.version;
-                    }
-                })?;
-            }
-            Op::SetVectors { collection, vectors, keep } => {
-                learned.batch = set_vectors(volume, collection, vectors, *keep, now)?;
-            }
-            Op::RemoveVector { inode, vector } => {
-                volume.remove_attribute(Ino(*inode), &vector.attribute(), &caller, now)?;
-            }
-            Op::SetMetadata { inode, vector, fill, mode } => {
-                let text = fill.metadata();
-                volume.set_attribute(Ino(*inode), &vector.metadata(), &text, *mode, &caller, now)?;
-            }
-            Op::RemoveMetadata { inode, vector } => {
-                volume.remove_attribute(Ino(*inode), &vector.metadata(), &caller, now)?;
-            }
-            Op::CreateCollection { name, element, codec, dimensions } => {
-                learned.collection = create_collection(volume, name, (*element, *codec), *dimensions, now)?;
-            }
-            Op::History { name, count } => {
-                let inode = collection_directory(volume.collection_by_name(name.as_bytes())?.id);
-                let (name, value) = (b"user.vexfs.history", count.to_string());
-                volume.set_attribute(inode, name, value.as_bytes(), SetMode::Any, &caller, now)?;
-            }
-            Op::RemoveCollection { name } => {
-                volume.remove_directory(COLLECTIONS, name.as_bytes(), &|_| false, now)?;
-            }
-            Op::RenameCollection { from, to } => {
-                let (from, to) = ((COLLECTIONS, from.as_bytes()), (COLLECTIONS, to.as_bytes()));
-                volume.rename(from, to, vexfs_core::operations::RenameFlags::empty(), &is_open, now)?;
-            }
-            Op::Compact { name } => {
-                let id = volume.collection_by_name(name.as_bytes())?.id;
-                // A copy, and the move of what was copied.
-                volume.compact_step(id, now)?;
-                volume.compact_step(id, now)?;
-            }
-            Op::Recode { name, codec } => {
-                let id = volume.collection_by_name(name.as_bytes())?.id;
-                match codec {
-                    Some(Codec::Pq(quantizer)) => {
-                        volume.recode_with(id, *quantizer, &quantize::entries(*quantizer), now)?;
-                    }
-                    Some(codec) => volume.recode(id, *codec, now)?,
-                    None => volume.stop_recode(id, now)?,
-                }
-            }
-            Op::RecodeStep { name } => {
-                let id = volume.collection_by_name(name.as_bytes())?.id;
-                volume.recode_step(id, now)?;
-            }
-            Op::Tidy => {
-                // Every step is bounded, so this many cannot be needed on a volume of a few MiB.
-                for _ in 0..100_000 {
-                    if !volume.tidy(now)? {
-                        // Nobody has an old matrix open here.
-                        for matrix in volume.retired().to_vec() {
-                            while !volume.free_retired(matrix, now)? {}
-                        }
-                        return Ok(learned);
-                    }
-                }
-                return Err(Error::Invalid("tidy does not come to an end"));
-            }
-            Op::Commit => volume.commit(now)?,
-            Op::Sync => volume.sync(now)?,
-            Op::Recover => {
-                volume.sync(now)?;
-                self.volume = Volume::mount(Direct(self.device.clone()), Self::OPTIONS)?;
-            }
-            Op::Remount => {
-                volume.commit(now)?;
-                self.volume = Volume::mount(Direct(self.device.clone()), Self::OPTIONS)?;
-            }
-        }
-        Ok(learned)
-    }
-
     /// fallocate(2) takes several transactions: where it fails, bytes of its range may be zero already, and the
     /// file counts as changed.
     fn half_allocated(&mut self, inode: u64, range: std::ops::Range<u64>) -> std::result::Result<(), String> {
@@ -374,6 +214,37 @@ impl<D: BlockDevice + Clone> Pair<D> {
                 }
             }
             node.bytes.write(offset, &new);
+        }
+        Ok(())
+    }
+
+    /// A write that had no memory to end may have changed bytes in place; a vector that was made from the old ones is stale then.
+    fn half_written(&mut self, inode: u64, offset: u64, bytes: &[u8]) -> std::result::Result<(), String> {
+        let Some(node) = self.model.nodes.get(&inode).filter(|node| node.size().is_some()) else {
+            return Ok(());
+        };
+        let (bound, version) = (node.vectors.values().any(|vector| vector.fresh == Some(true)), node.version);
+        let mut old = vec![0; bytes.len()];
+        node.bytes.read(offset, &mut old);
+        let mut new = old.clone();
+        let shown = self.volume.read(Ino(inode), offset, &mut new).map_err(|error| error.to_string())?;
+        let kept = new[..shown] == old[..shown];
+        // Blocks that were new are not in the file.
+        if (0..shown).any(|at| new[at] != old[at] && new[at] != bytes[at]) {
+            return Err(format!(
+                "a write of inode {inode} that failed left other bytes than the old and the new ones"
+            ));
+        }
+        let node = self.model.change(inode);
+        node.bytes.write(offset, &new[..shown]);
+        let real = self.volume.attributes(Ino(inode)).map_err(|error| error.to_string())?;
+        if bound && !kept && real.version == version {
+            return Err(format!("bytes of inode {inode} changed under a vector that looks fresh"));
+        }
+        if real.version != version {
+            let node = self.model.change(inode);
+            (node.modified, node.changed, node.version) = (real.modified, real.changed, real.version);
+            node.vectors.values_mut().for_each(|vector| vector.fresh = None);
         }
         Ok(())
     }
@@ -436,63 +307,4 @@ impl<D: BlockDevice + Clone> Pair<D> {
         }
         Ok(())
     }
-}
-
-/// What a host does after a name went away: frees the file, unless it has other names or is open.
-fn release<D: BlockDevice>(
-    volume: &mut Volume<Direct<D>>,
-    removed: Option<Removed>,
-    is_open: &dyn Fn(Ino) -> bool,
-    now: Time,
-) -> Result<()> {
-    match removed {
-        Some(Removed { inode, links: 0, .. }) if !is_open(inode) => volume.release(inode, now),
-        _ => Ok(()),
-    }
-}
-
-fn create_collection<D: BlockDevice>(
-    volume: &mut Volume<Direct<D>>,
-    name: &str,
-    (element, codec): (Element, Codec),
-    dimensions: u32,
-    now: Time,
-) -> Result<u32> {
-    let new = NewCollection {
-        dimensions,
-        element,
-        codec,
-        metric: if element == Element::Bit { Metric::Hamming } else { Metric::Cosine },
-        model: b"",
-        uid: 0,
-        gid: 0,
-        permissions: 0o755,
-    };
-    Ok(volume.create_collection(name.as_bytes(), &new, now)?.0)
-}
-
-/// Sets a batch, and gives row, id and version of each of its vectors as they are then.
-fn set_vectors<D: BlockDevice>(
-    volume: &mut Volume<Direct<D>>,
-    name: &str,
-    vectors: &[(u64, u32, VectorFill)],
-    keep: bool,
-    now: Time,
-) -> Result<Vec<(u64, u64, u64)>> {
-    let known = volume.collection_by_name(name.as_bytes())?;
-    let values: Vec<Vec<u8>> = vectors.iter().map(|(.., fill)| fill.bytes(known.element)).collect();
-    let new = vectors.iter().zip(&values);
-    let new = new.map(|((inode, n, _), value)| NewVector { inode: Ino(*inode), n: *n, value, keep });
-    let caller = Caller { uid: 0, gid: 0, in_group: &|_| false };
-    let set = volume.set_vectors(known.id, &new.collect::<Vec<_>>(), &caller, now);
-    set.map_err(|refused| refused.error)?;
-    let mut learned = vec![(0, 0, 0); vectors.len()];
-    for ((inode, n, _), learned) in vectors.iter().zip(&mut learned) {
-        volume.vectors_of(Ino(*inode), &mut |found| {
-            if found.collection == known.id && found.n == *n {
-                *learned = (found.row, found.vector_id, found.version);
-            }
-        })?;
-    }
-    Ok(learned)
 }

@@ -68,6 +68,8 @@ pub struct Exercise {
     pub verdict: Verdict,
     /// Questions of nearness are asked, too: they cost as much as all else.
     pub asks: bool,
+    /// The volume has features that only a later version may write with.
+    foreign: bool,
     limits: Limits,
     wrong: Vec<String>,
 }
@@ -110,8 +112,14 @@ pub fn run(
     // to those without one, too.
     let verified = (!turn.is_multiple_of(61)).then(|| Rc::clone(&subject.verified));
     let meter = Meter::new(image.clone(), data, verified);
-    let mut exercise =
-        Exercise { meter, verdict: Verdict::default(), asks: false, limits, wrong: Vec::new() };
+    let mut exercise = Exercise {
+        meter,
+        verdict: Verdict::default(),
+        asks: false,
+        foreign: false,
+        limits,
+        wrong: Vec::new(),
+    };
     HOOK.call_once(note_places);
     QUIET.set(true);
     let done = catch_unwind(AssertUnwindSafe(|| exercise.all(subject, seed)));
@@ -173,7 +181,8 @@ impl Exercise {
                 self.asks = turn_of(seed) % 4 == 2;
                 walk::everything(self, &volume, subject, 3);
             }
-            Err(_) if !checkable => {}
+            // What a later version made is not repaired, and its map, if that is damaged, stays so.
+            Err(_) if !checkable || self.foreign => {}
             Err(error) => self.wrong.push(format!("no mount after a repair: {error}")),
         }
     }
@@ -209,7 +218,7 @@ impl Exercise {
             // Without a superblock that tells where things are, nothing can be done.
             (Err(_), Err(_)) => {}
             // What has features that are unknown here must not be written.
-            (Err(Error::IncompatibleToWrite(_)), Ok(_)) => {}
+            (Err(Error::IncompatibleToWrite(_)), Ok(_)) => self.foreign = true,
             (Err(error), Ok(_)) => self.wrong.push(format!("a repair fails, a check does not: {error}")),
             (Ok(_), Err(error)) => self.wrong.push(format!("a check after a repair fails: {error}")),
             (Ok(_), Ok(_)) if salvage && errors > 0 => {

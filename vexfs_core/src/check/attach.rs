@@ -44,6 +44,8 @@ pub(super) fn attach<H: BlockDevice + Data>(volume: &mut Volume<H>, inode: Ino, 
         records::add_entry(tx, directory, name.as_bytes(), inode, kind)?;
         if kind == FileKind::Directory {
             record.parent = U64::new(directory.0);
+            // Its own and its name's; the next look counts its subdirectories.
+            record.links = U32::new(record.links.get().max(2));
         } else {
             record.links = U32::new(1);
         }

@@ -263,7 +263,8 @@ impl Group {
             let finding = record(inode, "is marked as an index, and cannot be one", 0);
             state.contradiction(finding, Cure::put_inode(inode, &right)?)?;
         }
-        if inode_record.links.get() == 0 && !control::is_control(inode) {
+        // Where it is only the count that says so, that is set right.
+        if inode_record.links.get() == 0 && self.links == 0 && !control::is_control(inode) {
             let finding = record(inode, "has no name, and does not wait to be freed", 0);
             state.contradiction(finding, Cure::Attach(inode))?;
         }

@@ -113,6 +113,7 @@ fn row_of_target<H: BlockDevice + Data>(
         again
             || header.known()
                 && header.compression == target.record.codec
+                && header.compressed_size.get() as usize == target.stored_len()
                 && (header.vector_id, header.file_inode) == (wanted.vector_id, wanted.file_inode)
                 && (found.n, found.version) == (own.n, own.version)
     });

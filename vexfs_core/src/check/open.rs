@@ -44,7 +44,7 @@ pub(super) fn open<H: BlockDevice + Data>(
         Ok(()) => {}
         Err(error @ (Error::Corrupt(_) | Error::NoSpace { .. })) => {
             // What is half replayed is of no use; the last commit is whole.
-            (volume, _) = Volume::open_damaged(host, mount)?;
+            volume = Volume::open_damaged(host, mount)?;
             if map.is_some() {
                 renew_map(&mut volume, options)?;
             }
@@ -63,7 +63,7 @@ fn open_readable<H: BlockDevice + Data>(
 ) -> Result<(Volume<&H>, Trouble)> {
     let opened = Volume::open_damaged(host, mount);
     let unreadable = match &opened {
-        Ok((volume, _)) => matches!(root_of(volume), Err(Error::Corrupt(_))),
+        Ok(volume) => matches!(root_of(volume), Err(Error::Corrupt(_))),
         Err(error) => matches!(error, Error::Corrupt(_)),
     };
     if unreadable && options.salvage {
@@ -77,16 +77,18 @@ fn open_readable<H: BlockDevice + Data>(
                 next_collection: newest.next_collection.get().max(older.next_collection.get()).into(),
                 ..older
             };
-            let Ok((volume, map)) = Volume::open_generation(host, mount, superblock, damaged) else {
-                continue;
-            };
+            let Ok(volume) = Volume::open_generation(host, mount, &superblock, damaged) else { continue };
             if root_of(&volume).is_ok() {
                 let root = Some((newest.generation.get(), older.generation.get()));
+                let map = volume.damage;
                 return Ok((volume, Trouble { root, map, journal: None }));
             }
         }
     }
-    opened.map(|(volume, map)| (volume, Trouble { root: None, map, journal: None }))
+    opened.map(|volume| {
+        let map = volume.damage;
+        (volume, Trouble { root: None, map, journal: None })
+    })
 }
 
 fn root_of<H: BlockDevice + Data>(volume: &Volume<H>) -> Result<()> {

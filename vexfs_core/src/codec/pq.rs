@@ -148,15 +148,18 @@ impl Codebook {
             to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
             Ok(())
         };
-        // It fails only where the look-up does.
+        // It fails only where the look-up does, which does not.
         let _ = decode(self.quantizer, self.element, row, value, look_up);
     }
 }
 
+/// Numbers of an entry that are looked up at once.
+const PIECE: usize = 64;
+
 /// Reads a vector back with a codebook that lies elsewhere: `look_up` gives bytes of it, from an offset on.
 ///
 /// # Errors
-/// Those of `look_up`; `NoMemory`.
+/// Those of `look_up`.
 pub(crate) fn decode(
     quantizer: Quantizer,
     element: Element,
@@ -164,15 +167,19 @@ pub(crate) fn decode(
     value: &mut [u8],
     mut look_up: impl FnMut(usize, &mut [u8]) -> Result<()>,
 ) -> Result<()> {
-    let length = usize::from(quantizer.sub_dimensions);
-    let mut entry = memory::zeroed(length * 4)?;
-    let parts = value.chunks_exact_mut((length * element.width() as usize).max(1));
+    let (length, width) = (usize::from(quantizer.sub_dimensions), element.width() as usize);
+    let mut entry = [0; 4 * PIECE];
+    let parts = value.chunks_exact_mut((length * width).max(1));
     for (part, to) in parts.enumerate() {
         let (at, shift) = place(quantizer, part);
         let code = row.get(at).map_or(0, |byte| usize::from(byte >> shift) % quantizer.entries());
-        look_up((part * quantizer.entries() + code) * entry.len(), &mut entry)?;
-        let mut bits = floats(&entry);
-        Output { element, bytes: to }.fill(|_| bits.next().unwrap_or(0));
+        let first = (part * quantizer.entries() + code) * length * 4;
+        for (piece, to) in to.chunks_mut(PIECE * width).enumerate() {
+            let entry = &mut entry[..to.len() / width * 4];
+            look_up(first + piece * 4 * PIECE, entry)?;
+            let mut bits = floats(entry);
+            Output { element, bytes: to }.fill(|_| bits.next().unwrap_or(0));
+        }
     }
     Ok(())
 }

@@ -185,7 +185,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let (kept, dropped) = self.past_records(id, vectors)?;
         let count = vectors.len() as u64;
         // Rows of a matrix that is being made go, or are to be coded again.
-        let again = if self.is_recoding(id) { count } else { 0 };
+        let again = if self.is_recoding(id)? { count } else { 0 };
         let runs = self.staged_rows.iter().filter(|rows| rows.batch == staged.number).count() as u64;
         // Records of rows follow one another, so they split few nodes; of each vector, either its own record or the
         // one that has its old row blanked is new.
@@ -196,6 +196,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             blocks: 0,
             frees: false,
         };
+        // What is noted behind the transaction must not fail any more.
+        memory::reserve(&mut self.awaiting, vectors.len())?;
+        memory::reserve(&mut self.blanks, 1)?;
         let mut refused = None;
         let done = self.transact(budget, now, |tx| {
             let mut setter =
@@ -216,23 +219,25 @@ impl<H: BlockDevice + Data> Volume<H> {
             self.journal.bound(vector.inode);
         }
         for inode in setter.empty {
-            self.await_first_content(inode)?;
+            // A vector whose file cannot be read waits for no content.
+            let _ = self.await_first_content(inode);
         }
-        self.forget_batch(staged, |row| setter.used.binary_search(&row).is_err())?;
+        self.staged_rows.retain(|rows| rows.batch != staged.number);
+        for placed in staged.placed.iter().flatten() {
+            if setter.used.binary_search(&placed.row).is_err() {
+                // Without memory that row keeps its bytes until it is used again.
+                let _ = memory::push(&mut self.strays, (id, placed.row));
+            }
+        }
         self.note_blanks(id)?;
         Ok(batch)
     }
 
     /// Forgets what was staged for a batch that is not set after all; its rows are blanked again.
     pub fn unstage_vectors(&mut self, staged: &StagedBatch) -> Result<()> {
-        self.forget_batch(staged, |_| true)
-    }
-
-    // Takes a batch off the list, and blanks those of its rows that stay free.
-    fn forget_batch(&mut self, staged: &StagedBatch, free: impl Fn(u64) -> bool) -> Result<()> {
         self.staged_rows.retain(|rows| rows.batch != staged.number);
         let mut rows = Vec::new();
-        for row in staged.placed.iter().flatten().map(|placed| placed.row).filter(|row| free(*row)) {
+        for row in staged.placed.iter().flatten().map(|placed| placed.row) {
             memory::push(&mut rows, row)?;
         }
         match collection::load(self, staged.id) {

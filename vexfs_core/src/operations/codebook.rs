@@ -176,6 +176,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(recode::UNDERWAY);
         }
         self.make_way(id)?;
+        memory::reserve(&mut self.waiting, 1)?;
+        memory::reserve(&mut self.recoding, 1)?;
         let number = self.put_codebook(&loaded, quantizer, entries, now)?;
         let begun = self.transact(Budget::records(6), now, |tx| {
             let mut loaded = collection::load(tx, id)?;

@@ -384,6 +384,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let files = index::records(self, found.inode)?;
         let budget = Budget { touches: files, ..Budget::freeing(16 + 3 * files) };
         let matrices = loaded.own_matrices();
+        memory::reserve(&mut self.waiting, files as usize + matrices.len() + 1)?;
         let closed = self.transact(budget, now, |tx| {
             let closed = index::remove(tx, id, is_open)?;
             let mut parent = inode::load(tx, COLLECTIONS)?;

@@ -44,6 +44,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         if load(self, id)?.recoding()?.is_some() {
             return Err(super::recode::UNDERWAY);
         }
+        memory::reserve(&mut self.blanks, 1)?;
         if !self.compacting.contains(&id) {
             memory::push(&mut self.compacting, id)?;
         }
@@ -77,6 +78,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok((false, true));
         }
         if let Some(copied) = self.take_copies(id)? {
+            memory::reserve(&mut self.blanks, 1)?;
             let mut pieces = 0;
             for (from, ..) in &copied.moves {
                 pieces += metadata::records(self, id, *from)?;

@@ -302,7 +302,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         self.load_waiting()?;
         let linked = self.linked(found.inode, true)?;
-        let successor = self.successor(found.inode);
+        let successor = self.successor(found.inode)?;
         let mut remove = |budget, limit| {
             self.transact(budget, now, |tx| {
                 let mut parent = inode::load(tx, directory)?;

@@ -11,7 +11,7 @@ use super::collection::load;
 use super::extents::{self, Extent};
 use super::{inode, orphan, rows};
 use crate::device::{BlockDevice, Data, Place};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, if_whole};
 use crate::format::{Key, Kind, OrphanKind, collection_part};
 use crate::memory;
 use crate::numbers::{CollectionId, Ino, Time};
@@ -47,17 +47,27 @@ impl<H: BlockDevice + Data> Volume<H> {
 
     /// Blanks rows that were copied into and are still free.
     pub(super) fn blank_strays(&mut self) -> Result<()> {
-        while let Some((id, row)) = self.strays.pop() {
-            let loaded = match load(self, id) {
-                // Its matrix is overwritten as a whole.
-                Err(Error::NotFound) => continue,
-                other => other?,
-            };
-            let again = |copied: &Copied| copied.id == id && copied.moves.iter().any(|(_, to, _)| *to == row);
-            let kept = self.unstaged(id, row..row + 1).is_empty() || self.copied.as_ref().is_some_and(again);
-            if !kept && rows::is_free(self, &loaded, row)? {
-                rows::blank_bytes(self, &loaded, &[row])?;
+        while let Some((id, row)) = self.strays.last().copied() {
+            let blanked = self.blank_stray(id, row);
+            // What is damaged must not keep the others waiting.
+            if !matches!(blanked, Err(Error::NoMemory)) {
+                self.strays.pop();
             }
+            blanked?;
+        }
+        Ok(())
+    }
+
+    fn blank_stray(&mut self, id: CollectionId, row: u64) -> Result<()> {
+        let loaded = match load(self, id) {
+            // Its matrix is overwritten as a whole.
+            Err(Error::NotFound) => return Ok(()),
+            other => other?,
+        };
+        let again = |copied: &Copied| copied.id == id && copied.moves.iter().any(|(_, to, _)| *to == row);
+        let kept = self.unstaged(id, row..row + 1).is_empty() || self.copied.as_ref().is_some_and(again);
+        if !kept && rows::is_free(self, &loaded, row)? {
+            rows::blank_bytes(self, &loaded, &[row])?;
         }
         Ok(())
     }
@@ -103,7 +113,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Ok(true);
         }
         // Without its record the blocks are freed as they are.
-        if inode::load(self, matrix).is_err() {
+        if if_whole(inode::load(self, matrix))?.is_none() {
             return Ok(false);
         }
         let last = self.last_extents(matrix, orphan::STEP / 2)?;

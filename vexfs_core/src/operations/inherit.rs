@@ -17,7 +17,7 @@ use super::vector::{name_len, row_record, scan, vector_key};
 use super::vector_name::{At, VectorName};
 use super::{inode, past, xattr};
 use crate::device::{BlockDevice, Data};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, if_whole};
 use crate::format::{
     CollectionFlags, FileKind, InodeRecord, Key, RowRecord, VERSION_GONE, VectorRecord, collection_directory,
 };
@@ -121,12 +121,12 @@ impl<H: BlockDevice + Data> Volume<H> {
         if version == FIRST_VERSION {
             return Ok(());
         }
-        self.awaiting.remove(index);
         let count = self.vector_count(inode)?;
         if count == 0 {
+            self.awaiting.remove(index);
             return Ok(());
         }
-        self.transact(Budget::records(3 * count + 2), now, |tx| {
+        let bound = self.transact(Budget::records(3 * count + 2), now, |tx| {
             let mut record = inode::load(tx, inode)?;
             let mut vectors = Vec::new();
             scan(tx, inode, &mut |id, n, vector| memory::push(&mut vectors, (id, n, *vector)))?;
@@ -141,7 +141,12 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
             record.bound_version = record.version;
             inode::store(tx, inode, &record)
-        })?;
+        });
+        // Without memory it waits for the next close.
+        if !matches!(bound, Err(Error::NoMemory)) {
+            self.awaiting.remove(index);
+        }
+        bound?;
         self.journal.settled.remove(inode.0);
         self.journal.bound(inode);
         Ok(())
@@ -152,23 +157,26 @@ impl<H: BlockDevice + Data> Volume<H> {
 const RENAMED_MAX: usize = 64;
 
 impl<H: BlockDevice + Data> Volume<H> {
-    /// A file has a new name, `to`; the old one was `from`. What cannot be kept in mind is not.
-    pub(super) fn note_rename(&mut self, inode: Ino, from: (Ino, &[u8]), to: (Ino, &[u8])) {
+    /// What is to be kept in mind of a file that gets another name in place of `from`, and room for it; nothing of a file without
+    /// vectors.
+    pub(super) fn renames(&mut self, inode: Ino, from: (Ino, &[u8])) -> Result<Option<Renamed>> {
+        let regular = |record: InodeRecord| record.kind(inode) == Ok(FileKind::Regular);
+        if !if_whole(inode::load(self, inode))?.is_some_and(regular) || self.vector_count(inode)? == 0 {
+            return Ok(None);
+        }
+        memory::reserve(&mut self.renamed, 1)?;
+        Ok(Some(Renamed { inode, place: (from.0, memory::copy(from.1)?), successor: None }))
+    }
+
+    /// A file has a new name, `to`; of the old one that is to be kept in mind.
+    pub(super) fn note_rename(&mut self, inode: Ino, old: Option<Renamed>, to: (Ino, &[u8])) {
         self.renamed.retain(|renamed| renamed.inode != inode);
         self.note_name(inode, to);
-        let has_vectors = self.vector_count(inode).is_ok_and(|count| count > 0);
-        if !has_vectors
-            || inode::load(self, inode).map_or(true, |record| record.kind(inode) != Ok(FileKind::Regular))
-        {
-            return;
-        }
-        if self.renamed.len() >= RENAMED_MAX {
-            self.renamed.remove(0);
-        }
-        if let Ok(name) = memory::copy(from.1) {
-            // Nothing is lost but a guess.
-            let _ =
-                memory::push(&mut self.renamed, Renamed { inode, place: (from.0, name), successor: None });
+        if let Some(old) = old {
+            if self.renamed.len() >= RENAMED_MAX {
+                self.renamed.remove(0);
+            }
+            memory::append(&mut self.renamed, old);
         }
     }
 
@@ -181,9 +189,10 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// The file that took the name of `inode`, if it has a name.
-    pub(super) fn successor(&self, inode: Ino) -> Option<Ino> {
-        let renamed = self.renamed.iter().find(|renamed| renamed.inode == inode)?;
-        renamed.successor.filter(|to| inode::load(self, *to).is_ok_and(|record| record.links.get() > 0))
+    pub(super) fn successor(&self, inode: Ino) -> Result<Option<Ino>> {
+        let renamed = self.renamed.iter().find(|renamed| renamed.inode == inode);
+        let Some(to) = renamed.and_then(|renamed| renamed.successor) else { return Ok(None) };
+        Ok(if_whole(inode::load(self, to))?.filter(|record| record.links.get() > 0).map(|_| to))
     }
 }
 

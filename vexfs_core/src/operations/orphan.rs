@@ -12,7 +12,7 @@ use super::{extents, inode, past, recode, rows};
 use crate::bugs::planted;
 use crate::control;
 use crate::device::{BlockDevice, Data};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, if_whole};
 use crate::format::{
     COLLECTIONS, FIRST_INODE, Incompatible, InodeFlags, Key, Kind, ORPHANS, OrphanKind, OrphanRecord,
     collection_part, parse_exact,
@@ -126,7 +126,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         }
         while let Some(id) = self.compacting.last().copied() {
             let step = self.compact_step(id, now);
-            if !matches!(step, Ok((_, true))) {
+            if !matches!(step, Ok((_, true)) | Err(Error::NoMemory)) {
                 self.compacting.pop();
             }
             match step? {
@@ -161,7 +161,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             if let Some((id, 0)) = collection_part(Ino(record.inode.get())) {
                 memory::push(&mut blanks, id)?;
                 // A record that cannot be read is told by whoever needs it.
-                if load(self, id).is_ok_and(|loaded| matches!(loaded.recoding(), Ok(Some(_)))) {
+                if if_whole(load(self, id))?.is_some_and(|loaded| matches!(loaded.recoding(), Ok(Some(_)))) {
                     memory::push(&mut recoding, Recode { id, stopped: None })?;
                 }
             }
@@ -297,7 +297,7 @@ pub(crate) fn check_unused<N: Nodes>(nodes: &N, inode: Ino, kind: OrphanKind) ->
 
 // Frees up to `limit` records of an inode, its `Inode` record last of all (and not here); true if none is left.
 fn free_step<H: BlockDevice + Data>(tx: &mut Transaction<'_, H>, inode: Ino, limit: u64) -> Result<bool> {
-    let mut record = inode::load(tx, inode).ok();
+    let mut record = if_whole(inode::load(tx, inode))?;
     let mut runs = Vec::new();
     let (from, to) = (Key::new(inode, Kind::Inode, 1), Key { inode: inode.0.saturating_add(1), ..Key::MIN });
     let mut seen = 0;

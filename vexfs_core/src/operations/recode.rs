@@ -19,7 +19,7 @@ use crate::checksum::crc32;
 use crate::codec;
 use crate::control;
 use crate::device::{BlockDevice, Data};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, if_whole};
 use crate::format::{
     Codec, FileKind, InodeRecord, Key, Kind, MATRIX_DATA, MATRIX_NUMBERS, OrphanKind, RowRecord,
     collection_directory, collection_part, numbered_matrix,
@@ -59,6 +59,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             None => {}
         }
         self.make_way(id)?;
+        memory::reserve(&mut self.recoding, 1)?;
         self.transact(Budget::records(4), now, |tx| begin(tx, id, codec))?;
         self.note_recode(id)
     }
@@ -121,9 +122,12 @@ impl<H: BlockDevice + Data> Volume<H> {
     }
 
     /// True while a collection is on its way to another codec, whether that goes on or stands still.
-    pub(super) fn is_recoding(&self, id: CollectionId) -> bool {
-        self.needs.contains(crate::format::Incompatible::RECODE)
-            && load(self, id).is_ok_and(|loaded| matches!(loaded.recoding(), Ok(Some(_))))
+    pub(super) fn is_recoding(&self, id: CollectionId) -> Result<bool> {
+        if !self.needs.contains(crate::format::Incompatible::RECODE) {
+            return Ok(false);
+        }
+        let loaded = if_whole(load(self, id))?;
+        Ok(loaded.is_some_and(|loaded| matches!(loaded.recoding(), Ok(Some(_)))))
     }
 
     /// A step of the first recode that does not stand still; `None` if there is none. Gives whether it did any, and
@@ -136,8 +140,9 @@ impl<H: BlockDevice + Data> Volume<H> {
         let step = self.recode_step(id, now);
         match &step {
             Ok((_, true)) => {}
-            // A commit brings space.
+            // A commit brings space, and time brings memory.
             Err(Error::NoSpace { pending }) if *pending > 0 => {}
+            Err(Error::NoMemory) => {}
             Err(error) => {
                 if let Some(recode) = self.recoding.get_mut(index) {
                     recode.stopped = Some(*error);

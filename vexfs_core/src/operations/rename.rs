@@ -59,6 +59,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             && !exchanges
             && target.as_ref().is_none_or(|found| found.inode != source.inode);
         let target_inode = target.as_ref().map(|found| found.inode);
+        let old = if moves { self.renames(source.inode, from)? } else { None };
         let removed = self.transact(budget, now, |tx| match target {
             None if flags.contains(RenameFlags::EXCHANGE) => Err(Error::NotFound),
             None => {
@@ -81,7 +82,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             }
         }
         if moves {
-            self.note_rename(source.inode, from, to);
+            self.note_rename(source.inode, old, to);
         }
         Ok(removed)
     }

@@ -76,8 +76,13 @@ impl<H: BlockDevice + Data> Volume<H> {
         let Some(name) = VectorName::parse(attribute)?.filter(|name| !name.meta) else { return Ok(()) };
         let Some(id) = collection::find(self, name.collection)? else { return Ok(()) };
         let Some(staged) = self.take_staged(id, inode, name.n) else { return Ok(()) };
-        let loaded = collection::load(self, id)?;
-        rows::blank_bytes(self, &loaded, &[staged.row]).map(drop)
+        let loaded = collection::load(self, id);
+        loaded.and_then(|loaded| rows::blank_bytes(self, &loaded, &[staged.row])).map(drop).inspect_err(
+            |_| {
+                // Without memory that row keeps its bytes until it is used again.
+                let _ = memory::push(&mut self.strays, (id, staged.row));
+            },
+        )
     }
 
     /// Takes what was staged for a vector off the list.

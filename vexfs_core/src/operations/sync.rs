@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U32, U64};
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{LOG_RECORD_MAX, LogHeader};
-use crate::journal::{self, Record};
+use crate::journal::{self, Record, Told};
 use crate::numbers::Time;
 use crate::tree;
 use crate::volume::Volume;
@@ -40,12 +40,15 @@ impl<H: BlockDevice + Data> Volume<H> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        // A replay takes new nodes for what is dirty now, and must find room for them.
-        let replayable = self.space.ready() >= self.dirty.len() as u64;
-        if !self.has_journal() || self.journal.overflowed() || !replayable {
+        if !self.has_journal() || self.journal.overflowed() {
             return Ok(Sync::Commit);
         }
-        let Some(puts) = self.gather()? else { return Ok(Sync::Commit) };
+        let mut told = self.journal.told;
+        let Some(puts) = self.gather(&mut told)? else { return Ok(Sync::Commit) };
+        // A replay finds the blocks free that dirty nodes have now, and must find room for its own.
+        if self.space.ready() + (self.dirty.len() as u64) < self.replay_worst(told) {
+            return Ok(Sync::Commit);
+        }
         let counters = self.counters;
         let header = LogHeader {
             magic: U32::ZERO,
@@ -63,21 +66,30 @@ impl<H: BlockDevice + Data> Volume<H> {
             reserved: [0; 8],
         };
         match self.journal.record(&self.layout, header, puts)? {
-            Some(record) => Ok(Sync::Record(record)),
+            Some(record) => {
+                self.journal.told = told;
+                Ok(Sync::Record(record))
+            }
             None => Ok(Sync::Commit),
         }
     }
 
-    // What the tree holds now at every key that changed; `None` if that is too much for a record.
-    fn gather(&mut self) -> Result<Option<Vec<u8>>> {
+    // What the tree holds now at every key that changed, counted as well; `None` if that is too much for a record.
+    fn gather(&mut self, told: &mut Told) -> Result<Option<Vec<u8>>> {
         let mut journal = core::mem::take(&mut self.journal);
         let mut puts = Vec::new();
         let mut result = Ok(());
         for key in journal.keys() {
             let found = tree::find(self, *key, |value| journal::put(&mut puts, *key, value));
             result = match found {
-                Ok(None) => journal::removal(&mut puts, *key),
-                other => other.map(|_| ()),
+                Ok(None) => {
+                    told.removes += 1;
+                    journal::removal(&mut puts, *key)
+                }
+                other => {
+                    told.puts += 1;
+                    other.map(|_| ())
+                }
             };
             if result.is_err() || puts.len() > LOG_RECORD_MAX {
                 break;
@@ -92,9 +104,13 @@ impl<H: BlockDevice + Data> Volume<H> {
         self.journal.writing = false;
     }
 
-    /// After [`Record::write`] failed: what is on the device is not known, so the volume turns read-only.
-    pub fn sync_failed(&mut self) {
-        self.read_only = true;
+    /// After [`Record::write`] failed: what is on the device is not known, so the volume turns read-only; unless there was no memory
+    /// for it, for then nothing was written, and a commit is next.
+    pub fn sync_failed(&mut self, error: Error) {
+        match error {
+            Error::NoMemory => self.journal.lost(),
+            _ => self.read_only = true,
+        }
     }
 
     /// Makes everything durable, in one call; for hosts that do nothing at the same time.
@@ -108,7 +124,7 @@ impl<H: BlockDevice + Data> Volume<H> {
                     Ok(())
                 }
                 Err(error) => {
-                    self.sync_failed();
+                    self.sync_failed(error);
                     Err(error)
                 }
             },

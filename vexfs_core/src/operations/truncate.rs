@@ -8,6 +8,7 @@ use crate::control;
 use crate::device::{BlockDevice, Data};
 use crate::error::{Error, Result};
 use crate::format::{FileKind, INLINE_MAX, InodeFlags, InodeRecord, Key, Kind, OrphanKind};
+use crate::memory;
 use crate::numbers::{Ino, Time};
 use crate::transaction::{Budget, Transaction};
 use crate::tree;
@@ -23,6 +24,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(Error::FileTooLarge);
         }
         self.settle_truncate(inode, now)?;
+        memory::reserve(&mut self.waiting, 1)?;
         // Extents go only where the end comes nearer. What grows is moved out of the tree, or zeroed up to its block's end.
         let shrinks = inode::load(self, inode)?.size.get() >= size;
         let budget = match shrinks {
@@ -34,8 +36,14 @@ impl<H: BlockDevice + Data> Volume<H> {
             Err(Error::NoSpace { .. }) if shrinks => self.set_size(inode, size, 0, Budget::least(), now)?,
             other => other?,
         };
-        if !done {
-            while !self.truncate_step(inode, now)? {}
+        let mut rest = Ok(done);
+        while matches!(rest, Ok(false)) {
+            rest = self.truncate_step(inode, now);
+        }
+        match rest {
+            // The size is the new one; what lies behind it goes later.
+            Err(Error::NoMemory) => memory::append(&mut self.waiting, inode),
+            other => drop(other?),
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             if all {
                 linked.metadata += metadata::records(self, id, vector.row.get())?;
                 // A row of a matrix that is being made goes, too.
-                linked.metadata += u64::from(self.is_recoding(id));
+                linked.metadata += u64::from(self.is_recoding(id)?);
             }
             Ok(())
         })?;
@@ -67,6 +67,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let (id, n) = vector_of(key);
         let vector: VectorRecord = *parse_exact(&value, "vector of inode", inode.0)?;
         let metadata = metadata::records(self, id, vector.row.get())?;
+        memory::reserve(&mut self.blanks, 1)?;
         self.transact(Budget::freeing(16 + metadata), now, |tx| {
             let mut loaded = collection::load(tx, id)?;
             take_out(tx, &mut loaded, inode, n, &vector)

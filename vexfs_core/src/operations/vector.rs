@@ -17,7 +17,7 @@ use super::{codebook, file, inode, metadata, past, rows, unlinked, xattr};
 use crate::checksum::crc32;
 use crate::control;
 use crate::device::{BlockDevice, Data};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, if_whole};
 use crate::format::{
     BlankRecord, Codec, Element, FileKind, Key, Kind, MATRIX_DATA, RowRecord, VECTOR_MAGIC, VectorHeader,
     VectorRecord, collection_directory, parse_exact,
@@ -45,16 +45,17 @@ impl<H: BlockDevice + Data> Volume<H> {
             collection::check_access(self, id, caller)?;
         }
         // Its metadata goes along to another row, and what it was may be kept.
-        let more = match row_of(self, inode, &VectorName { at: At::Present, ..*name }) {
-            Ok((loaded, row)) => {
+        let more = match if_whole(row_of(self, inode, &VectorName { at: At::Present, ..*name }))? {
+            Some((loaded, row)) => {
                 let (kept, dropped) = past::budget(self, &loaded);
                 2 * metadata::records(self, loaded.id, row)? + kept + dropped
             }
-            Err(_) => 0,
+            None => 0,
         };
-        let nameless = inode::load(self, inode).is_ok_and(|record| record.links.get() == 0);
+        let nameless = if_whole(inode::load(self, inode))?.is_some_and(|record| record.links.get() == 0);
         let kept = if nameless { 2 * unlinked::KEPT_RECORDS } else { 0 };
         let budget = self.row_budget(value.len(), more + kept);
+        memory::reserve(&mut self.blanks, 1)?;
         let (id, replaced) = self.transact(budget, now, |tx| {
             let id = match existing {
                 Some(id) => id,
@@ -141,6 +142,7 @@ impl<H: BlockDevice + Data> Volume<H> {
         let id = collection::find(self, name.collection)?.ok_or(Error::NoAttribute)?;
         collection::check_access(self, id, caller)?;
         let past = past::records(self, inode, id, name.n)?;
+        memory::reserve(&mut self.blanks, 1)?;
         match self.remove_in(inode, id, name, past, now) {
             // A full volume: the history goes first, in steps.
             Err(Error::NoSpace { .. }) if past > 0 => {

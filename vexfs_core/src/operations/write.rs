@@ -93,6 +93,10 @@ impl<H: BlockDevice + Data> Volume<H> {
             self.give_back(&plan);
             return self.attributes(plan.inode);
         }
+        // The bytes have changed, whatever comes of the rest.
+        if plan.changes_in_place(plan.size) {
+            self.journal.overwrote(plan.inode);
+        }
         let records = 2 * (plan.links.len() + plan.conversions.len()) as u64 + 8;
         let budget = Budget { frees: true, ..Budget::records(records) };
         if let Err(error) = self.begin(budget, now).map(drop) {
@@ -119,9 +123,6 @@ impl<H: BlockDevice + Data> Volume<H> {
         inode::store(&mut tx, plan.inode, &record)?;
         let attributes = inode::attributes_of(plan.inode, &record, tx.geometry().block_size)?;
         tx.commit()?;
-        if plan.changes_in_place(plan.size) {
-            self.journal.overwrote(plan.inode);
-        }
         if plan.commit_first {
             // Without memory for it the next overwrite syncs once more.
             let _ = self.journal.settled.insert(plan.inode.0, ());

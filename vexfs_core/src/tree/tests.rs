@@ -2,55 +2,20 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use std::cell::RefCell;
 
 use crate::device::{BlockDevice, Direct};
-use crate::error::Result;
 use crate::format::Key;
 use crate::make::{MakeOptions, make};
 use crate::numbers::Time;
+use crate::testing::{Ram, Random};
 use crate::transaction::Budget;
 use crate::tree;
 use crate::volume::{MountOptions, Volume};
 
-extern crate std;
-
-struct Ram(RefCell<Vec<u8>>);
-
-impl BlockDevice for Ram {
-    fn size(&self) -> u64 {
-        self.0.borrow().len() as u64
-    }
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let start = offset as usize;
-        buffer.copy_from_slice(&self.0.borrow()[start..start + buffer.len()]);
-        Ok(())
-    }
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let start = offset as usize;
-        self.0.borrow_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-}
-
 type Model = BTreeMap<Key, Vec<u8>>;
 
 fn device(size: usize, block_size: u32) -> Ram {
-    let ram = Ram(RefCell::new(std::vec![0xa5; size]));
+    let ram = Ram::new(size);
     let options = MakeOptions {
         block_size,
         size: size as u64,

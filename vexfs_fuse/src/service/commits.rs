@@ -4,9 +4,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use vexfs_core::Result;
 use vexfs_core::commit::Sealed;
 use vexfs_core::device::BlockDevice;
+use vexfs_core::{Error, Result};
 
 use super::{Failure, Service};
 use crate::clock::now;
@@ -49,7 +49,13 @@ impl Service {
     fn seal(&self) -> Result<(Option<Sealed>, u64)> {
         let mut volume = self.volume_mut();
         self.check()?;
-        let sealed = volume.seal(now()).inspect_err(|error| volume.fail(Failure::Seal(*error)))?;
+        let sealed = volume.seal(now()).inspect_err(|error| match error {
+            // Nothing changed: a later commit may find memory.
+            Error::NoMemory => {
+                log::warn!("no memory for a commit; what it should have made durable waits for the next one")
+            }
+            error => volume.fail(Failure::Seal(*error)),
+        })?;
         Ok((sealed, self.changes.load(Ordering::Acquire)))
     }
 

@@ -94,7 +94,7 @@ impl Service {
         let written = record.write(&self.disk).and_then(|()| self.disk.failure().map_or(Ok(()), Err));
         let mut volume = self.volume_mut();
         if let Err(error) = written {
-            volume.sync_failed();
+            volume.sync_failed(error);
             return Err(error);
         }
         volume.sync_end();
