@@ -43,6 +43,17 @@ EQUAL = {
     "debug_assert": "tells our own mistakes, changes nothing",
     "memory::reserve": "room that is made later anyway",
     "sort_unstable": "order of writes before one flush: any is right",
+    "drop(": "memory that is given back a little later anyway",
+}
+# The same of single changes, by the line and what it becomes there.
+SAME = {
+    ("let mut next = bit + 1;", "bit"): "the first bit is looked at too, and is as it is",
+    ("if bit % 8 == 0 && bit + 8 <= last {", "bit + 8 < last"): "the last byte is taken bit by bit",
+    ("if next % 8 == 0 && byte == whole && next + 8 <= self.layout.data_blocks {", "next + 8 < self.layout.data_blocks"):
+        "the last byte is taken bit by bit",
+    ("while at <= start + LOG_RECORD_MAX as u64 {", "at < start + LOG_RECORD_MAX as u64"): "no record is so long that one begins there",
+    (".is_ok_and(|head| head.magic.get() == NODE_MAGIC && head.block.get() == block);",
+     "head.magic.get() == NODE_MAGIC || head.block.get() == block"): "the tree, which decides, is asked more often",
 }
 # What cannot hold a change that is chosen at run time, or is no code that runs.
 CLOSED = {
@@ -139,6 +150,8 @@ class Source:
 
     def switched(self, node, text, changed):
         line = node.start_point[0]
+        if (self.lines[line].strip(), changed) in SAME:
+            return text
         mutant = Mutant(self.name, line + 1, self.lines[line].strip(), self.raw(node), changed)
         same = self.seen[mutant.key()] = self.seen.get(mutant.key(), 0) + 1
         mutant.before += f" ({same})" if same > 1 else ""

@@ -272,9 +272,9 @@ impl<H: BlockDevice + Data> Transaction<'_, H> {
 
     // Gives blocks back that this transaction took.
     fn give_up(&mut self, run: Run) -> Result<()> {
-        memory::reserve(&mut self.taken, 1)?;
         let mut at = run.start.0;
         while at < run.end() {
+            memory::reserve(&mut self.taken, 1)?;
             let holds = |taken: &Run| taken.start.0 <= at && at < taken.end();
             let Some(index) = self.taken.iter().position(holds) else {
                 return Err(Error::corrupt("extent at block", at, "refers to free blocks"));

@@ -152,6 +152,35 @@ fn attributes_of_all_sizes() {
 }
 
 // What an index directory shows: (owner, permissions) of it and of its file.
+#[test]
+fn attributes_go_on_a_full_volume() {
+    for (len, room) in [(10, 0), (4000, 0), (65_536, 400)] {
+        let ram = device(4096);
+        let mut volume = mount(&ram);
+        let inode = file(&mut volume, "file");
+        set(&mut volume, inode, "user.goes", &vec![7; len]).unwrap();
+        // Some more, so that the tree has levels.
+        for number in 0..30 {
+            set(&mut volume, inode, &format!("user.{number}"), &[7; 65_536]).unwrap();
+        }
+        let full = file(&mut volume, "full");
+        let mut at = 0;
+        for size in [64 << 10, 4096] {
+            let bytes = vec![1; size];
+            while volume.statistics().available > room && volume.write(full, at, &bytes, NOW).is_ok() {
+                at += size as u64;
+                volume.commit(NOW).unwrap();
+            }
+        }
+        let refused = set(&mut volume, inode, "user.more", &[1; 65_536]);
+        assert!(refused.is_err() || room > 0);
+        volume.commit(NOW).unwrap();
+        volume.remove_attribute(inode, b"user.goes", &root(), NOW).unwrap();
+        assert_eq!(volume.attribute(inode, b"user.goes"), Err(Error::NoAttribute));
+        settle(&mut volume);
+    }
+}
+
 fn owners(volume: &Volume<Direct<&Ram>>, index: Ino, file: Ino) -> [(u32, u32, u32); 2] {
     [index, file].map(|inode| {
         let shown = volume.attributes(inode).unwrap();

@@ -10,7 +10,7 @@ use core::ops::Range;
 use zerocopy::little_endian::U64;
 
 use super::collection::{self, Loaded};
-use super::inherit::FIRST_VERSION;
+use super::inherit::{AWAITING_MAX, FIRST_VERSION};
 use super::rows::{self, CHUNK, GROWTH_MAX};
 use super::types::Caller;
 use super::vector::{Placed, free_row, put_records, vector_key};
@@ -197,7 +197,7 @@ impl<H: BlockDevice + Data> Volume<H> {
             frees: false,
         };
         // What is noted behind the transaction must not fail any more.
-        memory::reserve(&mut self.awaiting, vectors.len())?;
+        memory::reserve(&mut self.awaiting, vectors.len().min(AWAITING_MAX))?;
         memory::reserve(&mut self.blanks, 1)?;
         let mut refused = None;
         let done = self.transact(budget, now, |tx| {

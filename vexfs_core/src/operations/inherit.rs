@@ -79,7 +79,7 @@ pub(super) fn made_from(
 /// The content version of a file that nothing was written to yet.
 pub(super) const FIRST_VERSION: u64 = 1;
 /// Files whose content is waited for.
-const AWAITING_MAX: usize = 4096;
+pub(super) const AWAITING_MAX: usize = 4096;
 
 impl<H: BlockDevice + Data> Volume<H> {
     /// An attribute was set: a vector is of the content that its file is first closed with, if that is new and empty, and the

@@ -118,7 +118,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             return self.set_list(inode, list, Some(value), caller, now);
         }
         let records = value.len().div_ceil(value_max(self.layout.block_size)) as u64 * 2 + 8;
-        self.transact(Budget::records(records), now, |tx| {
+        let budget = Budget { removes: records_of(self, inode, name)?, ..Budget::records(records) };
+        self.transact(budget, now, |tx| {
             let mut record = inode::load(tx, inode)?;
             check_mode(find(tx, inode, name)?.is_some(), mode)?;
             replace(tx, inode, &mut record, name, Some(value))?;
@@ -153,7 +154,10 @@ impl<H: BlockDevice + Data> Volume<H> {
         if let Some(list) = List::named(name) {
             return self.set_list(inode, list, None, caller, now);
         }
-        self.transact(Budget::freeing(140), now, |tx| {
+        // As little as will do: this is how a full volume gets room.
+        let removes = records_of(self, inode, name)?;
+        let budget = Budget { puts: 0, touches: 1, removes, blocks: 0, frees: true };
+        self.transact(budget, now, |tx| {
             let mut record = inode::load(tx, inode)?;
             if !replace(tx, inode, &mut record, name, None)? {
                 return Err(Error::NoAttribute);
@@ -316,6 +320,16 @@ fn list<N: Nodes>(nodes: &N, inode: Ino) -> Result<Vec<u8>> {
 fn find<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<Option<(u64, Vec<u8>)>> {
     let hash = NameHash::new(nodes, inode, name);
     names::find(nodes, inode, Kind::Xattr, hash, &mut |bytes| Ok(decode(inode, bytes)?.1 == name))
+}
+
+// How many records an attribute has; one if there is none.
+fn records_of<N: Nodes>(nodes: &N, inode: Ino, name: &[u8]) -> Result<u64> {
+    let Some((_, bytes)) = find(nodes, inode, name)? else { return Ok(1) };
+    let record = decode(inode, &bytes)?.0;
+    let chunks = (record.value_len.get() as usize)
+        .min(XATTR_VALUE_MAX)
+        .div_ceil(value_max(nodes.geometry().block_size));
+    Ok(1 + if record.value_number.get() == 0 { 0 } else { chunks as u64 })
 }
 
 /// The value of an attribute, from its record's bytes.
