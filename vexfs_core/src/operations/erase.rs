@@ -143,6 +143,9 @@ impl<H: BlockDevice + Data> Volume<H> {
             let Some((key, value)) = tree::last(self, first, below)? else { break };
             let (_, extent) = extents::decode(inode, key.offset, &value)?;
             extents::check_place(&self.layout, inode, &extent)?;
+            if extent.end() > below.offset {
+                return Err(Error::corrupt("extent of inode", inode.0, "overlaps the next"));
+            }
             let Some(end) = extent.part(extent.end() - blocks.min(extent.run.count), extent.end()) else {
                 break;
             };
