@@ -221,7 +221,8 @@ def test_fsynced_data_survives_a_killed_daemon(make_volume, round_number):
 
 
 def test_mount_and_umount_and_fsck_find_the_helpers(make_volume, tmp_path):
-    """`make install`, then mount -t vexfs, an fstab line, umount, mkfs -t and fsck -t as an administrator types them.
+    """`make install`, then mount -t vexfs, an fstab line, umount, mkfs -t, fsck -t and -o loop,fuseblk as an administrator types
+    them.
 
     mount(8) looks into /sbin only, so this happens in a mount namespace of its own, over a copy of /usr/sbin.
     """
@@ -260,7 +261,17 @@ def test_mount_and_umount_and_fsck_find_the_helpers(make_volume, tmp_path):
         touch {volume.path}/another && exit 1
         umount {volume.path}
         mkfs -t vexfs {other} 64M
-        umount {sbin}
+        mount -t vexfs -o loop,fuseblk,commit=3600 {other} {volume.path}
+        findmnt -no SOURCE,FSTYPE {volume.path} | grep '^/dev/loop[0-9]* fuseblk'
+        echo looped > {volume.path}/file
+        umount {volume.path}
+        losetup -j {other} | grep . && exit 1
+        fsck -t vexfs {other}
+        mount -t vexfs -o ro {other} {volume.path}
+        grep looped {volume.path}/file
+        umount {volume.path}
+        # A daemon that has just served may not have ended yet.
+        umount -l {sbin}
     """)
     run("unshare", "--mount", "--propagation", "private", "bash", "-c", script)
     run("make", "-C", ROOT, "uninstall", f"DESTDIR={staging}")
