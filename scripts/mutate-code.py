@@ -61,7 +61,7 @@ CLOSED = {
     "let_condition", "enum_item", "struct_item", "type_arguments", "type_parameters", "parameters", "array_type",
 }
 PLAIN = {"call_expression", "try_expression", "assignment_expression", "compound_assignment_expr", "macro_invocation"}
-SUITES = ["crash", "faults", "corruption", "repair", "model"]
+SUITES = ["crash", "faults", "corruption", "repair", "model", "memory"]
 PLANTED = re.compile(r'planted\("m(\d+)"\)')
 MEMORY = 8 << 30
 
@@ -110,7 +110,7 @@ class Source:
         return "".join(parts)
 
     def node(self, node):
-        closed = node.type in CLOSED or node.start_byte >= self.end or self.constant(node)
+        closed = node.type in CLOSED or node.start_byte >= self.end or self.constant(node) or self.bug(node)
         if closed or any(word in self.lines[node.start_point[0]] for word in EQUAL) and node.type == "expression_statement":
             return self.raw(node)
         text = self.children(node, [child for child in node.children if self.names_only(node, child)])
@@ -123,6 +123,10 @@ class Source:
         return node.type == "function_item" and any(
             child.type == "function_modifiers" and "const" in self.raw(child).split() for child in node.children)
 
+    def bug(self, node):
+        """What only a planted bug does."""
+        return node.type == "if_expression" and self.raw(node.child_by_field_name("condition")).startswith("planted(")
+
     def names_only(self, node, child):
         """An integer that is the name of a field, a pattern, or a type."""
         field = node.type == "field_expression" and child == node.child_by_field_name("field")
@@ -133,6 +137,8 @@ class Source:
         raw = self.raw(node)
         if node.type in ("binary_expression", "compound_assignment_expr"):
             left, operator, right = (node.child_by_field_name(name) for name in ("left", "operator", "right"))
+            if "planted(" in raw:
+                return
             sides = [self.raw(side) for side in (left, right)]
             yield from (f"{sides[0]} {turn} {sides[1]}" for turn in TURNS.get(self.raw(operator), []))
             if self.raw(operator) in "+-" and sides[1] == "1":

@@ -38,11 +38,8 @@ impl<H: BlockDevice + Data> Volume<H> {
             return Err(error);
         }
         self.recover()?;
-        if self.recovered.records > 0 && !self.is_read_only() {
-            // The journal's own time: a mount has none.
-            self.commit(self.recovered.written)?;
-        }
-        Ok(())
+        // The journal's own time: a mount has none. Without records nothing changed.
+        self.commit(self.recovered.written)
     }
 
     /// Replays the journal; the commit that makes it final is the caller's.
@@ -51,8 +48,8 @@ impl<H: BlockDevice + Data> Volume<H> {
     pub(crate) fn recover(&mut self) -> Result<()> {
         let base = self.superblock.generation.get();
         self.recovered = Recovered { base, ..Recovered::default() };
+        // The first commit begins the journal of a volume that has none.
         if self.superblock.incompatible.get() & Incompatible::JOURNAL.bits() == 0 {
-            self.journal.restart();
             return Ok(());
         }
         let Some((records, last)) = self.hold()? else {

@@ -83,7 +83,7 @@ fn a_commit_writes_in_order_and_only_what_changed() {
     for number in 1..5 {
         new_file(&mut volume, &format!("f{number}"));
         volume.commit(NOW).unwrap();
-        assert_eq!(generation(&volume), first + number);
+        assert_eq!(generation(&volume), first + 2 * number - 1);
         let calls = noted.calls();
         let slots = slot_offsets(noted.size());
         let [blocks @ .., Call::Flush, Call::Write(one), Call::Write(other), Call::Flush] = &calls[..] else {
@@ -93,11 +93,18 @@ fn a_commit_writes_in_order_and_only_what_changed() {
             blocks.iter().map(|call| if let Call::Write(at) = call { *at } else { 0 }).collect();
         assert!(offsets.is_sorted() && offsets[0] > slots[1] && offsets.len() < 8, "{offsets:?}");
         assert!(slots.contains(one) && slots.contains(other) && one != other);
+        // A record is one write and one flush.
+        new_file(&mut volume, &format!("g{number}"));
+        volume.sync(NOW).unwrap();
+        let calls = noted.calls();
+        assert!(matches!(calls[..], [Call::Write(_), Call::Flush]), "{calls:?}");
+        volume.commit(NOW).unwrap();
+        noted.calls();
         // Nothing has changed since.
         volume.commit(NOW).unwrap();
         assert!(!volume.is_dirty() && volume.seal(NOW).unwrap().is_none());
         assert!(matches!(volume.sync_begin(NOW).unwrap(), Sync::Nothing));
-        assert_eq!((noted.calls(), generation(&volume)), (Vec::new(), first + number));
+        assert_eq!((noted.calls(), generation(&volume)), (Vec::new(), first + 2 * number));
     }
 }
 

@@ -154,6 +154,9 @@ fn what_was_logged_is_read() {
     absorb(&mut journal, changes, &taken, &freed);
     assert!(!journal.is_empty() && !journal.overflowed());
     assert_eq!(journal.keys(), [Key { offset: 0, ..KEY }]);
+    // However often it changed it is told once.
+    absorb(&mut journal, keys(2), &[], &[]);
+    assert_eq!(journal.keys(), [Key { offset: 0, ..KEY }, Key { offset: 1, ..KEY }]);
     let mut body = Vec::new();
     put(&mut body, KEY, b"value").unwrap();
     removal(&mut body, Key { offset: 4, ..KEY }).unwrap();
@@ -351,6 +354,11 @@ fn what_is_not_of_this_log_is_no_record() {
         ram.0.0.borrow_mut()[start() + at] ^= 0x10;
         assert!(!whole(&ram), "byte {at}");
     }
+    // Nor is one of its number that lies elsewhere a later one.
+    let twice = logged(2);
+    changed(&twice, 0, |header, _| header.uuid[0] ^= 1);
+    changed(&twice, 1024, |header, _| header.sequence = U64::ZERO);
+    assert!(!whole(&twice));
     // The longest record that could be would end behind the journal.
     let ram = ram();
     let mut journal = Journal { position: size() - 1024, ..Journal::default() };

@@ -104,6 +104,7 @@ fn run(block_size: u32, seed: u64, steps: u32, size: usize) {
                     model.insert(key, b"meanwhile".to_vec());
                     sealed.write(&ram).unwrap();
                     volume.publish(sealed).unwrap();
+                    assert!(volume.sealed.is_empty(), "nodes are kept that are on the device");
                 }
             }
             2 => {
