@@ -52,6 +52,10 @@ SAME = {
     ("if next % 8 == 0 && byte == whole && next + 8 <= self.layout.data_blocks {", "next + 8 < self.layout.data_blocks"):
         "the last byte is taken bit by bit",
     ("while at <= start + LOG_RECORD_MAX as u64 {", "at < start + LOG_RECORD_MAX as u64"): "no record is so long that one begins there",
+    ("block.saturating_sub(self.layout.data_start).min(self.layout.data_blocks - 1)", "self.layout.data_blocks + 1"):
+        "where to begin to look: any place will do",
+    ("block.saturating_sub(self.layout.data_start).min(self.layout.data_blocks - 1)", "self.layout.data_blocks"):
+        "where to begin to look: any place will do",
     (".is_ok_and(|head| head.magic.get() == NODE_MAGIC && head.block.get() == block);",
      "head.magic.get() == NODE_MAGIC || head.block.get() == block"): "the tree, which decides, is asked more often",
 }

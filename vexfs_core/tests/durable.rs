@@ -108,6 +108,20 @@ fn a_commit_writes_in_order_and_only_what_changed() {
     }
 }
 
+// What a replay may need is that of the records since the last commit.
+#[test]
+fn records_of_older_commits_keep_nobody_from_a_record() {
+    let noted = Noted::new();
+    let mut volume = open(&noted, false);
+    for number in 0..1500 {
+        new_file(&mut volume, &format!("f{number}"));
+        volume.sync(NOW).unwrap();
+        assert_eq!(volume.journal_records(), 1);
+        volume.unlink(ROOT, format!("f{number}").as_bytes(), &|_| false, NOW).unwrap();
+        volume.commit(NOW).unwrap();
+    }
+}
+
 #[test]
 fn one_commit_at_a_time_and_none_after_a_failure() {
     let noted = Noted::new();
