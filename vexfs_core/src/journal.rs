@@ -185,6 +185,7 @@ impl Journal {
     pub(crate) fn lost(&mut self) {
         self.writing = false;
         self.overflow = true;
+        self.sequence = self.sequence.saturating_sub(1);
     }
 
     /// Everything so far is part of a commit.

@@ -113,7 +113,7 @@ mod tests {
         let mut settled = [0; 40];
         let pieces = patches.settle(alloc::vec![(0..40, place)], &mut settled).unwrap();
         for (range, place) in pieces {
-            assert_eq!(place.device, range.start as u64);
+            assert_eq!((place.device, place.offset), (range.start as u64, range.start as u64));
             Ones.read_at(place, &mut settled[range]).unwrap();
         }
         assert_eq!(settled[..], expected[..]);
