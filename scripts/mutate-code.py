@@ -58,6 +58,7 @@ SAME = {
         "where to begin to look: any place will do",
     ("header.length = U32::new((LOG_HEADER + body.len()) as u32);", ""): "it is that already, but where a planted bug left something out",
     ("(start < end).then(|| (part(first), part(second)))", "start <= end"): "an overlap of no bytes changes none",
+    ("let mut head = [0; LOG_HEADER];", "1"): "it is read over",
     (".is_ok_and(|head| head.magic.get() == NODE_MAGIC && head.block.get() == block);",
      "head.magic.get() == NODE_MAGIC || head.block.get() == block"): "the tree, which decides, is asked more often",
 }
