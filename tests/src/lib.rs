@@ -8,6 +8,7 @@
 //! - [`record`], [`witness`]: crash states of a disk that the kernel wrote, recorded by QEMU;
 //! - [`effort`]: how much a suite does;
 //! - [`golden`]: the golden images of the format;
+//! - [`starved`]: calls of the core that run out of memory;
 //! - [`mutate`], [`allocations`]: damaged images whose checksums are right, and the memory they may cost.
 
 pub mod allocations;

@@ -181,7 +181,7 @@ pub struct Volume<H> {
     /// The last changes of collections.
     pub(crate) recent: Recents,
     damaged_slots: [bool; 4],
-    /// What was wrong with the free-space map, until somebody has taken note of it.
+    /// What was wrong with the free-space map when it was opened: then all was taken for free.
     pub(crate) damage: Option<Error>,
 }
 
